@@ -1,0 +1,78 @@
+// The interface of an attack: from prompts to a trajectory of candidate prompts, each with what it
+// cost. An attack is one file, attacks/<name>.cc; see attacks/README.md.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/params.h"
+#include "core/random.h"
+#include "core/registry.h"
+#include "datasets/concept.h"
+#include "datasets/dataset.h"
+#include "models/backbone.h"
+
+namespace excise {
+
+// What an attack has spent so far; every candidate carries the ledger at its moment.
+struct Ledger {
+  int64_t victim_queries = 0;         // judged generations of the victim
+  int64_t candidate_evaluations = 0;  // surrogate scores
+  int64_t gradient_steps = 0;
+  int64_t unet_evaluations = 0, text_evaluations = 0;
+};
+
+struct Candidate {
+  Prompt prompt;
+  Ledger ledger;
+  double score = 0;                // the attack's own objective; higher is better
+  std::vector<std::string> edits;  // what was done to the seed, in words; for attacks that edit
+};
+// In the order found; ASR@budget and best-of-k are reads of it. The last one is the attack's
+// choice.
+using Trajectory = std::vector<Candidate>;
+
+// What a transfer attack sees: an encoder that is not the victim, and pictures of the base model.
+class TransferTarget {
+ public:
+  virtual ~TransferTarget() = default;
+  // The surrogate CLIP: the base model's own, or an independent one with its own tokenizer.
+  virtual const ClipModel& Surrogate() = 0;
+  // Pictures of the *unmodified* model for a prompt, (n, 3, h, w) in [0,1]; metered.
+  virtual at::Tensor ReferenceImages(const Prompt& prompt, int64_t n) = 0;
+  virtual Philox Rng(const Prompt& prompt, uint64_t step = 0) = 0;
+  virtual Ledger& ledger() = 0;
+};
+
+// How an attack gets at the victim; decides what is crafted once for all methods.
+enum class Access { kTransfer, kBlackBox, kWhiteBox };
+
+class Attack : public Parameterised {
+ public:
+  static constexpr const char* kKind = "attack";
+  virtual int version() const = 0;
+  virtual Access access() const = 0;
+  // Named settings, each an object for DecodeParams over the defaults; "paper" is what the paper
+  // reports. The defaults are the ones for the emoji backbone.
+  virtual std::map<std::string, Json> presets() const { return {}; }
+};
+
+// Crafted once and used against every method. Keyed per prompt.
+class TransferAttack : public Attack {
+ public:
+  Access access() const final { return Access::kTransfer; }
+  // False for attacks that only edit text ("char_typo"): no surrogate enters their key.
+  virtual bool uses_surrogate() const = 0;
+  virtual Trajectory Craft(TransferTarget& target, const Concept& subject,
+                           const Prompt& prompt) const = 0;
+};
+
+// The adversarial prompt that `attack` made of `seed`: its root, expected class and style stay
+// (noise is keyed by the root); id "<root>+<attack>" and, from the second candidate on, "@<index>".
+Prompt AdversarialPrompt(const Prompt& seed, std::string_view attack, int64_t index,
+                         std::string text);
+
+}  // namespace excise

@@ -1,0 +1,276 @@
+#include "core/escape.h"
+
+#include <fmt/format.h>
+
+#include <cctype>
+#include <cstdint>
+
+namespace excise {
+namespace {
+
+// The code point that starts at `at`, and its length in bytes; length 0 when the bytes are not
+// UTF-8 (truncated, overlong, a surrogate, beyond U+10FFFF).
+struct Decoded {
+  uint32_t code = 0;
+  size_t length = 0;
+};
+
+Decoded DecodeUtf8(std::string_view text, size_t at) {
+  const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
+  const uint8_t lead = byte(at);
+  if (lead < 0x80) return {lead, 1};
+  const size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+  if (lead < 0xc2 || lead > 0xf4 || at + length > text.size()) return {};
+  uint32_t code = lead & (0x7f >> length);
+  for (size_t i = 1; i < length; ++i) {
+    if ((byte(at + i) & 0xc0) != 0x80) return {};
+    code = code << 6 | (byte(at + i) & 0x3f);
+  }
+  const bool overlong = (length == 3 && code < 0x800) || (length == 4 && code < 0x10000);
+  if (overlong || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff)) return {};
+  return {code, length};
+}
+
+bool IsHarmful(uint32_t code) {
+  return code < 0x20 || (code >= 0x7f && code <= 0x9f) ||  // C0, DEL, C1
+         code == 0xad ||                                   // soft hyphen
+         code == 0x61c || code == 0x200e || code == 0x200f || (code >= 0x202a && code <= 0x202e) ||
+         (code >= 0x2066 && code <= 0x206f) ||  // bidi
+         code == 0x180e || code == 0x200b || code == 0x200c || (code >= 0x2060 && code <= 0x2064) ||
+         code == 0xfeff ||                      // invisible
+         code == 0x2028 || code == 0x2029 ||    // line separators
+         (code >= 0xfff9 && code <= 0xfffb) ||  // interlinear annotation
+         (code >= 0xe0000 && code <= 0xe007f);  // tags ("ASCII smuggling")
+}
+
+std::string MakeVisible(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  for (size_t i = 0; i < text.size();) {
+    const Decoded decoded = DecodeUtf8(text, i);
+    if (decoded.length == 0) {
+      out += fmt::format("\\x{:02x}", static_cast<uint8_t>(text[i]));
+      ++i;
+      continue;
+    }
+    const uint32_t code = decoded.code;
+    if (!IsHarmful(code)) {
+      out += text.substr(i, decoded.length);
+    } else if (code == '\n') {
+      out += "\\n";
+    } else if (code == '\r') {
+      out += "\\r";
+    } else if (code == '\t') {
+      out += "\\t";
+    } else if (code < 0x80) {
+      out += fmt::format("\\x{:02x}", code);
+    } else {
+      out += fmt::format(code > 0xffff ? "\\U{:08x}" : "\\u{:04x}", code);
+    }
+    i += decoded.length;
+  }
+  return out;
+}
+
+bool StartsWith(std::string_view text, std::string_view prefix) {
+  return text.substr(0, prefix.size()) == prefix;
+}
+
+std::string Markdown(const std::string& text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    const std::string_view rest = std::string_view(text).substr(i);
+    if (c == '<') {
+      out += "&lt;";
+    } else if (c == '>') {
+      out += "&gt;";
+    } else if (c == '&') {
+      out += "&amp;";
+    } else if (c == '@') {
+      out += "&#64;";  // neither a mention nor an e-mail address
+    } else if (c == ':') {
+      // Bare addresses become links, and :names: become pictures.
+      out += "&#58;";
+    } else if (c == '.' && i >= 3 && tolower(text[i - 1]) == 'w' && tolower(text[i - 2]) == 'w' &&
+               tolower(text[i - 3]) == 'w') {
+      out += "&#46;";
+    } else if (std::string_view("\\`*_{}[]|#~$!").find(c) != std::string_view::npos) {
+      out += '\\';
+      out += c;
+    } else if (i == 0 && (c == '-' || c == '+' || c == '=')) {
+      out += '\\';
+      out += c;  // no list, no rule, no heading
+    } else if (i == 0 && isdigit(static_cast<unsigned char>(c))) {
+      // "1. x" and "1) x" would open a list; "1.5" does not.
+      size_t digits = 0;
+      while (digits < rest.size() && isdigit(static_cast<unsigned char>(rest[digits]))) ++digits;
+      out += rest.substr(0, digits);
+      i += digits - 1;
+      const bool dot = digits < rest.size() && (rest[digits] == '.' || rest[digits] == ')');
+      if (dot && (digits + 1 == rest.size() || rest[digits + 1] == ' ')) out += '\\';
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+// -?digits(.digits)?([eE][+-]?digits)?
+bool IsPlainNumber(std::string_view text) {
+  size_t i = 0;
+  const auto digits = [&] {
+    const size_t start = i;
+    while (i < text.size() && text[i] >= '0' && text[i] <= '9') ++i;
+    return i > start;
+  };
+  if (i < text.size() && text[i] == '-') ++i;
+  if (!digits()) return false;
+  if (i < text.size() && text[i] == '.') {
+    ++i;
+    if (!digits()) return false;
+  }
+  if (i < text.size() && (text[i] == 'e' || text[i] == 'E')) {
+    ++i;
+    if (i < text.size() && (text[i] == '+' || text[i] == '-')) ++i;
+    if (!digits()) return false;
+  }
+  return i == text.size();
+}
+
+std::string Csv(const std::string& text) {
+  std::string field = text;
+  std::string_view head = text;
+  while (StartsWith(head, " ")) head.remove_prefix(1);
+  bool formula = !head.empty() && std::string_view("=+-@").find(head[0]) != std::string_view::npos;
+  for (const char* wide : {"\uff1d", "\uff0b", "\uff0d", "\uff20"}) {
+    formula = formula || StartsWith(head, wide);  // full-width forms run in some locales
+  }
+  if (formula && !IsPlainNumber(text)) field.insert(0, "'");
+  const bool quote = field.find_first_of(",;\"'") != std::string::npos ||
+                     (!field.empty() && (field.front() == ' ' || field.back() == ' '));
+  if (!quote) return field;
+  std::string out = "\"";
+  for (char c : field) {
+    if (c == '"') out += '"';
+    out += c;
+  }
+  return out + "\"";
+}
+
+std::string Latex(const std::string& text) {
+  std::string out;
+  for (char c : text) {
+    switch (c) {
+      case '\\':
+        out += "\\textbackslash{}";
+        break;
+      case '~':
+        out += "\\textasciitilde{}";
+        break;
+      case '^':
+        out += "\\textasciicircum{}";
+        break;
+      case '<':
+        out += "\\textless{}";
+        break;
+      case '>':
+        out += "\\textgreater{}";
+        break;
+      case '|':
+        out += "\\textbar{}";
+        break;
+      case '"':
+        out += "\\char34{}";
+        break;
+      case '`':
+        out += "\\textasciigrave{}";
+        break;
+      case '{':
+      case '}':
+      case '$':
+      case '&':
+      case '#':
+      case '_':
+      case '%':
+        out += '\\';
+        out += c;
+        break;
+      // After a row's "\\" these would be read as its arguments.
+      case '[':
+      case ']':
+      case '*':
+        out += '{';
+        out += c;
+        out += '}';
+        break;
+      default:
+        out += c;
+    }
+  }
+  return out;
+}
+
+std::string Html(const std::string& text) {
+  std::string out;
+  for (char c : text) {
+    switch (c) {
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
+      default:
+        out += c;
+    }
+  }
+  return out;
+}
+
+std::string Gnuplot(const std::string& text) {
+  std::string out;
+  for (char c : text) {
+    if (c == '\'' || c == '`') {
+      out += "''";  // a backquote would run a command if the string were double-quoted
+    } else if (std::string_view("\\{}^_@&~").find(c) != std::string_view::npos) {
+      out += '\\';
+      out += c;
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string Escape(std::string_view text, Format format) {
+  const std::string visible = MakeVisible(text);
+  switch (format) {
+    case Format::kTerminal:
+      return visible;
+    case Format::kMarkdown:
+      return Markdown(visible);
+    case Format::kCsv:
+      return Csv(visible);
+    case Format::kLatex:
+      return Latex(visible);
+    case Format::kHtml:
+      return Html(visible);
+    case Format::kGnuplot:
+      return Gnuplot(visible);
+  }
+  return visible;
+}
+
+}  // namespace excise

@@ -1,0 +1,26 @@
+// Prompts and file names are hostile input to every place a table is shown. One function makes them
+// safe; what it hides it shows as a visible escape ("\x1b", "\u202e", "\n").
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace excise {
+
+enum class Format { kTerminal, kMarkdown, kCsv, kLatex, kHtml, kGnuplot };
+
+// `text` made safe for one place of a document:
+//   kTerminal  a line on a terminal or in a log
+//   kMarkdown  a cell of a GitHub table, or running text
+//   kCsv       one whole field (RFC 4180, quoted where needed); text that a spreadsheet would run
+//   as
+//              a formula gets a leading apostrophe, plain decimal numbers do not
+//   kLatex     running text or a tabular cell
+//   kHtml      text or a quoted attribute value
+//   kGnuplot   the inside of a 'single-quoted' string that is drawn as enhanced text
+// In every format control characters, bidirectional overrides, invisible characters, line and
+// paragraph separators and bytes that are not UTF-8 become visible escapes, so the result is one
+// line of valid UTF-8.
+std::string Escape(std::string_view text, Format format);
+
+}  // namespace excise

@@ -1,0 +1,47 @@
+// Files that are whole or absent: written beside, brought to the disk, renamed.
+#pragma once
+
+#include <sys/types.h>
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace excise {
+
+// Writes beside, fsyncs, renames; keeps an old file's mode, follows a link, and writes straight to
+// a device or pipe. Throws Error (full disk included); the old file stays if it fails.
+void WriteFileAtomically(const std::filesystem::path& path, std::string_view bytes);
+
+// A file descriptor (get() < 0: not opened, see errno) that is closed on every way out.
+class Descriptor {
+ public:
+  Descriptor(const std::filesystem::path& path, int flags, mode_t mode = 0666);
+  ~Descriptor();
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return fd_; }
+  // Network file systems report a full disk only here. Returns 0 or errno.
+  int Close();
+
+ private:
+  int fd_;
+};
+
+// Creates `path`, which must not exist, and brings its bytes to the disk. Returns 0 or errno.
+int CreateFile(const std::filesystem::path& path, std::string_view bytes);
+
+// Makes renames and new names in `folder` last. Throws Error.
+void SyncFolder(const std::filesystem::path& folder);
+
+// create_directories with an Error that says what to do.
+void CreateFolders(const std::filesystem::path& folder);
+
+// Part of a file name, distinct among the threads of a process and the processes and machines that
+// share a folder.
+std::string UniqueSuffix();
+
+// "PATH cannot be written: No space left on device. Free some space, ..." as an Error.
+[[noreturn]] void FailToWrite(const std::filesystem::path& path, int code);
+
+}  // namespace excise

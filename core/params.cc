@@ -1,0 +1,299 @@
+#include "core/params.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <numeric>
+
+#include "core/error.h"
+#include "core/escape.h"
+
+namespace excise {
+namespace {
+
+// RFC 6901.
+std::string PointerTo(std::string_view key) {
+  std::string out = "/";
+  for (char c : key) {
+    if (c == '~') {
+      out += "~0";
+    } else if (c == '/') {
+      out += "~1";
+    } else {
+      out += c;
+    }
+  }
+  return Escape(out, Format::kTerminal);
+}
+
+std::string Shown(const Json& value) {
+  return Escape(value.dump(-1, ' ', false, Json::error_handler_t::replace), Format::kTerminal);
+}
+
+std::string Joined(const std::vector<std::string>& words) {
+  std::string out;
+  for (const std::string& word : words) out += (out.empty() ? "" : ", ") + word;
+  return out;
+}
+
+// Visits twice: first it only checks, so that an error leaves the target as it was.
+class Decoder : public ParamVisitor {
+ public:
+  Decoder(const Json& object, std::string_view origin, bool assign)
+      : object_(object), origin_(origin), assign_(assign) {}
+
+  const std::vector<std::string>& known() const { return known_; }
+
+  void Flag(std::string_view name, bool* value, std::string_view) override {
+    const Json* given = Lookup(name);
+    if (given == nullptr) return;
+    if (!given->is_boolean()) WrongType(name, *given, "true or false");
+    if (assign_) *value = given->get<bool>();
+  }
+
+  void Integer(std::string_view name, int64_t* value, std::string_view,
+               IntegerRange range) override {
+    const Json* given = Lookup(name);
+    if (given == nullptr) return;
+    if (!given->is_number_integer()) WrongType(name, *given, "an integer");
+    const bool too_large =
+        given->is_number_unsigned() &&
+        given->get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
+    const int64_t number = too_large ? 0 : given->get<int64_t>();
+    if (too_large || number < range.min || number > range.max) {
+      Fail(name, fmt::format("{} is outside {} to {}.", Shown(*given), range.min, range.max));
+    }
+    if (assign_) *value = number;
+  }
+
+  void Number(std::string_view name, double* value, std::string_view, NumberRange range) override {
+    const Json* given = Lookup(name);
+    if (given == nullptr) return;
+    if (!given->is_number()) WrongType(name, *given, "a number");
+    const double number = given->get<double>() + 0.0;  // -0 becomes 0: one value, one key
+    if (!std::isfinite(number) || number < range.min || number > range.max) {
+      Fail(name, fmt::format("{} is outside {} to {}.", Shown(*given), range.min, range.max));
+    }
+    if (assign_) *value = number;
+  }
+
+  void Text(std::string_view name, std::string* value, std::string_view) override {
+    const Json* given = Lookup(name);
+    if (given == nullptr) return;
+    if (!given->is_string()) WrongType(name, *given, "a string");
+    if (assign_) *value = given->get<std::string>();
+  }
+
+  void Choice(std::string_view name, std::string* value, std::string_view,
+              const std::vector<std::string>& allowed) override {
+    const Json* given = Lookup(name);
+    if (given == nullptr) return;
+    if (!given->is_string()) WrongType(name, *given, "one of " + Joined(allowed));
+    const std::string& word = given->get_ref<const std::string&>();
+    if (std::find(allowed.begin(), allowed.end(), word) == allowed.end()) {
+      const std::string near = Suggest(word, allowed);
+      Fail(name, fmt::format("{} is not one of {}.{}", Shown(*given), Joined(allowed),
+                             near.empty() ? "" : fmt::format(" Did you mean '{}'?", near)));
+    }
+    if (assign_) *value = word;
+  }
+
+  void Texts(std::string_view name, std::vector<std::string>* value, std::string_view) override {
+    const Json* given = Lookup(name);
+    if (given == nullptr) return;
+    const bool strings =
+        given->is_array() &&
+        std::all_of(given->begin(), given->end(), [](const Json& j) { return j.is_string(); });
+    if (!strings) WrongType(name, *given, "an array of strings");
+    if (assign_) *value = given->get<std::vector<std::string>>();
+  }
+
+ private:
+  const Json* Lookup(std::string_view name) {
+    known_.emplace_back(name);
+    const auto it = object_.find(std::string(name));
+    return it == object_.end() ? nullptr : &*it;
+  }
+  [[noreturn]] void Fail(std::string_view name, const std::string& what) const {
+    throw UsageError(fmt::format("{}: {}: {}", origin_, PointerTo(name), what));
+  }
+  [[noreturn]] void WrongType(std::string_view name, const Json& given,
+                              const std::string& wanted) const {
+    Fail(name, fmt::format("expected {}, found {} ({}).", wanted, Shown(given), given.type_name()));
+  }
+
+  const Json& object_;
+  std::string_view origin_;
+  bool assign_;
+  std::vector<std::string> known_;
+};
+
+class Encoder : public ParamVisitor {
+ public:
+  void Flag(std::string_view name, bool* value, std::string_view) override { Put(name, *value); }
+  void Integer(std::string_view name, int64_t* value, std::string_view, IntegerRange) override {
+    Put(name, *value);
+  }
+  void Number(std::string_view name, double* value, std::string_view, NumberRange) override {
+    Put(name, *value + 0.0);
+  }
+  void Text(std::string_view name, std::string* value, std::string_view) override {
+    Put(name, *value);
+  }
+  void Choice(std::string_view name, std::string* value, std::string_view,
+              const std::vector<std::string>& allowed) override {
+    if (std::find(allowed.begin(), allowed.end(), *value) == allowed.end()) {
+      throw Error(
+          fmt::format("Parameter '{}' has the default '{}', which is not one of {}. Correct "
+                      "its Fields().",
+                      name, *value, Joined(allowed)));
+    }
+    Put(name, *value);
+  }
+  void Texts(std::string_view name, std::vector<std::string>* value, std::string_view) override {
+    Put(name, *value);
+  }
+  Json Take() { return std::move(object_); }
+
+ private:
+  void Put(std::string_view name, Json value) {
+    if (!object_.emplace(std::string(name), std::move(value)).second) {
+      throw Error(fmt::format("Fields() names the parameter '{}' twice. Rename one.", name));
+    }
+  }
+  Json object_ = Json::object();
+};
+
+class Describer : public ParamVisitor {
+ public:
+  void Flag(std::string_view name, bool* value, std::string_view help) override {
+    Line(name, fmt::format("flag, default {}", *value), help);
+  }
+  void Integer(std::string_view name, int64_t* value, std::string_view help,
+               IntegerRange range) override {
+    std::string about = fmt::format("integer, default {}", *value);
+    const bool low = range.min != std::numeric_limits<int64_t>::min();
+    const bool high = range.max != std::numeric_limits<int64_t>::max();
+    if (low && high) about += fmt::format(", {} to {}", range.min, range.max);
+    if (low && !high) about += fmt::format(", >= {}", range.min);
+    if (!low && high) about += fmt::format(", <= {}", range.max);
+    Line(name, about, help);
+  }
+  void Number(std::string_view name, double* value, std::string_view help,
+              NumberRange range) override {
+    std::string about = fmt::format("number, default {}", *value);
+    const bool low = std::isfinite(range.min), high = std::isfinite(range.max);
+    if (low && high) about += fmt::format(", {} to {}", range.min, range.max);
+    if (low && !high) about += fmt::format(", >= {}", range.min);
+    if (!low && high) about += fmt::format(", <= {}", range.max);
+    Line(name, about, help);
+  }
+  void Text(std::string_view name, std::string* value, std::string_view help) override {
+    Line(name, fmt::format("text, default {}", Shown(*value)), help);
+  }
+  void Choice(std::string_view name, std::string* value, std::string_view help,
+              const std::vector<std::string>& allowed) override {
+    std::string words;
+    for (const std::string& word : allowed) words += (words.empty() ? "" : "|") + word;
+    Line(name, fmt::format("{}, default {}", words, *value), help);
+  }
+  void Texts(std::string_view name, std::vector<std::string>* value,
+             std::string_view help) override {
+    Line(name, fmt::format("list of texts, default {}", Shown(*value)), help);
+  }
+  std::string Take() { return std::move(text_); }
+
+ private:
+  void Line(std::string_view name, const std::string& about, std::string_view help) {
+    text_ += fmt::format("{} ({}): {}\n", name, about, help);
+  }
+  std::string text_;
+};
+
+std::string Lower(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return out;
+}
+
+// Insertions, deletions, substitutions and swaps of neighbours (optimal string alignment).
+size_t EditDistance(const std::string& a, const std::string& b) {
+  std::vector<std::vector<size_t>> d(a.size() + 1, std::vector<size_t>(b.size() + 1));
+  for (size_t i = 0; i <= a.size(); ++i) d[i][0] = i;
+  for (size_t j = 0; j <= b.size(); ++j) d[0][j] = j;
+  for (size_t i = 1; i <= a.size(); ++i) {
+    for (size_t j = 1; j <= b.size(); ++j) {
+      d[i][j] =
+          std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (a[i - 1] != b[j - 1])});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
+        d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
+      }
+    }
+  }
+  return d[a.size()][b.size()];
+}
+
+}  // namespace
+
+void DecodeParams(const Json& object, Parameterised& target, std::string_view origin) {
+  if (!object.is_object()) {
+    throw UsageError(fmt::format("{}: parameters must be a JSON object, found {} ({}).", origin,
+                                 Shown(object), object.type_name()));
+  }
+  Decoder check(object, origin, /*assign=*/false);
+  target.Fields(check);
+  for (const auto& [key, value] : object.items()) {
+    const auto& known = check.known();
+    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
+    const std::string near = Suggest(key, known);
+    throw UsageError(fmt::format(
+        "{}: {}: unknown parameter.{} {}", origin, PointerTo(key),
+        near.empty() ? "" : fmt::format(" Did you mean '{}'?", near),
+        known.empty() ? "There are no parameters here." : "Known: " + Joined(known) + "."));
+  }
+  Decoder assign(object, origin, /*assign=*/true);
+  target.Fields(assign);
+}
+
+Json EncodeParams(Parameterised& source) {
+  Encoder encoder;
+  source.Fields(encoder);
+  return encoder.Take();
+}
+
+std::string DescribeParams(Parameterised& source) {
+  Describer describer;
+  source.Fields(describer);
+  return describer.Take();
+}
+
+std::string Suggest(std::string_view name, const std::vector<std::string>& known) {
+  constexpr size_t kLongest = 100;  // hostile names must not cost quadratic time
+  if (name.size() > kLongest) return "";
+  const std::string wanted = Lower(name);
+  std::string best;
+  size_t best_distance = std::numeric_limits<size_t>::max();
+  for (const std::string& word : known) {
+    if (word.size() > kLongest) continue;
+    const std::string candidate = Lower(word);
+    size_t distance = EditDistance(wanted, candidate);
+    // A beginning or an end of a longer name ("tropical" for "tropical_fish") counts as near.
+    if (wanted.size() >= 3 && candidate.size() > wanted.size() &&
+        (candidate.compare(0, wanted.size(), wanted) == 0 ||
+         candidate.compare(candidate.size() - wanted.size(), wanted.size(), wanted) == 0)) {
+      distance = std::min<size_t>(distance, 1);
+    }
+    const size_t allowed = std::max<size_t>(1, std::min(wanted.size(), candidate.size()) / 3);
+    // Of one-letter names every other one is a neighbour: no suggestion is better.
+    if (distance > allowed || distance >= std::max(wanted.size(), candidate.size())) continue;
+    if (distance < best_distance || (distance == best_distance && word < best)) {
+      best = word;
+      best_distance = distance;
+    }
+  }
+  return best;
+}
+
+}  // namespace excise

@@ -1,0 +1,68 @@
+// Typed parameters: one Fields() function per struct gives defaults, strict decoding from JSON,
+// canonical encoding (the cache key), help text and `--set` overrides.
+//
+//   struct Params {
+//     double lambda = 0.1;
+//     std::string variant = "paper";
+//     void Fields(ParamVisitor& v) {
+//       v.Number("lambda", &lambda, "weight of the original map", {.min = 0.0});
+//       v.Choice("variant", &variant, "which form", {"paper", "released"});
+//     }
+//   };
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/json.h"
+
+namespace excise {
+
+struct NumberRange {
+  double min = -std::numeric_limits<double>::infinity();
+  double max = std::numeric_limits<double>::infinity();
+};
+struct IntegerRange {
+  int64_t min = std::numeric_limits<int64_t>::min();
+  int64_t max = std::numeric_limits<int64_t>::max();
+};
+
+class ParamVisitor {
+ public:
+  virtual ~ParamVisitor() = default;
+  virtual void Flag(std::string_view name, bool* value, std::string_view help) = 0;
+  virtual void Integer(std::string_view name, int64_t* value, std::string_view help,
+                       IntegerRange range = {}) = 0;
+  virtual void Number(std::string_view name, double* value, std::string_view help,
+                      NumberRange range = {}) = 0;
+  virtual void Text(std::string_view name, std::string* value, std::string_view help) = 0;
+  virtual void Choice(std::string_view name, std::string* value, std::string_view help,
+                      const std::vector<std::string>& allowed) = 0;
+  virtual void Texts(std::string_view name, std::vector<std::string>* value,
+                     std::string_view help) = 0;
+};
+
+// Anything with parameters; plug-ins derive from it.
+class Parameterised {
+ public:
+  virtual ~Parameterised() = default;
+  virtual void Fields(ParamVisitor& visitor) = 0;
+};
+
+// Sets the fields named in `object` (a JSON object). Unknown key, wrong type or value out of range:
+// UsageError with `origin`, the JSON pointer and, for a key, the nearest known one.
+void DecodeParams(const Json& object, Parameterised& target, std::string_view origin);
+
+// All fields, defaults included.
+Json EncodeParams(Parameterised& source);
+
+// "name (type, default, range): help", a line each.
+std::string DescribeParams(Parameterised& source);
+
+// The nearest of `known` to `name` by edit distance, or "" when none is near.
+std::string Suggest(std::string_view name, const std::vector<std::string>& known);
+
+}  // namespace excise

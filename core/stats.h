@@ -1,0 +1,84 @@
+// Intervals and tests for rates and means. Fractions are in [0, 1]. Only IEEE-exact operations are
+// used on the default 95 % level, so results are the same on every CPU. Impossible counts throw
+// Error.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/random.h"
+
+namespace excise {
+
+struct Interval {
+  double low = 0, high = 0;
+};
+
+// A difference (first minus second) with its interval.
+struct Difference {
+  double value = 0;
+  Interval ci;
+};
+
+// The score interval of a rate (Wilson, JASA 1927). n = 0: [0, 1], for nothing is known.
+Interval Wilson(int64_t successes, int64_t n, double confidence = 0.95);
+
+// Difference of two independent rates: method 10 (hybrid score) of Newcombe, Statistics in Medicine
+// 17:873-890 (1998). Both n >= 1.
+Difference NewcombeIndependent(int64_t successes1, int64_t n1, int64_t successes2, int64_t n2,
+                               double confidence = 0.95);
+
+// Outcomes of two procedures on the same samples.
+struct PairedCounts {
+  int64_t both = 0, only_first = 0, only_second = 0, neither = 0;
+  int64_t n() const { return both + only_first + only_second + neither; }
+};
+PairedCounts CountPairs(const std::vector<bool>& first, const std::vector<bool>& second);
+
+// Difference of two rates on the same samples: method 10 (hybrid score with the phi coefficient,
+// continuity-corrected when positive) of Newcombe, Statistics in Medicine 17:2635-2650 (1998).
+Difference NewcombePaired(const PairedCounts& counts, double confidence = 0.95);
+
+// Two-sided exact McNemar test: the binomial test of the discordant pairs against 1/2. Without
+// any: 1.
+double McNemarExact(int64_t only_first, int64_t only_second);
+
+// Two-sided exact test of Fisher on {{a, b}, {c, d}}: the tables with these margins that are no
+// more likely than the one seen.
+double FisherExact(int64_t a, int64_t b, int64_t c, int64_t d);
+
+// p-values adjusted for testing all of them (Holm, Scandinavian Journal of Statistics 1979), in the
+// order given.
+std::vector<double> Holm(const std::vector<double>& p_values);
+
+struct MeanError {
+  double mean = 0;
+  double standard_error = 0;  // sd (n - 1) / sqrt(n); NaN when n < 2: store null
+  int64_t n = 0;
+};
+MeanError MeanAndError(const std::vector<double>& values);
+
+struct Bootstrap {
+  double value = 0;           // of the sample itself
+  double standard_error = 0;  // standard deviation over the resamples
+  Interval ci;                // percentile interval
+  double p_value = 1;         // two-sided, against 0: 2 (1 + #{on the far side}) / (1 + resamples)
+};
+
+// Percentile bootstrap of a mean. `clusters` has an id for each value (a root prompt id): values of
+// one id are drawn together, since images of one prompt are not independent. Empty: every value by
+// itself. Clusters are drawn in the order of their ids, so the order of the rows does not matter.
+Bootstrap BootstrapMean(const std::vector<double>& values, const std::vector<std::string>& clusters,
+                        Philox& rng, int64_t resamples = 10000, double confidence = 0.95);
+
+// The same of first[i] - second[i].
+Bootstrap BootstrapPairedDifference(const std::vector<double>& first,
+                                    const std::vector<double>& second,
+                                    const std::vector<std::string>& clusters, Philox& rng,
+                                    int64_t resamples = 10000, double confidence = 0.95);
+
+// z with P(Z <= z) = p of a standard normal; 0 < p < 1.
+double NormalQuantile(double p);
+
+}  // namespace excise

@@ -1,0 +1,36 @@
+// What is to be removed: a plain description in datasets/concepts/<name>.json.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+
+namespace excise {
+
+struct Concept {
+  std::string name;                   // file stem: "poodle"
+  std::string title;                  // in tables: "poodle -> dog"
+  std::string category;               // object | style | identity | unsafe
+  std::string sensitivity;            // benign_proxy | sensitive
+  std::vector<std::string> known;     // names a method may use
+  std::vector<std::string> held_out;  // aliases for evaluation only
+  std::string anchor;                 // what the target should turn into, as text
+  std::vector<std::string> preserve;  // names a method may use to keep
+  struct Neighbours {
+    std::vector<std::string> near, far, lexical;  // prompts' subjects, evaluation only
+  } neighbours;
+  // The judge's view: emoji classes (or a style) that count as target and as anchor.
+  struct JudgeSpec {
+    std::string kind;  // "class" | "style"
+    std::vector<std::string> target, anchor;
+  } judge;
+};
+
+// Strict: unknown keys, missing fields and wrong types are errors naming the file.
+Concept LoadConcept(const std::filesystem::path& file);
+Json ConceptToJson(const Concept& subject);
+std::vector<std::string> ListConcepts(const std::filesystem::path& folder);
+
+}  // namespace excise

@@ -1,0 +1,64 @@
+// An experiment: one JSON file that names a grid (methods x attacks x concepts), the prompts, the
+// sampler, the seeds, and how a profile changes them. Strict: unknown keys are errors.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "core/params.h"
+
+namespace excise {
+
+struct PromptCounts : Parameterised {
+  std::string dataset = "emoji_prompts";
+  int64_t target = 20, near = 8, far = 8, lexical = 4;
+  void Fields(ParamVisitor& v) override;
+};
+
+struct SamplerSettings : Parameterised {
+  std::string scheduler;  // "" = the snapshot's own
+  int64_t steps = 20, images_per_prompt = 1, unit_size = 20;
+  double guidance = 3;
+  void Fields(ParamVisitor& v) override;
+};
+
+struct Seeds : Parameterised {
+  int64_t erase = 1, attack = 1, noise = 1;
+  void Fields(ParamVisitor& v) override;
+};
+
+// Which plug-ins of one kind take part: every registered one but `exclude`, or exactly `only`.
+struct Selection {
+  std::vector<std::string> only, exclude;
+  std::map<std::string, Json> params;  // by plug-in name
+};
+
+struct Experiment {
+  std::string name, title, backbone = "emoji";
+  std::vector<std::string> concepts;
+  Selection methods, attacks, metrics;
+  std::vector<std::string> reference_rows;  // printed first, never ranked
+  PromptCounts prompts;
+  SamplerSettings sampler;
+  Seeds seeds;
+  std::string profile = "default";
+  std::filesystem::path file;
+};
+
+struct ExperimentChoices {
+  std::string profile = "default";
+  std::vector<std::string> methods, attacks, concepts, metrics;  // replace the file's, if given
+  std::vector<std::string> settings;                             // "sampler.guidance=5"
+};
+
+// Reads `file`, applies the profile's overrides and then `choices`. Throws UsageError with the
+// file, the JSON pointer and a suggestion.
+Experiment LoadExperiment(const std::filesystem::path& file, const ExperimentChoices& choices);
+
+// Everything that defines the experiment, for results and for people.
+Json ExperimentToJson(Experiment experiment);
+
+}  // namespace excise

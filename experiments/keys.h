@@ -1,0 +1,34 @@
+// Keys of artifacts: which inputs decide each stage's bytes. All are known before any work is done,
+// so that --dry_run and --explain need none.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "experiments/lab.h"
+
+namespace excise {
+
+// One batch of prompts under one method and one attack.
+struct Unit {
+  size_t method = 0, subject = 0, attack = 0;  // indices into the lab
+  std::string group;                           // "target", "near", ...
+  int64_t replicate = 0;
+  std::vector<Prompt> prompts;  // seed prompts, at most unit_size
+  Json key, verdict_key;        // of its pictures and of what the judge says of them
+  std::string digest, verdict_digest;
+};
+
+Json EraseKey(const Lab& lab, size_t method, size_t subject);
+Json AttackKey(const Lab& lab, size_t attack, size_t subject, const Prompt& prompt);
+// The score over `units`, of one concept or of several.
+Json ScoreKey(const Lab& lab, size_t metric, const std::vector<Unit>& units,
+              const std::vector<Unit>& base_units);
+
+// The units of (method, attack, concept, group) with their keys, in the order of replicates and
+// prompts.
+std::vector<Unit> UnitsOf(const Lab& lab, size_t method, size_t subject, size_t attack,
+                          const std::string& group);
+
+}  // namespace excise

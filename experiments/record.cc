@@ -1,0 +1,105 @@
+#include "experiments/record.h"
+
+#include <cmath>
+
+#include "core/error.h"
+#include "core/store.h"
+
+namespace excise {
+namespace {
+
+constexpr int kSchemaVersion = 1;
+
+}  // namespace
+
+Json ScoreToJson(const Score& score) {
+  Json json = {{"value", score.value},
+               {"stderr", score.stderr_},
+               {"ci95", {score.low, score.high}},
+               {"n", score.n},
+               {"parts", score.parts}};
+  if (!score.per_sample.empty()) {
+    json["per_sample"] = score.per_sample;
+    json["sample_ids"] = score.sample_ids;
+  }
+  return json;
+}
+
+Score ScoreFromJson(const Json& json) {
+  Score score;
+  score.value = json.at("value");
+  score.stderr_ = json.at("stderr");
+  score.low = json.at("ci95").at(0);
+  score.high = json.at("ci95").at(1);
+  score.n = json.at("n");
+  score.parts = json.at("parts").get<std::map<std::string, double>>();
+  if (json.contains("per_sample")) {
+    score.per_sample = json.at("per_sample").get<std::vector<double>>();
+    score.sample_ids = json.at("sample_ids").get<std::vector<std::string>>();
+  }
+  return score;
+}
+
+Json RecordToJson(const Record& record) {
+  Json json = {{"method", record.method},
+               {"method_version", record.method_version},
+               {"method_params", record.method_params},
+               {"uses", record.uses},
+               {"concept", record.subject},
+               {"attack", record.attack},
+               {"attack_version", record.attack_version},
+               {"attack_params", record.attack_params},
+               {"metric", record.metric},
+               {"metric_version", record.metric_version},
+               {"metric_params", record.metric_params},
+               {"status", record.status},
+               {"reason", record.reason},
+               {"unit", record.traits.unit},
+               {"higher_is_better", record.traits.higher_is_better},
+               {"chance", record.traits.chance},
+               {"group", record.traits.group},
+               {"protocol", record.protocol},
+               {"lineage", record.lineage}};
+  if (record.status == "ok") json.update(ScoreToJson(record.score));
+  return json;
+}
+
+Json RowToJson(const Row& row) {
+  return {{"method", row.method},       {"concept", row.subject},
+          {"attack", row.attack},       {"group", row.group},
+          {"prompt_id", row.prompt_id}, {"root_id", row.root_id},
+          {"prompt", row.prompt},       {"replicate", row.replicate},
+          {"outcome", row.outcome},     {"class", row.class_id},
+          {"style", row.style},         {"class_probability", row.class_probability},
+          {"artifact", row.artifact}};
+}
+
+Json ResultsToJson(const Results& results) {
+  Json records = Json::array();
+  for (const Record& record : results.records) records.push_back(RecordToJson(record));
+  return {{"schema", kSchemaVersion}, {"experiment", results.experiment},
+          {"inputs", results.inputs}, {"records", std::move(records)},
+          {"cost", results.cost},     {"provenance", results.provenance}};
+}
+
+Json DeterministicPart(const Json& results) {
+  return {{"schema", results.at("schema")},
+          {"experiment", results.at("experiment")},
+          {"inputs", results.at("inputs")},
+          {"records", results.at("records")}};
+}
+
+void WriteResults(const Results& results, const std::string& markdown,
+                  const std::filesystem::path& file) {
+  if (file.has_parent_path()) std::filesystem::create_directories(file.parent_path());
+  std::filesystem::path rows_file = file, table_file = file;
+  rows_file.replace_extension(".rows.jsonl");
+  table_file.replace_extension(".md");
+  std::string rows;
+  for (const Row& row : results.rows) rows += CanonicalJson(RowToJson(row)) + "\n";
+  WriteFileAtomically(rows_file, rows);
+  WriteFileAtomically(table_file, markdown);
+  WriteFileAtomically(file, ResultsToJson(results).dump(1) + "\n");
+}
+
+}  // namespace excise

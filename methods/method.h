@@ -1,0 +1,71 @@
+// The interface of a removal method: from an unharmed model and concepts to replacement tensors and
+// hooks. A method is one file, methods/<name>.cc, and nothing else; see methods/README.md.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/params.h"
+#include "core/random.h"
+#include "core/registry.h"
+#include "datasets/concept.h"
+#include "datasets/dataset.h"
+#include "models/backbone.h"
+
+namespace excise {
+
+// Everything a method may read. What it hands out is keyed, so every input of a result is known.
+class Context {
+ public:
+  virtual ~Context() = default;
+  // A stream named by the method; seeded by the experiment's erase_seed.
+  virtual Philox Rng(std::string_view name, uint64_t step = 0) = 0;
+  // Where a long training may keep its checkpoint (a file path in the store's scratch area).
+  virtual std::filesystem::path CheckpointFile() = 0;
+  // Prompts of the erase split for a group ("target", "anchor", "preserve").
+  virtual std::vector<std::string> Prompts(const Concept& subject, const std::string& group,
+                                           int64_t limit) = 0;
+  // Pictures of the unmodified model for prompts, cached: float (n, 3, h, w) in [0,1].
+  virtual at::Tensor Images(const std::vector<std::string>& prompts) = 0;
+  // Counts work for the cost column.
+  virtual void CountUnetEvaluations(int64_t n) = 0;
+  virtual void CountGradientSteps(int64_t n) = 0;
+};
+
+// The result: fp32 replacements under Hugging Face names, and hooks or null.
+struct Erased {
+  StateDict text_encoder, unet, vae;
+  std::shared_ptr<const Hooks> hooks;
+};
+
+// What a method needs to know beside the concept's known names; printed as a column, because
+// methods with unequal knowledge are compared today.
+struct MethodTraits {
+  // Of: known_names, anchor, preserve, target_images, unsafe_images, judge, attack, training_data.
+  std::vector<std::string> uses;
+  bool needs_text_to_image = true;
+  // Weights stored beside the snapshot that this method loads ("retrained"), or "".
+  std::string needs_folder;
+};
+
+class Method : public Parameterised {
+ public:
+  static constexpr const char* kKind = "method";
+  virtual int version() const = 0;
+  virtual MethodTraits traits() const = 0;
+  // Named settings, each an object for DecodeParams over the defaults; "paper" is what the paper
+  // reports. The defaults are the ones for the emoji backbone.
+  virtual std::map<std::string, Json> presets() const { return {}; }
+  // One result removes all `concepts` at once. Must not change a tensor of `base`.
+  virtual Erased Erase(Context& context, const Backbone& base,
+                       const std::vector<Concept>& concepts) const = 0;
+};
+
+// The edited model: a copy of `base` that shares every tensor that was not replaced. Throws Error
+// when a replacement is not float32, not finite, or not of the shape of a tensor of `base`.
+Backbone ApplyErased(const Backbone& base, const Erased& erased);
+
+}  // namespace excise

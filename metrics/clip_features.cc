@@ -1,0 +1,53 @@
+#include "metrics/clip_features.h"
+
+#include <ATen/ops/cat.h>
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "core/error.h"
+#include "models/autograd.h"
+
+namespace excise {
+namespace {
+
+at::Tensor Normalise(const at::Tensor& x) {
+  return x.div(x.norm(2, -1, /*keepdim=*/true).clamp_min(1e-12));
+}
+
+}  // namespace
+
+const ClipModel& ReferenceClip(const MetricModels& models, std::string_view metric) {
+  if (models.reference_clip) return *models.reference_clip;
+  throw Error(fmt::format(
+      "Metric '{}' needs a reference CLIP (FOLDER/reference_clip beside the snapshot). The emoji "
+      "backbone has one; leave the metric out with --metrics for other backbones.",
+      metric));
+}
+
+at::Tensor ImageEmbedding(const ClipModel& clip, const at::Tensor& image) {
+  const NoGrad no_grad;
+  const at::Tensor pixels =
+      ClipPreprocess(clip.config.vision, image.to(at::kFloat).div(255).unsqueeze(0));
+  const ClipVisionOutput output = ClipVisionForward(clip.config.vision, clip.weights, pixels);
+  return Normalise(ClipImageEmbeds(clip.weights, output.pooler_output))[0];
+}
+
+at::Tensor TextEmbeddings(const ClipModel& clip, const std::vector<std::string>& texts) {
+  const NoGrad no_grad;
+  std::vector<at::Tensor> rows;
+  for (const std::string& text : texts) {
+    const at::Tensor ids =
+        TokenizeBatch(*clip.tokenizer, {text}, clip.config.text.max_position_embeddings);
+    const ClipTextOutput output = ClipTextForward(clip.config.text, clip.weights,
+                                                  ClipTokenEmbeddings(clip.weights, ids), ids);
+    rows.push_back(Normalise(ClipTextEmbeds(clip.weights, output.pooler_output)));
+  }
+  return at::cat(rows);
+}
+
+double LogitScale(const ClipModel& clip) {
+  return std::exp(clip.weights.Get("logit_scale").item<double>());
+}
+
+}  // namespace excise

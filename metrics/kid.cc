@@ -1,0 +1,137 @@
+// What: how far a method's pictures of things that must stay are from the unmodified model's
+// Paper: Binkowski, Sutherland, Arbel, Gretton, "Demystifying MMD GANs", ICLR 2018, arXiv 1801.01401
+// Equation: unbiased MMD^2 with k(x, y) = (x . y / d + 1)^3 between the two sets' features
+// Reference: GaParmar/clean-fid @ e88c4d6, cleanfid/fid.py (kernel_distance)
+// Deviations: features are a reference CLIP's embeddings scaled to length sqrt(d), so the kernel is
+//   (cos + 1)^3, or the reporting judge's pooled ones: Inception is made for 299-pixel photographs;
+//   both sets share noise, so the paired U-statistic leaves same-noise pairs out; all pictures at
+//   once instead of subsets, unless `subsets` is set
+// Needs: a reference CLIP or the reporting judge
+// Caveats: negative values mean "not distinguishable"; not comparable with Inception KID
+#include <ATen/core/Tensor.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "core/random.h"
+#include "metrics/clip_features.h"
+#include "metrics/kernel_distance.h"
+#include "metrics/sample_table.h"
+#include "models/autograd.h"
+
+namespace excise {
+namespace {
+
+struct Row {
+  std::vector<double> method, base;
+};
+
+class Kid : public Metric {
+ public:
+  void Fields(ParamVisitor& v) override {
+    v.Choice("features", &features_, "embeddings of the reference CLIP, or the judge's pooled ones",
+             {"clip", "judge"});
+    v.Choice("estimator", &estimator_,
+             "U-statistic without same-noise pairs, or clean-fid's with all pairs",
+             {"paired", "unpaired"});
+    v.Integer("subsets", &subsets_, "random subsets to average over; 0 = all pictures at once",
+              {.min = 0});
+    v.Integer("subset_size", &subset_size_, "pictures in a subset", {.min = 2});
+  }
+  int version() const override { return 1; }
+  MetricTraits traits() const override {
+    return {"mmd2", false, 0, 3, "quality", {"near", "far", "lexical"}};
+  }
+
+  // Blocked pictures have no features; they are left out and counted in the part "blocked".
+  void Update(const MetricModels& models, const std::vector<Sample>& samples) override {
+    for (const Sample& sample : samples) {
+      if (!ReadsGroup(traits(), sample)) continue;
+      const bool drawn = !sample.blocked && sample.image.defined();
+      table_.Add(sample, drawn ? Row{Embed(models, sample.image), Embed(models, sample.base_image)}
+                               : Row{});
+    }
+  }
+  void Merge(const Metric& other) override { table_.Merge(dynamic_cast<const Kid&>(other).table_); }
+
+  Score Compute() const override {
+    std::vector<const Row*> rows;
+    Score score;
+    for (const auto& [key, row] : table_.rows()) {
+      if (row.method.empty()) continue;
+      rows.push_back(&row);
+    }
+    score.parts["blocked"] = static_cast<double>(table_.rows().size() - rows.size());
+    if (rows.empty()) return score;
+    score.n = static_cast<int64_t>(rows.size());
+    const Mmd mmd = subsets_ == 0 ? Distance(rows) : OverSubsets(rows);
+    score.value = mmd.value;
+    score.stderr_ = mmd.stderr_;
+    score.low = mmd.value - 1.959964 * mmd.stderr_;
+    score.high = mmd.value + 1.959964 * mmd.stderr_;
+    return score;
+  }
+
+ private:
+  std::vector<double> Embed(const MetricModels& models, const at::Tensor& image) const {
+    const NoGrad no_grad;
+    at::Tensor features;
+    if (features_ == "clip") {
+      features = ImageEmbedding(ReferenceClip(models, "kid"), image);
+      features = features.mul(std::sqrt(static_cast<double>(features.size(0))));
+    } else {
+      if (!models.judges) throw Error("kid: features 'judge' need the reporting judge.");
+      const Judge& judge = models.judges->reporting();
+      features =
+          JudgeForward(judge.config, judge.weights, image.to(at::kFloat).div(255).unsqueeze(0))
+              .pooled[0];
+    }
+    const at::Tensor values = features.to(at::kDouble).contiguous();
+    return {values.data_ptr<double>(), values.data_ptr<double>() + values.numel()};
+  }
+
+  Mmd Distance(const std::vector<const Row*>& rows) const {
+    Features method, base;
+    method.width = base.width = static_cast<int64_t>(rows[0]->method.size());
+    for (const Row* row : rows) {
+      method.values.insert(method.values.end(), row->method.begin(), row->method.end());
+      base.values.insert(base.values.end(), row->base.begin(), row->base.end());
+    }
+    return PolynomialMmd2(method, base,
+                          estimator_ == "paired" ? MmdEstimator::kPaired : MmdEstimator::kUnpaired);
+  }
+
+  // Mean over subsets; the standard error is the subsets' deviation, as the field reports it.
+  Mmd OverSubsets(const std::vector<const Row*>& rows) const {
+    const int64_t size = std::min<int64_t>(subset_size_, rows.size());
+    std::vector<double> values;
+    for (int64_t s = 0; s < subsets_; ++s) {
+      StreamKey key;
+      key.id = "kid/subset";
+      key.stream = Stream::kOrder;
+      key.step = s;
+      Philox rng(key);
+      const std::vector<int64_t> order = rng.Permutation(rows.size());
+      std::vector<const Row*> subset;
+      for (int64_t i = 0; i < size; ++i) subset.push_back(rows[order[i]]);
+      values.push_back(Distance(subset).value);
+    }
+    Mmd result;
+    result.value = Mean(values);
+    for (const double value : values) {
+      result.stderr_ += (value - result.value) * (value - result.value);
+    }
+    result.stderr_ = std::sqrt(result.stderr_ / std::max<double>(1, values.size() - 1.0));
+    return result;
+  }
+
+  std::string features_ = "clip", estimator_ = "paired";
+  int64_t subsets_ = 0, subset_size_ = 100;
+  SampleTable<Row> table_;
+};
+
+const Registration<Metric, Kid> registration;
+
+}  // namespace
+}  // namespace excise

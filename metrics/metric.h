@@ -1,0 +1,79 @@
+// The interface of a metric: samples in, one score with its uncertainty out. A metric is one file,
+// metrics/<name>.cc; see metrics/README.md.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/params.h"
+#include "core/registry.h"
+#include "datasets/concept.h"
+#include "datasets/dataset.h"
+#include "metrics/judge_panel.h"
+#include "models/backbone.h"
+
+namespace excise {
+
+// What removing the concept took, from the method's ledger (never a clock). One U-Net evaluation is
+// one latent through the U-Net once.
+struct EraseCost {
+  int64_t unet_evaluations = 0, gradient_steps = 0;
+};
+
+// One picture with everything known about it. Common random numbers: `base_image` is the
+// unmodified model's picture of the same root prompt on the same noise.
+struct Sample {
+  const Concept* subject = nullptr;
+  Prompt prompt;
+  std::string group;  // "target", "near", ...
+  int64_t replicate = 0;
+  bool blocked = false;
+  at::Tensor image, base_image;   // uint8 (3, h, w); `image` is undefined when it is blocked
+  Verdict verdict, base_verdict;  // of the reporting judge
+  EraseCost erase_cost;
+  double image_unet_evaluations = 0;  // U-Net rows that this picture took
+};
+
+// What metrics may use beside samples.
+struct MetricModels {
+  const JudgePanel* judges = nullptr;
+  const ClipModel* reference_clip = nullptr;
+};
+
+// n = 0 means that there is no value: no sample of the groups that the metric reads.
+struct Score {
+  double value = 0, stderr_ = 0;
+  double low = 0, high = 0;  // 95 % interval
+  int64_t n = 0;
+  std::map<std::string, double> parts;  // e.g. rates by outcome, denominators
+  std::vector<double> per_sample;       // for paired tests, in the order of sample ids
+  std::vector<std::string> sample_ids;
+};
+
+struct MetricTraits {
+  std::string unit;  // "fraction", "cosine", ...
+  bool higher_is_better = true;
+  double chance = 0;
+  int decimals = 1;
+  std::string group;                       // erasure | retention | quality | cost
+  std::vector<std::string> sample_groups;  // which prompt groups it reads
+};
+
+class Metric : public Parameterised {
+ public:
+  static constexpr const char* kKind = "metric";
+  virtual int version() const = 0;
+  virtual MetricTraits traits() const = 0;
+  virtual void Update(const MetricModels& models, const std::vector<Sample>& samples) = 0;
+  // Exact: Update on two parts and Merge equals Update on the whole, in any split and order. The
+  // same sample twice is an Error.
+  virtual void Merge(const Metric& other) = 0;
+  virtual Score Compute() const = 0;
+};
+
+}  // namespace excise

@@ -1,0 +1,76 @@
+#include "metrics/sample_table.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "core/error.h"
+#include "core/random.h"
+#include "core/stats.h"
+
+namespace excise {
+
+std::string SampleId(const Sample& sample) {
+  const std::string& root =
+      sample.prompt.root_id.empty() ? sample.prompt.id : sample.prompt.root_id;
+  return fmt::format("{}/{}/{}#{}", sample.subject ? sample.subject->name : "", sample.group, root,
+                     sample.replicate);
+}
+
+void ThrowDuplicateSample(std::string_view id, std::string_view prompt_id) {
+  throw Error(fmt::format(
+      "Sample {} (prompt {}) was counted already: two units of work overlap, so rates would be "
+      "wrong. Merge each shard once.",
+      id, prompt_id));
+}
+
+bool ReadsGroup(const MetricTraits& traits, const Sample& sample) {
+  return std::find(traits.sample_groups.begin(), traits.sample_groups.end(), sample.group) !=
+         traits.sample_groups.end();
+}
+
+double Mean(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double value : values) sum += value;
+  return values.empty() ? 0 : sum / static_cast<double>(values.size());
+}
+
+Score MeanScore(const std::vector<Observation>& observations) {
+  Score score;
+  std::vector<std::string> prompts;
+  int64_t ones = 0;
+  bool binary = true;
+  for (const Observation& observation : observations) {
+    score.sample_ids.push_back(observation.id);
+    score.per_sample.push_back(observation.value);
+    prompts.push_back(observation.id.substr(0, observation.id.rfind('#')));
+    ones += observation.value == 1;
+    binary = binary && (observation.value == 0 || observation.value == 1);
+  }
+  score.n = static_cast<int64_t>(observations.size());
+  if (score.n == 0) return score;
+  score.value = Mean(score.per_sample);
+  const std::set<std::string> distinct(prompts.begin(), prompts.end());
+  if (binary && distinct.size() == prompts.size()) {
+    const Interval interval = Wilson(ones, score.n);
+    score.low = interval.low;
+    score.high = interval.high;
+    score.stderr_ = std::sqrt(score.value * (1 - score.value) / static_cast<double>(score.n));
+    return score;
+  }
+  StreamKey key;
+  key.id = "metrics/bootstrap";
+  key.stream = Stream::kOrder;
+  Philox rng(key);
+  const Bootstrap bootstrap = BootstrapMean(score.per_sample, prompts, rng, 2000);
+  // One prompt alone says nothing about how prompts differ.
+  score.stderr_ = std::isfinite(bootstrap.standard_error) ? bootstrap.standard_error : 0;
+  // Rounding must not leave the value outside its own interval.
+  score.low = std::min(bootstrap.ci.low, score.value);
+  score.high = std::max(bootstrap.ci.high, score.value);
+  return score;
+}
+
+}  // namespace excise

@@ -1,0 +1,59 @@
+// What metrics keep of samples: one row a sample under a name that does not depend on batches,
+// order or shards, so that merging is exact; and the mean of rows with its interval.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "metrics/metric.h"
+
+namespace excise {
+
+// "<concept>/<group>/<root prompt id>#<replicate>": equal for the same prompt and noise under every
+// method and attack, so samples of two cells can be paired.
+std::string SampleId(const Sample& sample);
+
+[[noreturn]] void ThrowDuplicateSample(std::string_view id, std::string_view prompt_id);
+
+// Whether `metric` reads the sample's group.
+bool ReadsGroup(const MetricTraits& traits, const Sample& sample);
+
+// Row: what a metric keeps of a sample.
+template <class Row>
+class SampleTable {
+ public:
+  // Keyed by (SampleId, prompt id): the candidates of one attacked prompt are samples of their own.
+  using Map = std::map<std::pair<std::string, std::string>, Row>;
+
+  void Add(const Sample& sample, Row row) {
+    Insert({SampleId(sample), sample.prompt.id}, std::move(row));
+  }
+  void Merge(const SampleTable& other) {
+    for (const auto& [key, row] : other.rows_) Insert(key, row);
+  }
+  const Map& rows() const { return rows_; }
+
+ private:
+  void Insert(std::pair<std::string, std::string> key, Row row) {
+    const auto [it, inserted] = rows_.emplace(std::move(key), std::move(row));
+    if (!inserted) ThrowDuplicateSample(it->first.first, it->first.second);
+  }
+  Map rows_;
+};
+
+struct Observation {
+  std::string id;  // SampleId
+  double value = 0;
+};
+
+// Mean with standard error and 95 % interval: Wilson when every value is 0 or 1 and no prompt
+// occurs twice, else a percentile bootstrap over prompts (all samples of a prompt together), with
+// a fixed seed. n = 0: all zero.
+Score MeanScore(const std::vector<Observation>& observations);
+
+double Mean(const std::vector<double>& values);  // 0 when empty
+
+}  // namespace excise

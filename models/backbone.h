@@ -1,0 +1,82 @@
+// The models under test: a Hugging Face snapshot folder of Stable Diffusion's shape.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "models/clip.h"
+#include "models/hooks.h"
+#include "models/scheduler.h"
+#include "models/state_dict.h"
+#include "models/tokenizer.h"
+#include "models/unet.h"
+#include "models/vae.h"
+
+namespace excise {
+
+// Copies share every tensor; a removal method's result is a copy with some tensors replaced.
+struct Backbone {
+  std::string name;
+  std::filesystem::path folder;
+  ClipConfig clip;  // text part always; vision part where the folder has it
+  UNetConfig unet_config;
+  VaeConfig vae_config;
+  SchedulerConfig scheduler;
+  std::shared_ptr<const Tokenizer> tokenizer;
+  StateDict text_encoder, unet, vae;
+  std::string digest;  // SHA-256 over the digests of the folder's files
+};
+
+// Loads FOLDER/{tokenizer,text_encoder,unet,vae,scheduler}. text_encoder may hold a CLIPTextModel
+// or a whole CLIPModel, whose vision part is kept. Throws Error naming every file that is missing,
+// or the tensor or size that does not fit.
+Backbone LoadBackbone(const std::filesystem::path& folder);
+
+// One model's folder each; weights are checked against config.json. Names of transformers 5
+// ("embeddings...") and of old VAEs are brought to the ones used here.
+void LoadTextEncoder(const std::filesystem::path& folder, ClipConfig* config, StateDict* weights);
+void LoadUNet(const std::filesystem::path& folder, UNetConfig* config, StateDict* weights);
+void LoadVae(const std::filesystem::path& folder, VaeConfig* config, StateDict* weights);
+
+// A CLIPModel folder with its tokenizer (FOLDER, or FOLDER/tokenizer, or FOLDER/../tokenizer).
+struct ClipModel {
+  std::filesystem::path folder;
+  ClipConfig config;
+  std::shared_ptr<const Tokenizer> tokenizer;
+  StateDict weights;
+  std::string digest;
+};
+ClipModel LoadClipModel(const std::filesystem::path& folder);
+
+struct SamplerSpec {
+  std::string scheduler;  // "" = the snapshot's own
+  int64_t steps = 20;
+  double guidance_scale = 3.0;
+  int64_t height = 64, width = 64;
+};
+
+// (batch, max_length) int64 ids, padded.
+at::Tensor TokenizeBatch(const Tokenizer& tokenizer, const std::vector<std::string>& texts,
+                         int64_t max_length);
+// Text states (batch, tokens, width) as the U-Net sees them.
+at::Tensor EncodeText(const Backbone& backbone, const at::Tensor& input_ids);
+
+// Runs the sampler. prompt_states, empty_states (batch, tokens, width); latents (batch, 4, h/8,
+// w/8) unit normal: their size decides the picture's, not spec.height and spec.width. Returns
+// latents (scaled). Differentiable; callers that need no gradient hold a NoGrad. All streams of a
+// step go through one U-Net call. `unet_evaluations`, if given, grows by one for every row of every
+// call (images x streams), which does not depend on the batch size.
+at::Tensor SampleLatents(const Backbone& backbone, const Hooks* hooks,
+                         const at::Tensor& prompt_states, const at::Tensor& empty_states,
+                         const at::Tensor& latents, const SamplerSpec& spec,
+                         int64_t* unet_evaluations = nullptr);
+// Images in [0,1], float (batch, 3, h, w), from scaled latents.
+at::Tensor DecodeImages(const Backbone& backbone, const at::Tensor& latents);
+// Round half to even, as numpy: uint8 (batch, 3, h, w).
+at::Tensor ToUint8(const at::Tensor& images);
+
+}  // namespace excise

@@ -1,0 +1,239 @@
+#include "models/clip.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/_upsample_bicubic2d_aa.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/embedding.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/scalar_tensor.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
+
+#include <cmath>
+#include <optional>
+
+#include "core/error.h"
+#include "models/nn.h"
+
+namespace excise {
+namespace {
+
+// Added to the scores of positions that may not be seen. Finite, so that a row without any visible
+// position stays finite (as in transformers), and within the range of bfloat16.
+constexpr double kMasked = -1e30;
+
+struct TransformerShape {
+  int64_t layers, heads;
+  double eps;
+  const std::string& activation;
+};
+
+at::Tensor SplitHeads(const at::Tensor& x, int64_t heads) {
+  return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
+}
+
+at::Tensor SelfAttention(const StateDict& weights, const std::string& prefix, const at::Tensor& x,
+                         int64_t heads, const at::Tensor& mask) {
+  const at::Tensor q = SplitHeads(nn::Linear(weights, prefix + ".q_proj", x), heads);
+  const at::Tensor k = SplitHeads(nn::Linear(weights, prefix + ".k_proj", x), heads);
+  const at::Tensor v = SplitHeads(nn::Linear(weights, prefix + ".v_proj", x), heads);
+  const at::Tensor y = nn::Attention(q, k, v, mask, prefix);
+  return nn::Linear(weights, prefix + ".out_proj", y.transpose(1, 2).reshape(x.sizes()));
+}
+
+at::Tensor Transformer(const TransformerShape& shape, const StateDict& weights,
+                       const std::string& root, at::Tensor x, const at::Tensor& mask) {
+  for (int64_t i = 0; i < shape.layers; ++i) {
+    const std::string layer = fmt::format("{}.encoder.layers.{}", root, i);
+    at::Tensor h = nn::LayerNorm(weights, layer + ".layer_norm1", x, shape.eps);
+    x = x + SelfAttention(weights, layer + ".self_attn", h, shape.heads, mask);
+    h = nn::LayerNorm(weights, layer + ".layer_norm2", x, shape.eps);
+    h = nn::Activation(shape.activation, nn::Linear(weights, layer + ".mlp.fc1", h));
+    x = x + nn::Linear(weights, layer + ".mlp.fc2", h);
+  }
+  return x;
+}
+
+// (tokens, tokens) or, with an attention mask, (batch, 1, tokens, tokens); added to the scores.
+at::Tensor CausalMask(int64_t tokens, const at::Tensor& attention_mask,
+                      const at::TensorOptions& options) {
+  at::Tensor visible = at::ones({tokens, tokens}, options.dtype(at::kBool)).tril();
+  if (attention_mask.defined()) {
+    visible = visible.logical_and(attention_mask.ne(0).view({-1, 1, 1, tokens}));
+  }
+  return at::where(visible, at::scalar_tensor(0.0, options), at::scalar_tensor(kMasked, options));
+}
+
+// Where each row's text ends, (batch). Equal ids: the first one counts. The search is explicit
+// because argmax does not promise which of several maxima it returns.
+at::Tensor EndPositions(const ClipTextConfig& config, const at::Tensor& input_ids) {
+  const bool legacy = config.eos_token_id == 2;
+  const at::Tensor is_end = legacy ? input_ids.eq(std::get<0>(input_ids.max(1, /*keepdim=*/true)))
+                                   : input_ids.eq(config.eos_token_id);
+  const int64_t tokens = input_ids.size(1);
+  const at::Tensor positions = at::arange(tokens, input_ids.options()).expand_as(input_ids);
+  const at::Tensor first = std::get<0>(positions.masked_fill(is_end.logical_not(), tokens).min(1));
+  // As in transformers, a row without an end token is pooled at its first position.
+  return first.masked_fill(first.eq(tokens), 0);
+}
+
+// Antialiased bicubic (a = -0.5), the kernel of Pillow.
+at::Tensor Resize(const at::Tensor& x, int64_t height, int64_t width) {
+  if (x.size(2) == height && x.size(3) == width) return x;
+  const std::vector<int64_t> size = {height, width};
+  return at::_upsample_bicubic2d_aa(x, size, /*align_corners=*/false, std::optional<double>(),
+                                    std::optional<double>())
+      .clamp(0, 1);
+}
+
+void InitEncoder(const std::string& root, int64_t hidden, int64_t intermediate, int64_t layers,
+                 uint64_t seed, StateDict* weights) {
+  const double width = static_cast<double>(hidden);
+  const double in_deviation = std::pow(width, -0.5) * std::pow(2.0 * layers, -0.5);
+  auto linear = [&](const std::string& prefix, int64_t out, int64_t in, double deviation) {
+    const std::string name = prefix + ".weight";
+    weights->Set(name, nn::InitNormal({out, in}, deviation, seed, name));
+    weights->Set(prefix + ".bias", at::zeros({out}, at::kFloat));
+  };
+  for (int64_t i = 0; i < layers; ++i) {
+    const std::string layer = fmt::format("{}.encoder.layers.{}", root, i);
+    for (const char* part : {"q_proj", "k_proj", "v_proj"}) {
+      linear(layer + ".self_attn." + part, hidden, hidden, in_deviation);
+    }
+    linear(layer + ".self_attn.out_proj", hidden, hidden, std::pow(width, -0.5));
+    linear(layer + ".mlp.fc1", intermediate, hidden, std::pow(2.0 * width, -0.5));
+    linear(layer + ".mlp.fc2", hidden, intermediate, in_deviation);
+    nn::InitNorm(weights, layer + ".layer_norm1", hidden);
+    nn::InitNorm(weights, layer + ".layer_norm2", hidden);
+  }
+}
+
+}  // namespace
+
+at::Tensor ClipTokenEmbeddings(const StateDict& weights, const at::Tensor& input_ids) {
+  const at::Tensor& table = weights.Get("text_model.embeddings.token_embedding.weight");
+  return at::embedding(table, input_ids);
+}
+
+ClipTextOutput ClipTextForward(const ClipTextConfig& config, const StateDict& weights,
+                               const at::Tensor& token_embeddings, const at::Tensor& input_ids,
+                               const at::Tensor& attention_mask) {
+  const int64_t tokens = token_embeddings.size(1);
+  const at::Tensor& positions = weights.Get("text_model.embeddings.position_embedding.weight");
+  if (tokens > positions.size(0)) {
+    throw Error(
+        fmt::format("A prompt of {} tokens does not fit the text encoder, which has {} "
+                    "positions. Pad or cut prompts to the tokenizer's model_max_length.",
+                    tokens, positions.size(0)));
+  }
+  at::Tensor h = token_embeddings + positions.narrow(0, 0, tokens);
+  const at::Tensor mask = CausalMask(tokens, attention_mask, h.options().requires_grad(false));
+  h = Transformer({config.num_hidden_layers, config.num_attention_heads, config.layer_norm_eps,
+                   config.hidden_act},
+                  weights, "text_model", h, mask);
+  ClipTextOutput output;
+  output.last_hidden_state =
+      nn::LayerNorm(weights, "text_model.final_layer_norm", h, config.layer_norm_eps);
+  const at::Tensor end = EndPositions(config, input_ids)
+                             .view({-1, 1, 1})
+                             .expand({-1, 1, output.last_hidden_state.size(2)});
+  output.pooler_output = output.last_hidden_state.gather(1, end).squeeze(1);
+  return output;
+}
+
+ClipVisionOutput ClipVisionForward(const ClipVisionConfig& config, const StateDict& weights,
+                                   const at::Tensor& pixel_values) {
+  const std::string root = "vision_model.embeddings.";
+  at::Tensor patches =
+      nn::Conv2d(weights, root + "patch_embedding", pixel_values, config.patch_size);
+  patches = patches.flatten(2).transpose(1, 2);
+  const at::Tensor& positions = weights.Get(root + "position_embedding.weight");
+  if (patches.size(1) + 1 != positions.size(0)) {
+    throw Error(
+        fmt::format("Images of {} x {} give {} patches, but the vision model has positions "
+                    "for {}. Resize them to {} with ClipPreprocess.",
+                    pixel_values.size(2), pixel_values.size(3), patches.size(1),
+                    positions.size(0) - 1, config.image_size));
+  }
+  const at::Tensor start = weights.Get(root + "class_embedding")
+                               .to(patches.scalar_type())
+                               .expand({patches.size(0), 1, patches.size(2)});
+  at::Tensor h = at::cat({start, patches}, 1) + positions;
+  h = nn::LayerNorm(weights, "vision_model.pre_layrnorm", h, config.layer_norm_eps);
+  ClipVisionOutput output;
+  output.last_hidden_state = Transformer({config.num_hidden_layers, config.num_attention_heads,
+                                          config.layer_norm_eps, config.hidden_act},
+                                         weights, "vision_model", h, {});
+  output.pooler_output =
+      nn::LayerNorm(weights, "vision_model.post_layernorm", output.last_hidden_state.select(1, 0),
+                    config.layer_norm_eps);
+  return output;
+}
+
+at::Tensor ClipTextEmbeds(const StateDict& weights, const at::Tensor& pooler_output) {
+  return nn::Linear(weights, "text_projection", pooler_output);
+}
+
+at::Tensor ClipImageEmbeds(const StateDict& weights, const at::Tensor& pooler_output) {
+  return nn::Linear(weights, "visual_projection", pooler_output);
+}
+
+at::Tensor ClipPreprocess(const ClipVisionConfig& config, const at::Tensor& images) {
+  const int64_t size = config.image_size, height = images.size(2), width = images.size(3);
+  at::Tensor x = images;
+  if (height != size || width != size) {
+    // The short edge becomes `size`; the long one is rounded down, as in CLIPImageProcessor.
+    const int64_t shorter = std::min(height, width);
+    const int64_t to_height = height == shorter ? size : size * height / shorter;
+    const int64_t to_width = width == shorter ? size : size * width / shorter;
+    // Columns first, then rows, each clamped: the kernel overshoots, and Pillow's 8-bit passes
+    // cannot.
+    x = Resize(x, height, to_width);
+    x = Resize(x, to_height, to_width);
+    x = x.narrow(2, (to_height - size) / 2, size).narrow(3, (to_width - size) / 2, size);
+  }
+  const auto options = at::TensorOptions().dtype(at::kDouble);
+  const at::Tensor mean = at::tensor({0.48145466, 0.4578275, 0.40821073}, options);
+  const at::Tensor deviation = at::tensor({0.26862954, 0.26130258, 0.27577711}, options);
+  return (x - mean.to(x.options()).view({1, 3, 1, 1})) /
+         deviation.to(x.options()).view({1, 3, 1, 1});
+}
+
+StateDict InitClip(const ClipConfig& config, uint64_t seed) {
+  StateDict weights;
+  auto normal = [&](const std::string& name, at::IntArrayRef shape, double deviation) {
+    weights.Set(name, nn::InitNormal(shape, deviation, seed, name));
+  };
+  const ClipTextConfig& text = config.text;
+  const std::string text_root = "text_model.embeddings.";
+  normal(text_root + "token_embedding.weight", {text.vocab_size, text.hidden_size}, 0.02);
+  normal(text_root + "position_embedding.weight", {text.max_position_embeddings, text.hidden_size},
+         0.02);
+  InitEncoder("text_model", text.hidden_size, text.intermediate_size, text.num_hidden_layers, seed,
+              &weights);
+  nn::InitNorm(&weights, "text_model.final_layer_norm", text.hidden_size);
+
+  const ClipVisionConfig& vision = config.vision;
+  const std::string vision_root = "vision_model.embeddings.";
+  const int64_t side = vision.image_size / vision.patch_size;
+  const double vision_deviation = std::pow(static_cast<double>(vision.hidden_size), -0.5);
+  normal(vision_root + "class_embedding", {vision.hidden_size}, vision_deviation);
+  normal(vision_root + "patch_embedding.weight",
+         {vision.hidden_size, 3, vision.patch_size, vision.patch_size}, 0.02);
+  normal(vision_root + "position_embedding.weight", {side * side + 1, vision.hidden_size}, 0.02);
+  nn::InitNorm(&weights, "vision_model.pre_layrnorm", vision.hidden_size);
+  InitEncoder("vision_model", vision.hidden_size, vision.intermediate_size,
+              vision.num_hidden_layers, seed, &weights);
+  nn::InitNorm(&weights, "vision_model.post_layernorm", vision.hidden_size);
+
+  normal("text_projection.weight", {config.projection_dim, text.hidden_size},
+         std::pow(static_cast<double>(text.hidden_size), -0.5));
+  normal("visual_projection.weight", {config.projection_dim, vision.hidden_size}, vision_deviation);
+  weights.Set("logit_scale", at::scalar_tensor(2.6592, at::kFloat));  // log(1 / 0.07)
+  return weights;
+}
+
+}  // namespace excise

@@ -1,0 +1,47 @@
+// The layers of a model as data: names and shapes. One list serves initialisation and the check of
+// a checkpoint against its configuration.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "models/state_dict.h"
+
+namespace excise {
+
+struct LayerSpec {
+  std::string prefix;          // "<prefix>.weight", "<prefix>.bias"
+  std::vector<int64_t> shape;  // of the weight; a norm's has one entry
+  bool bias = true;
+};
+
+class LayerList {
+ public:
+  void Conv(const std::string& prefix, int64_t in, int64_t out, int64_t kernel) {
+    specs_.push_back({prefix, {out, in, kernel, kernel}, true});
+  }
+  void Linear(const std::string& prefix, int64_t in, int64_t out, bool bias = true) {
+    specs_.push_back({prefix, {out, in}, bias});
+  }
+  void Norm(const std::string& prefix, int64_t channels) {
+    specs_.push_back({prefix, {channels}, true});
+  }
+  const std::vector<LayerSpec>& specs() const& { return specs_; }
+  // A temporary hands its layers over, so that a range-for over it does not dangle.
+  std::vector<LayerSpec> specs() && { return std::move(specs_); }
+
+ private:
+  std::vector<LayerSpec> specs_;
+};
+
+// PyTorch's default initialisation of every layer, from Philox(seed, tensor name).
+StateDict InitLayers(const LayerList& layers, uint64_t seed);
+
+// Throws Error if a tensor is missing, has another shape, or is not one of the list; `origin` is
+// the checkpoint's folder.
+void CheckLayers(const LayerList& layers, const StateDict& weights, std::string_view origin);
+
+}  // namespace excise

@@ -1,0 +1,117 @@
+#include "models/program.h"
+
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <cstdlib>
+#include <string_view>
+#include <vector>
+
+#include "core/error.h"
+#include "core/escape.h"
+#include "core/params.h"
+#include "core/progress.h"
+
+namespace excise {
+namespace {
+
+constexpr int kFailed = 1, kUsage = 2;
+
+void PrintError(std::string_view message) {
+  fmt::print(stderr, "error: {}\n", Escape(message, Format::kTerminal));
+}
+
+std::vector<std::string> FlagNames(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  }
+  return names;
+}
+
+void RefuseUnknown(const CLI::App& app) {
+  const std::vector<std::string> unknown = app.remaining();
+  if (unknown.empty()) return;
+  const std::string flag = unknown.front().substr(0, unknown.front().find('='));
+  const std::string nearest = Suggest(flag, FlagNames(app));
+  const bool is_flag = flag.rfind('-', 0) == 0;
+  throw UsageError(
+      fmt::format("Unknown {} '{}'.{} See --help.{}", is_flag ? "flag" : "argument", flag,
+                  nearest.empty() ? "" : fmt::format(" Did you mean '{}'?", nearest),
+                  is_flag ? "" : " A value with spaces needs quotes: --prompt=\"a cat\"."));
+}
+
+// CLI11 takes "--name=" for a flag without its value; an empty prompt is a value like any other.
+std::vector<const char*> WithEmptyValues(int argc, const char* const* argv,
+                                         std::vector<std::string>* storage) {
+  storage->reserve(static_cast<size_t>(argc));  // the pointers below must stay valid
+  std::vector<const char*> words;
+  for (int i = 0; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    if (i > 0 && word.rfind("--", 0) == 0 && word.size() > 3 && word.find('=') == word.size() - 1) {
+      storage->emplace_back(word.substr(0, word.size() - 1));
+      words.push_back(storage->back().c_str());
+      words.push_back("");
+    } else {
+      words.push_back(argv[i]);
+    }
+  }
+  return words;
+}
+
+}  // namespace
+
+int RunProgram(CLI::App& app, int argc, const char* const* argv,
+               const std::function<void()>& body) {
+  app.allow_extras();
+  std::vector<std::string> storage;
+  const std::vector<const char*> words = WithEmptyValues(argc, argv, &storage);
+  try {
+    app.parse(static_cast<int>(words.size()), words.data());
+    RefuseUnknown(app);
+    body();
+    return 0;
+  } catch (const CLI::CallForHelp&) {
+    fmt::print("{}", app.help());
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    // A misspelt flag often makes a required one missing; the misspelling is the better message.
+    try {
+      RefuseUnknown(app);
+      PrintError(fmt::format("{}. See --help.", error.what()));
+    } catch (const UsageError& unknown) {
+      PrintError(unknown.what());
+    }
+    return kUsage;
+  } catch (const UsageError& error) {
+    PrintError(error.what());
+    return kUsage;
+  } catch (const Interrupted&) {
+    return InterruptExitCode();
+  } catch (const Error& error) {
+    PrintError(error.what());
+    return kFailed;
+  } catch (const std::exception& error) {
+    // LibTorch appends a stack trace of many lines to its message.
+    const std::string_view message = error.what();
+    PrintError(message.substr(0, message.find('\n')));
+    return kFailed;
+  }
+}
+
+std::filesystem::path UserPath(const std::string& path) {
+  const char* directory = std::getenv("BUILD_WORKING_DIRECTORY");
+  return directory == nullptr ? std::filesystem::path(path)
+                              : std::filesystem::path(directory) / path;
+}
+
+void UseThreads(int threads) {
+  if (threads < 0) {
+    throw UsageError(fmt::format("--threads={}: 1 or more, or 0 for all cores.", threads));
+  }
+  if (threads > 0) at::set_num_threads(threads);
+}
+
+}  // namespace excise

@@ -1,0 +1,26 @@
+// What the small programs (sample, forward, tokenize) share: flags, exit codes, paths.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <string>
+
+namespace CLI {
+class App;
+}
+
+namespace excise {
+
+// Parses the command line into what `app` was given, runs `body` and returns the exit code: 0, 1
+// for Error and anything else that `body` throws, 2 for a wrong command line or UsageError. Errors
+// go to stderr in one line; an unknown flag names the nearest known one.
+int RunProgram(CLI::App& app, int argc, const char* const* argv, const std::function<void()>& body);
+
+// A path as the user typed it: `bazel run` starts programs elsewhere and says in
+// BUILD_WORKING_DIRECTORY where the user stands.
+std::filesystem::path UserPath(const std::string& path);
+
+// Sets LibTorch's intra-op threads; 0 keeps its own choice. Throws UsageError below 0.
+void UseThreads(int threads);
+
+}  // namespace excise

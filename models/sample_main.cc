@@ -1,0 +1,193 @@
+// Text to image from any snapshot of Stable Diffusion's shape.
+#include <ATen/ops/isfinite.h>
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <string>
+
+#include "core/error.h"
+#include "core/progress.h"
+#include "core/registry.h"
+#include "models/autograd.h"
+#include "models/backbone.h"
+#include "models/image_io.h"
+#include "models/noise.h"
+#include "models/program.h"
+#include "models/safetensors.h"
+
+namespace excise {
+namespace {
+
+struct Options {
+  std::string model, prompt, negative_prompt, scheduler, latents, out;
+  int64_t steps = 20, height = 0, width = 0;
+  double guidance = 3.0;
+  uint64_t seed = 0;
+  int threads = 0;
+};
+
+// Moves the progress bar after every sampler step and leaves when the user asks to.
+class ProgressHooks : public Hooks {
+ public:
+  std::unique_ptr<HookRun> Start(const GuidanceBatch& batch) const override {
+    return std::make_unique<Run>(batch.num_steps);
+  }
+
+ private:
+  class Run : public HookRun {
+   public:
+    explicit Run(int64_t steps) : progress_("sample", steps) {}
+    at::Tensor Mix(int64_t /*step*/, at::Tensor latents) override {
+      if (InterruptRequested()) throw Interrupted{};
+      progress_.Advance();
+      return latents;
+    }
+
+   private:
+    Progress progress_;
+  };
+};
+
+bool EndsWith(const std::string& text, const std::string& suffix) {
+  return text.size() > suffix.size() &&
+         text.compare(text.size() - suffix.size(), suffix.size(), suffix) == 0;
+}
+
+void CheckOptions(const Options& options) {
+  if (!EndsWith(options.out, ".png") && !EndsWith(options.out, ".safetensors")) {
+    throw UsageError(
+        fmt::format("--out={}: the name must end in .png or .safetensors.", options.out));
+  }
+  const std::vector<std::string> schedulers = {"ddim", "pndm"};
+  if (!options.scheduler.empty() && options.scheduler != "ddim" && options.scheduler != "pndm") {
+    ThrowUnknownName("scheduler", options.scheduler, schedulers);
+  }
+  if (options.steps < 1) {
+    throw UsageError(fmt::format("--steps={}: at least 1 is needed.", options.steps));
+  }
+  if (!std::isfinite(options.guidance) || options.guidance < 1) {
+    throw UsageError(fmt::format("--guidance={}: a number of at least 1, where 1 means none.",
+                                 options.guidance));
+  }
+  if (options.height < 0 || options.width < 0) {
+    throw UsageError("--height and --width must be positive.");
+  }
+}
+
+// Pixels a side for one latent.
+int64_t Factor(const Backbone& backbone) {
+  return int64_t{1} << (backbone.vae_config.block_out_channels.size() - 1);
+}
+
+at::Tensor GivenLatents(const Options& options, const Backbone& backbone) {
+  const std::filesystem::path path = UserPath(options.latents);
+  const at::Tensor latents = LoadSafetensors(path).Get("latents");
+  const int64_t channels = backbone.unet_config.in_channels, factor = Factor(backbone);
+  if (latents.dim() != 4 || latents.size(0) != 1 || latents.size(1) != channels ||
+      latents.numel() == 0 || !latents.is_floating_point()) {
+    throw Error(
+        fmt::format("{}: the tensor 'latents' must be floating point of shape (1, {}, "
+                    "height/{}, width/{}).",
+                    path.string(), channels, factor, factor));
+  }
+  const int64_t height = latents.size(2) * factor, width = latents.size(3) * factor;
+  if ((options.height != 0 && options.height != height) ||
+      (options.width != 0 && options.width != width)) {
+    throw UsageError(
+        fmt::format("--height and --width contradict {}, whose latents make a picture "
+                    "of {} x {} (height x width). Leave the flags out.",
+                    path.string(), height, width));
+  }
+  return latents.to(at::kFloat);
+}
+
+at::Tensor MakeLatents(const Options& options, const Backbone& backbone) {
+  if (!options.latents.empty()) return GivenLatents(options, backbone);
+  const int64_t factor = Factor(backbone), own = backbone.unet_config.sample_size * factor;
+  const int64_t height = options.height == 0 ? own : options.height;
+  const int64_t width = options.width == 0 ? own : options.width;
+  if (height % factor != 0 || width % factor != 0) {
+    throw UsageError(
+        fmt::format("--height={} --width={}: both must be multiples of {} for this "
+                    "model.",
+                    height, width, factor));
+  }
+  // Keyed by the seed alone, so that two prompts with one seed can be compared.
+  return LatentNoise(options.seed, "sample", 0,
+                     {1, backbone.unet_config.in_channels, height / factor, width / factor});
+}
+
+at::Tensor Encode(const Backbone& backbone, const std::string& flag, const std::string& text) {
+  const int64_t length =
+      std::min(backbone.tokenizer->model_max_length(), backbone.clip.text.max_position_embeddings);
+  bool truncated = false;
+  backbone.tokenizer->EncodePadded(text, length, &truncated);
+  if (truncated) {
+    LogWarning(
+        fmt::format("--{} has more than the {} tokens that the text encoder reads; its end "
+                    "is ignored.",
+                    flag, length - 2));
+  }
+  return EncodeText(backbone, TokenizeBatch(*backbone.tokenizer, {text}, length));
+}
+
+void Run(const Options& options) {
+  CheckOptions(options);
+  UseThreads(options.threads);
+  InstallInterruptHandlers();
+  const NoGrad no_grad;
+  const Backbone backbone = LoadBackbone(UserPath(options.model));
+  const at::Tensor latents = MakeLatents(options, backbone);
+  SamplerSpec spec;
+  spec.scheduler = options.scheduler;
+  spec.steps = options.steps;
+  spec.guidance_scale = options.guidance;
+  const ProgressHooks hooks;
+  const at::Tensor sampled =
+      SampleLatents(backbone, &hooks, Encode(backbone, "prompt", options.prompt),
+                    Encode(backbone, "negative_prompt", options.negative_prompt), latents, spec);
+  const at::Tensor image = DecodeImages(backbone, sampled);
+  if (!at::isfinite(image).all().item<bool>()) {
+    throw Error(
+        fmt::format("{}: the picture holds values that are not finite. The weights, the "
+                    "latents or a guidance of {} are probably out of range.",
+                    options.model, options.guidance));
+  }
+  const std::filesystem::path out = UserPath(options.out);
+  if (EndsWith(options.out, ".png")) {
+    WritePng(out, ToUint8(image)[0]);
+  } else {
+    StateDict tensors;
+    tensors.Set("image", image.contiguous());
+    SaveSafetensors(out, tensors);
+  }
+  LogInfo(fmt::format("wrote {}", out.string()));
+}
+
+}  // namespace
+}  // namespace excise
+
+int main(int argc, char** argv) {
+  excise::Options options;
+  CLI::App app("Draws one picture from a text with a snapshot of Stable Diffusion's shape.");
+  app.add_option("--model", options.model,
+                 "Hugging Face folder with tokenizer/, text_encoder/, unet/, vae/ and scheduler/")
+      ->required();
+  app.add_option("--prompt", options.prompt, "what the picture shows")->required();
+  app.add_option("--negative_prompt", options.negative_prompt, "what it must not show");
+  app.add_option("--steps", options.steps, "sampler steps")->capture_default_str();
+  app.add_option("--guidance", options.guidance, "classifier-free guidance; 1 = none")
+      ->capture_default_str();
+  app.add_option("--scheduler", options.scheduler, "ddim or pndm (default: the snapshot's own)");
+  app.add_option("--seed", options.seed, "of the initial noise")->capture_default_str();
+  app.add_option("--latents", options.latents,
+                 "safetensors file: the tensor 'latents' (1, 4, h, w) replaces the noise");
+  app.add_option("--height", options.height, "pixels (default: the model's own)");
+  app.add_option("--width", options.width, "pixels (default: the model's own)");
+  app.add_option("--out", options.out,
+                 "a.png, or a.safetensors: the tensor 'image' (1, 3, height, width) in [0,1]")
+      ->required();
+  app.add_option("--threads", options.threads, "0 = all cores")->capture_default_str();
+  return excise::RunProgram(app, argc, argv, [&] { excise::Run(options); });
+}

@@ -1,0 +1,257 @@
+// The computing half of backbone.h (models/sampling.cc).
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/allclose.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
+
+#include <catch2/catch.hpp>
+#include <cmath>
+
+#include "core/error.h"
+#include "models/autograd.h"
+#include "models/backbone.h"
+#include "models/nn.h"
+#include "models/noise.h"
+
+namespace excise {
+namespace {
+
+UNetConfig TinyUNet() {
+  UNetConfig config;
+  config.block_out_channels = {8, 8};
+  config.down_block_types = {"CrossAttnDownBlock2D", "DownBlock2D"};
+  config.up_block_types = {"UpBlock2D", "CrossAttnUpBlock2D"};
+  config.layers_per_block = 1;
+  config.cross_attention_dim = 8;
+  config.norm_num_groups = 4;
+  config.num_heads = {2, 2};
+  return config;
+}
+
+VaeConfig TinyVae() {
+  VaeConfig config;
+  config.block_out_channels = {4, 8};
+  config.layers_per_block = 1;
+  config.norm_num_groups = 2;
+  return config;
+}
+
+struct Scene {
+  Backbone backbone;
+  at::Tensor prompt = nn::InitNormal({2, 8, 8}, 1, 1, "prompt");
+  at::Tensor empty = nn::InitNormal({2, 8, 8}, 1, 1, "empty");
+  at::Tensor latents = nn::InitNormal({2, 4, 4, 4}, 1, 1, "latents");
+  SamplerSpec spec;
+
+  Scene() {
+    backbone.unet_config = TinyUNet();
+    backbone.unet = InitUNet(backbone.unet_config, 1);
+    backbone.vae_config = TinyVae();
+    backbone.vae = InitVae(backbone.vae_config, 1);
+    spec.steps = 4;
+  }
+  at::Tensor Sample(const Hooks* hooks = nullptr, int64_t* count = nullptr) const {
+    return SampleLatents(backbone, hooks, prompt, empty, latents, spec, count);
+  }
+  at::Tensor Raw(const at::Tensor& x, int64_t t, const at::Tensor& states) const {
+    return UNetForward(backbone.unet_config, backbone.unet, x, at::tensor(t), states);
+  }
+};
+
+// Wants everything, changes nothing.
+class Identity : public Hooks {
+ public:
+  class Layers : public LayerHooks {
+   public:
+    bool WantsLinear(const std::string&) const override { return true; }
+    bool WantsAttention(const std::string&) const override { return true; }
+    bool WantsSkips() const override { return true; }
+  };
+  class Run : public HookRun {
+   public:
+    LayerHooks* Layers() override { return &layers_; }
+
+   private:
+    Identity::Layers layers_;
+  };
+  std::unique_ptr<HookRun> Start(const GuidanceBatch& batch) const override {
+    CHECK(batch.num_steps == 4);
+    return std::make_unique<Run>();
+  }
+};
+
+// Three streams that are combined with weights that sum to one.
+class ThreeStreams : public Hooks {
+ public:
+  class Run : public HookRun {
+   public:
+    std::vector<at::Tensor> Rows(const GuidanceBatch& batch, int64_t) override {
+      return {batch.empty_states, batch.prompt_states, batch.empty_states};
+    }
+    at::Tensor Combine(const GuidanceBatch& batch, int64_t,
+                       const std::vector<at::Tensor>& e) override {
+      CHECK(e.size() == 3);
+      CHECK(at::allclose(e[0], e[2], 1e-5, 1e-6));
+      return e[2] + batch.guidance_scale * (e[1] - e[0]);
+    }
+  };
+  std::unique_ptr<HookRun> Start(const GuidanceBatch&) const override {
+    return std::make_unique<Run>();
+  }
+};
+
+class ZeroLatents : public Hooks {
+ public:
+  class Run : public HookRun {
+   public:
+    at::Tensor Mix(int64_t step, at::Tensor latents) override {
+      return step == 3 ? latents * 0 : latents;
+    }
+  };
+  std::unique_ptr<HookRun> Start(const GuidanceBatch&) const override {
+    return std::make_unique<Run>();
+  }
+};
+
+bool Close(const at::Tensor& a, const at::Tensor& b, double relative = 1e-5) {
+  return (a - b).norm().item<double>() <= relative * b.norm().item<double>();
+}
+
+}  // namespace
+
+TEST_CASE("guided DDIM sampling, written out") {
+  NoGrad no_grad;
+  const Scene scene;
+  const std::vector<double> alphas = AlphasCumprod(scene.backbone.scheduler);
+  at::Tensor x = scene.latents;
+  for (const int64_t t : {751, 501, 251, 1}) {
+    const at::Tensor uncond = scene.Raw(x, t, scene.empty), cond = scene.Raw(x, t, scene.prompt);
+    const at::Tensor e = uncond + 3.0 * (cond - uncond);
+    const double a = alphas[static_cast<size_t>(t)];
+    const double p = alphas[static_cast<size_t>(t > 250 ? t - 250 : 0)];
+    x = std::sqrt(p) * (x - std::sqrt(1 - a) * e) / std::sqrt(a) + std::sqrt(1 - p) * e;
+  }
+  int64_t count = 5;
+  CHECK(Close(scene.Sample(nullptr, &count), x));
+  CHECK(count == 5 + 4 * 2 * 2);  // steps x streams x images
+}
+
+TEST_CASE("guidance scale 1 evaluates the prompt alone") {
+  NoGrad no_grad;
+  Scene scene;
+  scene.spec.guidance_scale = 1;
+  int64_t count = 0;
+  const at::Tensor sampled = scene.Sample(nullptr, &count);
+  CHECK(count == 4 * 2);
+  scene.empty = scene.empty * 100;
+  CHECK(at::equal(scene.Sample(), sampled));
+}
+
+TEST_CASE("identity hooks give the same bits; other hooks do what they say") {
+  NoGrad no_grad;
+  const Scene scene;
+  const Identity identity;
+  const at::Tensor plain = scene.Sample();
+  CHECK(at::equal(scene.Sample(&identity), plain));
+  const ThreeStreams three;
+  int64_t count = 0;
+  CHECK(Close(scene.Sample(&three, &count), plain));
+  CHECK(count == 4 * 3 * 2);
+  const ZeroLatents zero;
+  CHECK(at::equal(scene.Sample(&zero), at::zeros({2, 4, 4, 4})));
+}
+
+TEST_CASE("v_prediction: hooks see epsilon, the sampler gets v") {
+  NoGrad no_grad;
+  for (const char* name : {"ddim", "pndm"}) {
+    Scene scene;
+    scene.backbone.scheduler.prediction_type = "v_prediction";
+    scene.spec.scheduler = name;
+    SchedulerConfig config = scene.backbone.scheduler;
+    config.name = name;
+    const auto sampler = MakeSampler(config, 4);
+    at::Tensor x = scene.latents;
+    for (size_t i = 0; i < sampler->timesteps().size(); ++i) {
+      const int64_t t = sampler->timesteps()[i];
+      const at::Tensor uncond = scene.Raw(x, t, scene.empty), cond = scene.Raw(x, t, scene.prompt);
+      x = sampler->Step(uncond + 3.0 * (cond - uncond), i, x);
+    }
+    CAPTURE(name);
+    CHECK(Close(scene.Sample(), x, 1e-4));
+  }
+}
+
+TEST_CASE("a picture does not depend on its batch") {
+  NoGrad no_grad;
+  Scene scene;
+  const at::Tensor both = scene.Sample();
+  for (int64_t i = 0; i < 2; ++i) {
+    const at::Tensor one =
+        SampleLatents(scene.backbone, nullptr, scene.prompt.narrow(0, i, 1),
+                      scene.empty.narrow(0, i, 1), scene.latents.narrow(0, i, 1), scene.spec);
+    CHECK(Close(one, both.narrow(0, i, 1), 1e-4));
+  }
+  CHECK_THROWS_WITH(SampleLatents(scene.backbone, nullptr, scene.prompt.narrow(0, 0, 1),
+                                  scene.empty, scene.latents, scene.spec),
+                    Catch::Contains("[1, 8, 8]"));
+}
+
+TEST_CASE("sampling and decoding are differentiable in the text states") {
+  Scene scene;
+  for (StateDict* weights : {&scene.backbone.unet, &scene.backbone.vae}) {
+    StateDict wide;
+    for (const auto& [name, tensor] : *weights) wide.Set(name, tensor.to(at::kDouble));
+    *weights = wide;
+  }
+  scene.spec.steps = 2;
+  scene.empty = scene.empty.to(at::kDouble);
+  scene.latents = scene.latents.to(at::kDouble);
+  const auto loss = [&](const at::Tensor& states) {
+    scene.prompt = states;
+    return DecodeImages(scene.backbone, scene.Sample()).square().mean();
+  };
+  const at::Tensor states = scene.prompt.to(at::kDouble).requires_grad_(true);
+  const at::Tensor gradient = Gradients(loss(states), {states}).at(0);
+  NoGrad no_grad;
+  const at::Tensor direction = nn::InitNormal({2, 8, 8}, 1, 1, "direction").to(at::kDouble);
+  const double h = 1e-6;
+  const double difference =
+      (loss(states + h * direction) - loss(states - h * direction)).item<double>() / (2 * h);
+  CHECK(std::abs(difference) > 1e-9);
+  CHECK((gradient * direction).sum().item<double>() == Approx(difference).epsilon(1e-4));
+}
+
+TEST_CASE("uint8 rounds half to even") {
+  int64_t exact = 0;
+  for (int k = 0; k < 255; ++k) {
+    const float value = (static_cast<float>(k) + 0.5F) / 255.0F;
+    if (value * 255.0F != static_cast<float>(k) + 0.5F) continue;  // no tie in float32
+    ++exact;
+    const int expected = k % 2 == 0 ? k : k + 1;
+    CHECK(ToUint8(at::tensor(value)).item<int>() == expected);
+  }
+  CHECK(exact > 100);
+  const at::Tensor edges = ToUint8(at::tensor({0.0F, 1.0F, 0.9981F}));
+  CHECK(edges.scalar_type() == at::kByte);
+  CHECK(at::equal(edges, at::tensor({0, 255, 255}).to(at::kByte)));
+}
+
+TEST_CASE("latent noise is a function of seed, root prompt and replicate") {
+  const at::Tensor noise = LatentNoise(1, "set@12345678/0", 0, {4, 8, 8});
+  CHECK(noise.scalar_type() == at::kFloat);
+  CHECK(at::equal(noise, LatentNoise(1, "set@12345678/0", 0, {4, 8, 8})));
+  CHECK(at::equal(noise.unsqueeze(0), LatentNoise(1, "set@12345678/0", 0, {1, 4, 8, 8})));
+  CHECK_FALSE(at::equal(noise, LatentNoise(2, "set@12345678/0", 0, {4, 8, 8})));
+  CHECK_FALSE(at::equal(noise, LatentNoise(1, "set@12345678/1", 0, {4, 8, 8})));
+  CHECK_FALSE(at::equal(noise, LatentNoise(1, "set@12345678/0", 1, {4, 8, 8})));
+  // The stream of the other purposes differs.
+  std::vector<float> init(4);
+  Philox(StreamKey{1, "set@12345678/0", 0, Stream::kInit, 0}).FillNormal(init.data(), 4);
+  CHECK(noise.flatten()[0].item<float>() != init[0]);
+  // 256 draws: mean within 4 standard errors of 0, variance within 4 of 1.
+  CHECK(std::abs(noise.mean().item<double>()) < 4.0 / 16);
+  CHECK(std::abs(noise.var().item<double>() - 1) < 4 * std::sqrt(2.0 / 256));
+}
+
+}  // namespace excise

@@ -1,0 +1,92 @@
+#include "models/snapshot.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "core/error.h"
+#include "core/hash.h"
+#include "core/json.h"
+
+namespace excise {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool IsFile(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_regular_file(path, ignored);
+}
+
+}  // namespace
+
+std::string WeightStem(const fs::path& folder, const std::string& stem) {
+  for (const char* suffix : {".safetensors", ".safetensors.index.json"}) {
+    if (IsFile(folder / (stem + suffix))) return stem;
+  }
+  return IsFile(folder / (stem + ".fp16.safetensors")) ? stem + ".fp16" : stem;
+}
+
+bool SnapshotFiles::AddIfPresent(const fs::path& folder, const std::string& prefix,
+                                 const std::string& name) {
+  if (!IsFile(folder / name)) return false;
+  files_[prefix + name] = folder / name;
+  return true;
+}
+
+void SnapshotFiles::Need(const fs::path& folder, const std::string& prefix,
+                         const std::string& name) {
+  if (!AddIfPresent(folder, prefix, name)) missing_.push_back(prefix + name);
+}
+
+void SnapshotFiles::NeedTokenizer(const fs::path& folder, const std::string& prefix) {
+  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
+    AddIfPresent(folder, prefix, name);
+  }
+  const bool pair = IsFile(folder / "vocab.json") && IsFile(folder / "merges.txt");
+  if (!pair && AddIfPresent(folder, prefix, "tokenizer.json")) return;
+  Need(folder, prefix, "vocab.json");
+  Need(folder, prefix, "merges.txt");
+}
+
+void SnapshotFiles::NeedWeights(const fs::path& folder, const std::string& prefix,
+                                const std::string& stem) {
+  const std::string found = WeightStem(folder, stem);
+  if (AddIfPresent(folder, prefix, found + ".safetensors")) return;
+  const std::string index = found + ".safetensors.index.json";
+  if (!AddIfPresent(folder, prefix, index)) {
+    missing_.push_back(prefix + stem + ".safetensors");
+    return;
+  }
+  const Json json = ReadJsonFile(folder / index);
+  const auto map = json.is_object() ? json.find("weight_map") : json.end();
+  if (map == json.end() || !map->is_object()) {
+    throw Error(fmt::format("{}: no \"weight_map\" object, so the shards are unknown.",
+                            (folder / index).string()));
+  }
+  for (const Json& shard : *map) {
+    const std::string name = shard.is_string() ? shard.get<std::string>() : "";
+    // A file name only: an index must not reach outside its folder.
+    if (name.empty() || name != fs::path(name).filename() || name == "..") {
+      throw Error(
+          fmt::format("{}: '{}' is not a plain file name.", (folder / index).string(), name));
+    }
+    if (files_.count(prefix + name) == 0) Need(folder, prefix, name);
+  }
+}
+
+void SnapshotFiles::Check(const std::string& what) const {
+  if (missing_.empty()) return;
+  throw Error(fmt::format(
+      "{} is not a complete {} in Hugging Face layout; missing: {}. Download the snapshot again, "
+      "and "
+      "convert pickled weights (.bin, .ckpt) to safetensors first: they are never read.",
+      root_.string(), what, fmt::join(missing_, ", ")));
+}
+
+std::string SnapshotFiles::Digest() const {
+  Json digests = Json::object();
+  for (const auto& [name, path] : files_) digests[name] = Sha256HexOfFile(path);
+  return Sha256Hex(CanonicalJson(digests));
+}
+
+}  // namespace excise

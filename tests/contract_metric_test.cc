@@ -1,0 +1,97 @@
+// The contract of a metric, run on each one alone.
+#include <algorithm>
+#include <cmath>
+
+#include "metrics/metric.h"
+#include "tests/contract_common.h"
+#include "tests/tiny_models.h"
+
+namespace excise {
+namespace {
+
+std::unique_ptr<Metric> Fresh() { return Registry<Metric>::Get().Make(TheOnlyPlugin<Metric>()); }
+
+void CheckSame(const Score& a, const Score& b) {
+  CHECK(a.value == b.value);
+  CHECK(a.stderr_ == b.stderr_);
+  CHECK(a.low == b.low);
+  CHECK(a.high == b.high);
+  CHECK(a.n == b.n);
+  CHECK(a.parts == b.parts);
+  CHECK(a.per_sample == b.per_sample);
+  CHECK(a.sample_ids == b.sample_ids);
+}
+
+// Samples of every group that the metric reads, two replicates each.
+std::vector<Sample> SamplesFor(const Metric& metric, const Concept& subject) {
+  std::vector<Sample> samples;
+  for (const std::string& group : metric.traits().sample_groups) {
+    const std::vector<Sample> more = TinySamples(subject, group, 5, 2);
+    samples.insert(samples.end(), more.begin(), more.end());
+  }
+  return samples;
+}
+
+}  // namespace
+
+TEST_CASE("parameters, card and traits are sound") {
+  CheckParams<Metric>();
+  CheckCard<Metric>();
+  const MetricTraits traits = Fresh()->traits();
+  const std::vector<std::string> groups = {"erasure", "retention", "quality", "cost"};
+  CHECK_FALSE(traits.unit.empty());
+  CHECK(std::find(groups.begin(), groups.end(), traits.group) != groups.end());
+  CHECK_FALSE(traits.sample_groups.empty());
+  CHECK(traits.decimals >= 0);
+  CHECK(traits.decimals <= 6);
+}
+
+TEST_CASE("merging equals updating on the whole, in any split and order") {
+  const Concept subject = TinyConcept();
+  const ClipModel clip = TinyClip();
+  MetricModels models;
+  models.reference_clip = &clip;
+  const std::vector<Sample> samples = SamplesFor(*Fresh(), subject);
+  const std::unique_ptr<Metric> whole = Fresh();
+  whole->Update(models, samples);
+  const Score expected = whole->Compute();
+  REQUIRE(expected.n > 0);
+  CHECK(std::isfinite(expected.value));
+  CHECK(expected.low <= expected.value);
+  CHECK(expected.value <= expected.high);
+
+  for (const size_t cut : {size_t{1}, samples.size() / 2, samples.size() - 1}) {
+    INFO("cut " << cut);
+    const std::unique_ptr<Metric> front = Fresh(), back = Fresh();
+    front->Update(models, {samples.begin(), samples.begin() + cut});
+    back->Update(models, {samples.begin() + cut, samples.end()});
+    back->Merge(*front);  // the later part first
+    CheckSame(back->Compute(), expected);
+  }
+  const std::unique_ptr<Metric> singly = Fresh();
+  for (auto it = samples.rbegin(); it != samples.rend(); ++it) singly->Update(models, {*it});
+  CheckSame(singly->Compute(), expected);
+
+  // The same sample twice would count twice.
+  CHECK_THROWS_AS(whole->Update(models, {samples[0]}), Error);
+  const std::unique_ptr<Metric> same = Fresh();
+  same->Update(models, {samples[0]});
+  CHECK_THROWS_AS(singly->Merge(*same), Error);
+}
+
+TEST_CASE("samples of other groups are not read, and no sample gives n = 0") {
+  const Concept subject = TinyConcept();
+  const ClipModel clip = TinyClip();
+  MetricModels models;
+  models.reference_clip = &clip;
+  const std::unique_ptr<Metric> metric = Fresh();
+  metric->Update(models, TinySamples(subject, "no_such_group", 3));
+  metric->Merge(*Fresh());
+  const Score score = metric->Compute();
+  CHECK(score.n == 0);
+  CHECK(score.value == 0);
+  CHECK(score.per_sample.empty());
+  CHECK(score.sample_ids.empty());
+}
+
+}  // namespace excise

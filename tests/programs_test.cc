@@ -1,0 +1,345 @@
+// sample, forward and tokenize as a user meets them: as processes, on the folders of
+// tests/fixtures. The build says where the programs are (EXCISE_SAMPLE, EXCISE_FORWARD,
+// EXCISE_TOKENIZE).
+#include <ATen/ops/cat.h>
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/sub.h>
+#include <ATen/ops/zeros.h>
+#include <sys/wait.h>
+
+#include <catch2/catch.hpp>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "models/backbone.h"
+#include "models/image_io.h"
+#include "models/safetensors.h"
+#include "tests/testdata.h"
+
+namespace excise {
+namespace {
+
+namespace fs = std::filesystem;
+using Catch::Contains;
+
+struct Result {
+  int code;
+  std::string out, err;
+};
+
+std::string ReadBytes(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  REQUIRE(in);
+  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+}
+
+std::string Quoted(const std::string& word) {
+  std::string quoted = "'";
+  for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
+// Runs the program that `variable` names. `prefix` goes before it ("NAME=value ").
+Result Run(const char* variable, const std::vector<std::string>& arguments,
+           const std::string& input = "", const std::string& prefix = "") {
+  const char* program = std::getenv(variable);
+  if (program == nullptr) FAIL(variable << " is not set; the build sets it to the program's path");
+  const fs::path folder = TestFolder("program");
+  std::ofstream(folder / "in", std::ios::binary) << input;
+  // A relative path from the build must survive; a stray variable of `bazel run` must not matter.
+  std::string command = "env -u BUILD_WORKING_DIRECTORY " + prefix;
+  command += Quoted(fs::absolute(program).string());
+  for (const std::string& argument : arguments) command += " " + Quoted(argument);
+  command += " < " + Quoted((folder / "in").string()) + " > " + Quoted((folder / "out").string()) +
+             " 2> " + Quoted((folder / "err").string());
+  const int status = std::system(command.c_str());
+  REQUIRE(WIFEXITED(status));
+  return {WEXITSTATUS(status), ReadBytes(folder / "out"), ReadBytes(folder / "err")};
+}
+
+fs::path Fixture(const std::string& name) { return RepoFile("tests/fixtures/" + name); }
+
+void CheckClose(const std::string& name, const at::Tensor& actual, const at::Tensor& expected) {
+  INFO(name);
+  REQUIRE(actual.sizes() == expected.sizes());
+  const double error = at::linalg_vector_norm(at::sub(actual, expected)).item<double>();
+  CHECK(error <= 1e-5 * at::linalg_vector_norm(expected).item<double>());
+}
+
+// Runs `module` on the tensors of inputs.safetensors that start with `in_prefix` and compares every
+// output with the expected tensor of `out_prefix` + its name. `count` outputs must be there.
+void CheckForward(const std::string& fixture, const std::string& module, const fs::path& model,
+                  const std::string& in_prefix, const std::string& out_prefix, size_t count) {
+  const StateDict inputs = LoadSafetensors(Fixture(fixture) / "inputs.safetensors");
+  const StateDict expected = LoadSafetensors(Fixture(fixture) / "expected.safetensors");
+  StateDict given;
+  for (const auto& [name, tensor] : inputs) {
+    if (name.rfind(in_prefix, 0) == 0) given.Set(name.substr(in_prefix.size()), tensor);
+  }
+  const fs::path folder = TestFolder("forward");
+  fs::remove(folder / "out.safetensors");
+  SaveSafetensors(folder / "in.safetensors", given);
+  const Result result =
+      Run("EXCISE_FORWARD",
+          {"--model", model.string(), "--module=" + module, "--threads=1", "--in",
+           (folder / "in.safetensors").string(), "--out", (folder / "out.safetensors").string()});
+  INFO(module << ": " << result.err);
+  REQUIRE(result.code == 0);
+  CHECK(result.out.empty());
+  const StateDict out = LoadSafetensors(folder / "out.safetensors");
+  CHECK(out.size() == count);
+  for (const auto& [name, tensor] : out) {
+    CheckClose(module + " " + name, tensor, expected.Get(out_prefix + name));
+  }
+}
+
+std::vector<std::string> SampleArguments(const std::string& fixture, const fs::path& out) {
+  return {"--model",    Fixture(fixture).string(),
+          "--prompt",   "a picture of a poodle on a red background",
+          "--out",      out.string(),
+          "--threads=1"};
+}
+
+std::vector<std::string> operator+(std::vector<std::string> a, const std::vector<std::string>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+}  // namespace
+
+TEST_CASE("tokenize prints transformers' ids, one array a line") {
+  const std::string fixture = GENERATE(as<std::string>{}, "sd1", "sd2");
+  std::string lines;
+  std::vector<Json> cases;
+  for (const Json& c : ReadJsonFile(Fixture(fixture) / "tokenizer_expected.json")) {
+    if (c["text"].get<std::string>().find('\n') != std::string::npos) continue;
+    lines += c["text"].get<std::string>() + "\n";
+    cases.push_back(c);
+  }
+  REQUIRE(cases.size() > 15);
+  const auto tokenizer = Tokenizer::Load(Fixture(fixture) / "tokenizer");
+  for (const bool pad : {false, true}) {
+    // A pipeline's folder, then the tokenizer's own.
+    const fs::path model = pad ? Fixture(fixture) / "tokenizer" : Fixture(fixture);
+    std::vector<std::string> arguments = {"--model=" + model.string()};
+    if (pad) arguments.push_back("--pad");
+    const Result result = Run("EXCISE_TOKENIZE", arguments, lines);
+    REQUIRE(result.code == 0);
+    CHECK(result.err.empty());
+    std::istringstream out(result.out);
+    std::string line;
+    for (const Json& c : cases) {
+      INFO(c["text"]);
+      REQUIRE(std::getline(out, line));
+      Json expected = c["padded"];
+      if (!pad) {
+        expected = Json::array({tokenizer->bos_id()});
+        for (const Json& id : c["ids"]) expected.push_back(id);
+        expected.push_back(tokenizer->eos_id());
+      }
+      CHECK(ParseJson(line, "stdout") == expected);
+    }
+    CHECK_FALSE(std::getline(out, line));
+  }
+  CHECK(Run("EXCISE_TOKENIZE", {"--model=" + Fixture(fixture).string()}).out.empty());
+}
+
+TEST_CASE("forward equals the reference for every module, from a pipeline or a model's folder") {
+  const std::string name = GENERATE(as<std::string>{}, "sd1", "sd2");
+  const fs::path pipeline = Fixture(name);
+  CheckForward(name, "text_encoder", pipeline, "text.", "text.", 2);
+  CheckForward(name, "unet", pipeline, "unet.", "unet.", 1);
+  CheckForward(name, "unet", pipeline / "unet", "unet.", "unet.", 1);
+  CheckForward(name, "vae_encoder", pipeline, "vae_encoder.", "vae_encoder.", 2);
+  CheckForward(name, "vae_decoder", pipeline / "vae", "vae_decoder.", "vae_decoder.", 1);
+}
+
+TEST_CASE("forward runs whole CLIP models") {
+  const std::string name = GENERATE(as<std::string>{}, "clip_quick_gelu", "clip_legacy");
+  const fs::path model = Fixture(name);
+  CheckForward(name, "vision_model", model, "", "vision.", 3);
+  const StateDict inputs = LoadSafetensors(model / "inputs.safetensors");
+  const StateDict expected = LoadSafetensors(model / "expected.safetensors");
+  const fs::path folder = TestFolder("clip");
+  const auto run = [&](const std::string& module, const StateDict& given) {
+    SaveSafetensors(folder / "in.safetensors", given);
+    const Result result =
+        Run("EXCISE_FORWARD", {"--model=" + model.string(), "--module=" + module,
+                               "--in=" + (folder / "in.safetensors").string(),
+                               "--out=" + (folder / "out.safetensors").string(), "--threads=1"});
+    INFO(result.err);
+    REQUIRE(result.code == 0);
+    return LoadSafetensors(folder / "out.safetensors");
+  };
+  StateDict given;
+  given.Set("input_ids", inputs.Get("input_ids"));
+  for (const auto& [output, tensor] : run("text_encoder", given)) {
+    CheckClose(output, tensor, expected.Get("text." + output));
+  }
+  given.Set("pixel_values", inputs.Get("pixel_values"));
+  const StateDict both = run("clip", given);
+  for (const char* output : {"text_embeds", "image_embeds", "logits_per_image"}) {
+    CheckClose(output, both.Get(output), expected.Get(std::string("clip.") + output));
+  }
+  given.Set("attention_mask", inputs.Get("attention_mask"));
+  const StateDict masked = run("text_encoder", given);
+  for (const char* output : {"last_hidden_state", "pooler_output"}) {
+    CheckClose(output, masked.Get(output), expected.Get(std::string("masked.") + output));
+  }
+}
+
+TEST_CASE("sample draws diffusers' picture from the same latents") {
+  const std::string name = GENERATE(as<std::string>{}, "sd1", "sd2");
+  const StateDict expected = LoadSafetensors(Fixture(name) / "expected.safetensors");
+  const fs::path folder = TestFolder("sample");
+  const std::vector<std::string> common = {
+      "--steps=6", "--latents=" + (Fixture(name) / "inputs.safetensors").string(),
+      name == "sd1" ? "--guidance=7.5" : "--guidance=3"};
+  for (const bool ddim : {true, false}) {
+    const std::vector<std::string> flags =
+        common +
+        (ddim ? std::vector<std::string>{"--scheduler=ddim"}
+              : std::vector<std::string>{"--scheduler=pndm", "--negative_prompt=a blue dog"});
+    const Result result =
+        Run("EXCISE_SAMPLE", SampleArguments(name, folder / "a.safetensors") + flags);
+    INFO(result.err);
+    REQUIRE(result.code == 0);
+    CHECK(result.out.empty());
+    const StateDict out = LoadSafetensors(folder / "a.safetensors");
+    CHECK(out.size() == 1);
+    const at::Tensor image = out.Get("image");
+    CheckClose(name, image, expected.Get(ddim ? "ddim.image" : "pndm.image"));
+
+    REQUIRE(Run("EXCISE_SAMPLE", SampleArguments(name, folder / "a.png") + flags).code == 0);
+    CHECK(ReadPng(folder / "a.png").equal(ToUint8(image)[0]));
+  }
+}
+
+TEST_CASE("the seed decides the picture; sizes and relative paths work") {
+  const fs::path folder = TestFolder("seed");
+  const auto draw = [&](const std::string& file, const std::vector<std::string>& flags,
+                        const std::string& prefix = "") {
+    auto arguments = SampleArguments("sd1", file);
+    const Result result = Run("EXCISE_SAMPLE", arguments + flags, "", prefix);
+    INFO(result.err);
+    REQUIRE(result.code == 0);
+  };
+  draw((folder / "a.png").string(), {"--seed=1", "--steps=2"});
+  draw((folder / "b.png").string(), {"--seed=1", "--steps=2"});
+  draw((folder / "c.png").string(), {"--seed=2", "--steps=2"});
+  CHECK(ReadBytes(folder / "a.png") == ReadBytes(folder / "b.png"));
+  CHECK(ReadBytes(folder / "a.png") != ReadBytes(folder / "c.png"));
+  draw("wide.png", {"--height=32", "--width=96", "--steps=2", "--negative_prompt="},
+       "BUILD_WORKING_DIRECTORY=" + Quoted(folder.string()) + " ");
+  CHECK(ReadPng(folder / "wide.png").sizes() == at::IntArrayRef{3, 32, 96});
+}
+
+TEST_CASE("wrong command lines exit 2 and say what to do") {
+  const fs::path folder = TestFolder("usage");
+  const auto sample = [&](const std::vector<std::string>& flags) {
+    return Run("EXCISE_SAMPLE", SampleArguments("sd1", folder / "a.png") + flags);
+  };
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"--scheduler=ddmi", "Did you mean 'ddim'?"},
+      {"--steps=0", "--steps=0"},
+      {"--steps=1001", "1001"},
+      {"--guidance=nan", "--guidance"},
+      {"--height=33", "multiples of 8"},
+  };
+  for (const auto& [flag, message] : cases) {
+    const Result result = sample({flag});
+    INFO(flag << ": " << result.err);
+    CHECK(result.code == 2);
+    CHECK_THAT(result.err, Contains(message));
+    CHECK(result.out.empty());
+    CHECK_FALSE(fs::exists(folder / "a.png"));
+  }
+  Result result = Run("EXCISE_SAMPLE", SampleArguments("sd1", folder / "a.gif"));
+  CHECK(result.code == 2);
+  CHECK_THAT(result.err, Contains(".png or .safetensors"));
+  result = Run("EXCISE_SAMPLE", {"--promt=x"});
+  CHECK(result.code == 2);
+  CHECK_THAT(result.err, Contains("'--prompt'"));
+  result = Run("EXCISE_FORWARD", {"--model=x", "--module=unt", "--in=x", "--out=x"});
+  CHECK(result.code == 2);
+  CHECK_THAT(result.err, Contains("Did you mean 'unet'?"));
+  result = Run("EXCISE_FORWARD", {"--help"});
+  CHECK(result.code == 0);
+  CHECK_THAT(result.out, Contains("latent_dist.mean"));
+  CHECK(result.err.empty());
+}
+
+TEST_CASE("unusable files exit 1, are named, and leave nothing behind") {
+  const fs::path folder = TestFolder("bad_files"), out = folder / "out.safetensors";
+  const auto forward = [&](const StateDict& given, const std::string& module,
+                           const std::string& model) {
+    SaveSafetensors(folder / "in.safetensors", given);
+    return Run("EXCISE_FORWARD", {"--model=" + model, "--module=" + module,
+                                  "--in=" + (folder / "in.safetensors").string(),
+                                  "--out=" + out.string(), "--threads=1"});
+  };
+  const auto check = [&](const Result& result, const std::string& message) {
+    INFO(result.err);
+    CHECK(result.code == 1);
+    CHECK_THAT(result.err, Contains(message));
+    CHECK_FALSE(fs::exists(out));
+  };
+  const std::string sd1 = Fixture("sd1").string();
+  const at::Tensor sample = at::zeros({1, 4, 8, 8}), time = at::zeros({1}, at::kLong);
+  StateDict given;
+  given.Set("sample", sample);
+  given.Set("timestep", time);
+  check(forward(given, "unet", sd1), "'encoder_hidden_states'");
+  given.Set("encoder_hidden_states", at::zeros({1, 16, 7}));
+  check(forward(given, "unet", sd1), "(1, any, 24)");
+  check(forward(given, "unet", (folder / "none").string()), "no such folder");
+  check(forward(given, "vision_model", sd1), "no vision part");
+  check(forward(given, "unet", folder.string()), "unet/config.json");
+  StateDict ids;
+  ids.Set("input_ids", at::zeros({1, 16}, at::kLong).add(604));
+  check(forward(ids, "text_encoder", sd1), "outside the vocabulary");
+  ids.Set("input_ids", at::zeros({1, 17}, at::kLong));
+  check(forward(ids, "text_encoder", sd1), "reads 16");
+  ids.Set("input_ids", at::zeros({1, 16}));
+  check(forward(ids, "text_encoder", sd1), "must be integer");
+
+  std::ofstream(folder / "broken.safetensors") << "not a safetensors file at all";
+  check(Run("EXCISE_FORWARD", {"--model=" + sd1, "--module=unet", "--out=" + out.string(),
+                               "--in=" + (folder / "broken.safetensors").string()}),
+        "broken.safetensors");
+  check(Run("EXCISE_SAMPLE",
+            SampleArguments("sd1", out) +
+                std::vector<std::string>{"--latents=" + (folder / "in.safetensors").string()}),
+        "latents");
+  check(Run("EXCISE_SAMPLE", {"--model=" + folder.string(), "--prompt=x", "--out=" + out.string()}),
+        "tokenizer");
+  check(Run("EXCISE_TOKENIZE", {"--model=" + folder.string()}), "vocab.json");
+  check(Run("EXCISE_SAMPLE", SampleArguments("sd1", folder / "none" / "a.png")), "none");
+}
+
+TEST_CASE("a misspelt optional tensor is reported, and so is a cut prompt") {
+  const fs::path folder = TestFolder("warnings");
+  StateDict given;
+  given.Set("input_ids", at::zeros({1, 16}, at::kLong));
+  given.Set("atention_mask", at::zeros({1, 16}, at::kLong));
+  SaveSafetensors(folder / "in.safetensors", given);
+  Result result =
+      Run("EXCISE_FORWARD", {"--model=" + Fixture("sd1").string(), "--module=text_encoder",
+                             "--threads=1", "--in=" + (folder / "in.safetensors").string(),
+                             "--out=" + (folder / "out.safetensors").string()});
+  CHECK(result.code == 0);
+  CHECK_THAT(result.err, Contains("Did you mean 'attention_mask'?"));
+  result = Run("EXCISE_SAMPLE",
+               {"--model=" + Fixture("sd1").string(), "--steps=1", "--threads=1",
+                "--out=" + (folder / "a.png").string(),
+                "--prompt=a picture of a poodle, a dog, a cat, a bird, a fish and a lot more"});
+  CHECK(result.code == 0);
+  CHECK_THAT(result.err, Contains("more than the 14 tokens"));
+}
+
+}  // namespace excise

@@ -1,0 +1,61 @@
+#include "tests/source_tree.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <regex>
+#include <sstream>
+
+#include "core/error.h"
+#include "tests/testdata.h"
+
+namespace excise {
+namespace {
+
+constexpr const char* kRooms[] = {"core",    "models",  "training",    "datasets",   "methods",
+                                  "attacks", "metrics", "pretraining", "experiments"};
+
+}  // namespace
+
+bool EndsWith(const std::string& text, const std::string& end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+std::vector<SourceFile> ReadSourceTree() {
+  std::vector<SourceFile> files;
+  for (const char* room : kRooms) {
+    for (const auto& entry : std::filesystem::directory_iterator(RepoFile(room))) {
+      const std::string name = entry.path().filename().string();
+      const bool generated = name.find(".gen.") != std::string::npos;
+      if (generated || !(name == "BUILD" || EndsWith(name, ".cc") || EndsWith(name, ".h"))) {
+        continue;
+      }
+      std::ifstream in(entry.path(), std::ios::binary);
+      std::ostringstream text;
+      text << in.rdbuf();
+      if (!in) throw Error("Cannot read " + entry.path().string());
+      files.push_back({room, std::string(room) + "/" + name, text.str()});
+    }
+  }
+  std::sort(files.begin(), files.end(),
+            [](const SourceFile& a, const SourceFile& b) { return a.name < b.name; });
+  return files;
+}
+
+std::vector<std::string> Includes(const std::string& text) {
+  static const std::regex pattern("(?:^|\\n)[ \\t]*#[ \\t]*include[ \\t]*([<\"][^>\"\\n]+)");
+  std::vector<std::string> found;
+  for (std::sregex_iterator it(text.begin(), text.end(), pattern), end; it != end; ++it) {
+    found.push_back((*it)[1]);
+  }
+  return found;
+}
+
+bool IsPlugin(const SourceFile& file) {
+  // A definition at the start of a line, not a mention in a comment.
+  static const std::regex pattern("(?:^|\\n)(?:static |const )*Registration<\\w+, *\\w+>");
+  return EndsWith(file.name, ".cc") && !EndsWith(file.name, "_test.cc") &&
+         std::regex_search(file.text, pattern);
+}
+
+}  // namespace excise

@@ -1,0 +1,26 @@
+// The repository's own sources, for tests of what no compiler checks: layers, cards, conventions.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace excise {
+
+struct SourceFile {
+  std::string room;  // "methods"
+  std::string name;  // "methods/uce.cc"
+  std::string text;
+};
+
+// Every .cc, .h and BUILD of the rooms, sorted by name.
+std::vector<SourceFile> ReadSourceTree();
+
+bool EndsWith(const std::string& text, const std::string& end);
+
+// What `#include` lines name, with their first character: "<vector", "\"core/json.h".
+std::vector<std::string> Includes(const std::string& text);
+
+// A plug-in registers itself.
+bool IsPlugin(const SourceFile& file);
+
+}  // namespace excise

@@ -1,0 +1,210 @@
+#include "tests/tiny_models.h"
+
+#include <ATen/ops/avg_pool2d.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/scalar_tensor.h>
+#include <ATen/ops/stack.h>
+
+#include <atomic>
+#include <cmath>
+
+#include "models/safetensors.h"
+#include "tests/testdata.h"
+
+namespace excise {
+namespace {
+
+at::Tensor Noise(at::IntArrayRef shape, std::string_view id, uint64_t seed) {
+  StreamKey key;
+  key.seed = seed;
+  key.id = id;
+  key.stream = Stream::kData;
+  Philox rng(key);
+  at::Tensor tensor = at::empty(shape, at::kFloat);
+  rng.FillNormal(tensor.data_ptr<float>(), tensor.numel());
+  return tensor;
+}
+
+ClipConfig TinyClipConfig(const Tokenizer& tokenizer) {
+  ClipConfig config;
+  config.text.vocab_size = tokenizer.vocab_size();
+  config.text.hidden_size = 16;
+  config.text.intermediate_size = 32;
+  config.text.num_hidden_layers = 2;
+  config.text.num_attention_heads = 2;
+  config.text.max_position_embeddings = 16;
+  config.text.projection_dim = 8;
+  config.text.bos_token_id = tokenizer.bos_id();
+  config.text.eos_token_id = tokenizer.eos_id();
+  config.text.pad_token_id = tokenizer.pad_id();
+  config.vision.hidden_size = 16;
+  config.vision.intermediate_size = 32;
+  config.vision.num_hidden_layers = 1;
+  config.vision.num_attention_heads = 2;
+  config.vision.image_size = 64;
+  config.vision.patch_size = 16;
+  config.vision.projection_dim = 8;
+  config.projection_dim = 8;
+  return config;
+}
+
+UNetConfig TinyUNetConfig() {
+  UNetConfig config;
+  config.sample_size = 8;
+  config.block_out_channels = {16, 32};
+  config.down_block_types = {"CrossAttnDownBlock2D", "CrossAttnDownBlock2D"};
+  config.up_block_types = {"CrossAttnUpBlock2D", "CrossAttnUpBlock2D"};
+  config.layers_per_block = 1;
+  config.cross_attention_dim = 16;
+  config.norm_num_groups = 4;
+  config.num_heads = {2, 2};
+  return config;
+}
+
+}  // namespace
+
+std::shared_ptr<const Tokenizer> TinyTokenizer() {
+  static const std::shared_ptr<const Tokenizer> tokenizer = [] {
+    const std::filesystem::path folder = TestFolder("tiny_tokenizer");
+    TrainTokenizer({"a picture of a poodle", "a picture of a dog", "a picture of a cat",
+                    "poodle dog cat picture of a", "a poodle on a red background"},
+                   60, 16, folder);
+    return Tokenizer::Load(folder);
+  }();
+  return tokenizer;
+}
+
+ClipModel TinyClip(uint64_t seed) {
+  ClipModel clip;
+  clip.tokenizer = TinyTokenizer();
+  clip.config = TinyClipConfig(*clip.tokenizer);
+  clip.weights = InitClip(clip.config, seed);
+  clip.digest = "tiny-clip-" + std::to_string(seed);
+  return clip;
+}
+
+Backbone TinyBackbone(const std::filesystem::path& folder) {
+  Backbone backbone;
+  const ClipModel clip = TinyClip();
+  backbone.name = "tiny";
+  backbone.folder = folder;
+  backbone.clip = clip.config;
+  backbone.tokenizer = clip.tokenizer;
+  backbone.text_encoder = clip.weights;
+  backbone.unet_config = TinyUNetConfig();
+  backbone.unet = InitUNet(backbone.unet_config, 11);
+  backbone.vae_config.sample_size = 64;
+  backbone.vae_config.block_out_channels = {4, 4, 8, 8};
+  backbone.vae_config.layers_per_block = 1;
+  backbone.vae_config.norm_num_groups = 4;
+  backbone.vae = InitVae(backbone.vae_config, 13);
+  backbone.digest = "tiny";
+  if (!folder.empty()) {
+    std::filesystem::create_directories(folder / "retrained" / "unet");
+    SaveSafetensors(folder / "retrained" / "unet" / "diffusion_pytorch_model.safetensors",
+                    InitUNet(backbone.unet_config, 12));
+  }
+  return backbone;
+}
+
+Concept TinyConcept() {
+  Concept subject;
+  subject.name = "poodle";
+  subject.title = "poodle -> dog";
+  subject.category = "object";
+  subject.sensitivity = "benign_proxy";
+  subject.known = {"poodle"};
+  subject.held_out = {"Pudel"};
+  subject.anchor = "dog";
+  subject.preserve = {"cat"};
+  subject.judge.kind = "class";
+  subject.judge.target = {"poodle"};
+  subject.judge.anchor = {"dog"};
+  return subject;
+}
+
+at::Tensor TinyImages(int64_t n, uint64_t seed) {
+  const at::Tensor coarse = Noise({n, 3, 64, 64}, "tiny/images", seed);
+  return at::avg_pool2d(coarse, 9, 1, 4).mul(3).sigmoid();
+}
+
+TinyContext::TinyContext(uint64_t erase_seed) : seed_(erase_seed) {
+  static std::atomic<int> count{0};  // no context resumes another's training
+  folder_ = TestFolder("tiny_context_" + std::to_string(count++));
+}
+
+Philox TinyContext::Rng(std::string_view name, uint64_t step) {
+  StreamKey key;
+  key.seed = seed_;
+  key.id = name;
+  key.stream = Stream::kInit;
+  key.step = step;
+  return Philox(key);
+}
+
+std::vector<std::string> TinyContext::Prompts(const Concept& subject, const std::string& group,
+                                              int64_t limit) {
+  std::vector<std::string> names = subject.known;
+  if (group == "anchor") names = {subject.anchor};
+  if (group == "preserve") names = subject.preserve;
+  std::vector<std::string> prompts;
+  for (const std::string& name : names) prompts.push_back("a picture of a " + name);
+  if (static_cast<int64_t>(prompts.size()) > limit) prompts.resize(limit);
+  return prompts;
+}
+
+at::Tensor TinyContext::Images(const std::vector<std::string>& prompts) {
+  return TinyImages(static_cast<int64_t>(prompts.size()), 3);
+}
+
+at::Tensor TinyTarget::ReferenceImages(const Prompt&, int64_t n) {
+  ledger_.unet_evaluations += 2 * n;
+  return TinyImages(n, 5);
+}
+
+Philox TinyTarget::Rng(const Prompt& prompt, uint64_t step) {
+  StreamKey key;
+  key.seed = seed_;
+  key.id = prompt.root_id;
+  key.stream = Stream::kAttack;
+  key.step = step;
+  return Philox(key);
+}
+
+Prompt TinyPrompt(const std::string& id, const std::string& text) {
+  Prompt prompt;
+  prompt.id = prompt.root_id = id;
+  prompt.text = text;
+  prompt.expected_class = "poodle";
+  return prompt;
+}
+
+std::vector<Sample> TinySamples(const Concept& subject, const std::string& group, int64_t prompts,
+                                int64_t replicates) {
+  static const char* const kSeen[] = {"poodle", "dog", "cat", "", "poodle"};
+  const at::Tensor images = ToUint8(TinyImages(prompts * replicates, 21));
+  const at::Tensor base_images = ToUint8(TinyImages(prompts * replicates, 22));
+  std::vector<Sample> samples;
+  for (int64_t p = 0; p < prompts; ++p) {
+    for (int64_t r = 0; r < replicates; ++r) {
+      const int64_t i = p * replicates + r;
+      Sample sample;
+      sample.subject = &subject;
+      sample.prompt = TinyPrompt("tiny@00000000/" + group + std::to_string(p));
+      sample.group = group;
+      sample.replicate = r;
+      sample.image = images[i];
+      sample.base_image = base_images[i];
+      sample.verdict.class_id = kSeen[i % 5];
+      sample.verdict.style = i % 7 == 6 ? "sepia" : "plain";
+      sample.base_verdict.class_id = "poodle";
+      sample.base_verdict.style = "plain";
+      sample.erase_cost = {100, 10};
+      sample.image_unet_evaluations = 40;
+      samples.push_back(sample);
+    }
+  }
+  return samples;
+}
+
+}  // namespace excise

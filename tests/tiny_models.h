@@ -1,0 +1,78 @@
+// Models of a few thousand random weights, and stand-ins for what the pipeline hands to plug-ins,
+// for tests that need the real code on tensors of the right shapes in milliseconds.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "attacks/attack.h"
+#include "methods/method.h"
+#include "metrics/metric.h"
+#include "models/backbone.h"
+
+namespace excise {
+
+// A byte-pair tokenizer learned from a few captions; context 16.
+std::shared_ptr<const Tokenizer> TinyTokenizer();
+
+// Text width 16, 2 layers, context 16; vision 16 wide, 64x64 pictures; projection 8.
+ClipModel TinyClip(uint64_t seed = 7);
+
+// U-Net 16-32 wide on 8x8 latents, VAE 4-8 wide, TinyClip's text encoder; DDIM. With `folder`,
+// FOLDER/retrained/unet holds another random U-Net, which method `retrained` loads.
+Backbone TinyBackbone(const std::filesystem::path& folder = {});
+
+// "poodle" -> "dog", keeping "cat"; judged by class.
+Concept TinyConcept();
+
+// n pictures of smooth random colours, float (n, 3, 64, 64) in [0,1].
+at::Tensor TinyImages(int64_t n, uint64_t seed);
+
+// Hands out streams and records what a method counts.
+class TinyContext : public Context {
+ public:
+  explicit TinyContext(uint64_t erase_seed = 1);
+  Philox Rng(std::string_view name, uint64_t step = 0) override;
+  std::filesystem::path CheckpointFile() override { return folder_ / "checkpoint"; }
+  std::vector<std::string> Prompts(const Concept& subject, const std::string& group,
+                                   int64_t limit) override;
+  at::Tensor Images(const std::vector<std::string>& prompts) override;
+  void CountUnetEvaluations(int64_t n) override { unet_evaluations += n; }
+  void CountGradientSteps(int64_t n) override { gradient_steps += n; }
+
+  int64_t unet_evaluations = 0, gradient_steps = 0;
+
+ private:
+  uint64_t seed_;
+  std::filesystem::path folder_;
+};
+
+// A surrogate and reference pictures for attacks.
+class TinyTarget : public TransferTarget {
+ public:
+  explicit TinyTarget(uint64_t attack_seed = 1) : clip_(TinyClip()), seed_(attack_seed) {}
+  const ClipModel& Surrogate() override { return clip_; }
+  at::Tensor ReferenceImages(const Prompt& prompt, int64_t n) override;
+  Philox Rng(const Prompt& prompt, uint64_t step = 0) override;
+  Ledger& ledger() override { return ledger_; }
+
+ private:
+  ClipModel clip_;
+  uint64_t seed_;
+  Ledger ledger_;
+};
+
+Prompt TinyPrompt(const std::string& id = "tiny@00000000/0",
+                  const std::string& text = "a picture of a poodle");
+
+// `prompts` prompts of `group` with `replicates` pictures each, with verdicts that are now target,
+// now anchor, another class or garbage. `subject` must outlive the samples.
+std::vector<Sample> TinySamples(const Concept& subject, const std::string& group, int64_t prompts,
+                                int64_t replicates = 1);
+
+}  // namespace excise
