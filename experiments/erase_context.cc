@@ -1,13 +1,14 @@
 #include "experiments/erase_context.h"
 
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/cat.h>
+#include <fmt/format.h>
 
+#include "core/error.h"
 #include "core/hash.h"
 
 namespace excise {
 
-EraseContext::EraseContext(const Lab& lab, size_t method, std::string subject,
+EraseContext::EraseContext(const Lab& lab, size_t method, const std::string& subject,
                            std::filesystem::path checkpoint, DrawBase draw)
     : lab_(lab),
       stream_(lab.methods[method].name + "/" + subject),
@@ -36,24 +37,38 @@ at::Tensor EraseContext::Images(const std::vector<std::string>& texts) {
     prompt.text = text;
     prompts.push_back(prompt);
   }
-  return draw_(prompts, lab_.experiment.seeds.erase, 0).to(at::kFloat).div_(255.0);
+  const Drawn drawn = draw_(prompts);
+  cost_.unet_evaluations += drawn.evaluations_per_image * drawn.images.size(0);
+  return drawn.images.to(at::kFloat).div_(255.0);
 }
 
-MeteredTarget::MeteredTarget(const Lab& lab, std::string attack, const ClipModel& surrogate,
-                             DrawBase draw)
-    : lab_(lab), attack_(std::move(attack)), surrogate_(surrogate), draw_(std::move(draw)) {}
+MeteredTarget::MeteredTarget(const Lab& lab, size_t attack, DrawReference draw)
+    : lab_(lab), attack_(lab.attacks[attack]), draw_(std::move(draw)) {}
+
+void MeteredTarget::RequireSurrogate() const {
+  const auto* transfer = dynamic_cast<const TransferAttack*>(attack_.plugin.get());
+  if (transfer != nullptr && transfer->uses_surrogate()) return;
+  throw Error(fmt::format(
+      "attack '{}' asked for the surrogate or its pictures, but declares that it uses none, so its "
+      "results would be stored under a key that does not name it. Let uses_surrogate() say true.",
+      attack_.name));
+}
+
+const ClipModel& MeteredTarget::Surrogate() {
+  RequireSurrogate();
+  return lab_.Surrogate();
+}
 
 at::Tensor MeteredTarget::ReferenceImages(const Prompt& prompt, int64_t n) {
-  // Noise of its own: an attack must not know the noise that it is judged on.
-  std::vector<at::Tensor> images;
-  for (int64_t replicate = 0; replicate < n; ++replicate) {
-    images.push_back(draw_({prompt}, lab_.experiment.seeds.attack + 1000003, replicate));
-  }
-  return at::cat(images).to(at::kFloat).div_(255.0);
+  RequireSurrogate();
+  const Drawn drawn = draw_(prompt, n);
+  // Counted also when the pictures were stored: what an attack costs must not depend on the store.
+  ledger_.unet_evaluations += drawn.evaluations_per_image * n;
+  return drawn.images.to(at::kFloat).div_(255.0);
 }
 
 Philox MeteredTarget::Rng(const Prompt& prompt, uint64_t step) {
-  const std::string id = "attack/" + attack_ + "/" + prompt.root_id;
+  const std::string id = "attack/" + attack_.name + "/" + prompt.root_id;
   return Philox(
       {static_cast<uint64_t>(lab_.experiment.seeds.attack), id, 0, Stream::kAttack, step});
 }

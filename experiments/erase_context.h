@@ -12,13 +12,19 @@
 
 namespace excise {
 
-// Pictures of the unmodified model, uint8 (n, 3, h, w): prompts, seed, replicate.
-using DrawBase = std::function<at::Tensor(const std::vector<Prompt>&, int64_t, int64_t)>;
+// Pictures with what they took: U-Net rows a picture.
+struct Drawn {
+  at::Tensor images;  // uint8 (n, 3, h, w)
+  int64_t evaluations_per_image = 0;
+};
 
 class EraseContext : public Context {
  public:
-  EraseContext(const Lab& lab, size_t method, std::string subject, std::filesystem::path checkpoint,
-               DrawBase draw);
+  // Pictures of the unmodified model.
+  using DrawBase = std::function<Drawn(const std::vector<Prompt>&)>;
+
+  EraseContext(const Lab& lab, size_t method, const std::string& subject,
+               std::filesystem::path checkpoint, DrawBase draw);
   Philox Rng(std::string_view name, uint64_t step) override;
   std::filesystem::path CheckpointFile() override { return checkpoint_; }
   std::vector<std::string> Prompts(const Concept& subject, const std::string& group,
@@ -38,17 +44,22 @@ class EraseContext : public Context {
 
 class MeteredTarget : public TransferTarget {
  public:
-  MeteredTarget(const Lab& lab, std::string attack, const ClipModel& surrogate, DrawBase draw);
-  const ClipModel& Surrogate() override { return surrogate_; }
+  // Pictures of the unmodified model for one prompt, each on noise of its own.
+  using DrawReference = std::function<Drawn(const Prompt&, int64_t)>;
+
+  MeteredTarget(const Lab& lab, size_t attack, DrawReference draw);
+  // Both throw Error when the attack said that it uses no surrogate: its key names none.
+  const ClipModel& Surrogate() override;
   at::Tensor ReferenceImages(const Prompt& prompt, int64_t n) override;
   Philox Rng(const Prompt& prompt, uint64_t step) override;
   Ledger& ledger() override { return ledger_; }
 
  private:
+  void RequireSurrogate() const;
+
   const Lab& lab_;
-  std::string attack_;
-  const ClipModel& surrogate_;
-  DrawBase draw_;
+  const Entry<Attack>& attack_;
+  DrawReference draw_;
   Ledger ledger_;
 };
 

@@ -4,15 +4,17 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cctype>
 
 #include "core/error.h"
 
 namespace excise {
 namespace {
 
-const std::vector<std::string> kKeys = {"name",    "title",   "backbone", "concepts",
-                                        "methods", "attacks", "metrics",  "reference_rows",
-                                        "prompts", "sampler", "seeds",    "profiles"};
+const std::vector<std::string> kKeys = {"name",      "title",   "backbone", "concepts",
+                                        "methods",   "attacks", "metrics",  "reference_rows",
+                                        "prompts",   "sampler", "seeds",    "profiles",
+                                        "surrogate", "golden",  "caveat"};
 
 void CheckKeys(const Json& object, const std::vector<std::string>& known,
                const std::string& origin) {
@@ -121,11 +123,53 @@ Experiment ParseExperiment(const Json& object, const std::string& origin) {
   DecodeParams(section("prompts"), e.prompts, origin + "/prompts");
   DecodeParams(section("sampler"), e.sampler, origin + "/sampler");
   DecodeParams(section("seeds"), e.seeds, origin + "/seeds");
-  if (e.name.empty()) throw UsageError(fmt::format("{}: 'name' is missing.", origin));
+  e.caveat = Text(object, "caveat", "", origin);
+  e.surrogate = Text(object, "surrogate", e.surrogate, origin);
+  if (e.surrogate != "base" && e.surrogate != "independent") {
+    throw UsageError(fmt::format("{}/surrogate: '{}' is neither 'base' nor 'independent'.", origin,
+                                 e.surrogate));
+  }
+  if (object.contains("golden")) {
+    if (!object["golden"].is_boolean()) {
+      throw UsageError(fmt::format("{}/golden: expected true or false.", origin));
+    }
+    e.golden = object["golden"];
+  }
+  const bool plain = std::all_of(e.name.begin(), e.name.end(), [](unsigned char c) {
+    return std::isalnum(c) || c == '_' || c == '-';
+  });
+  if (e.name.empty() || !plain) {
+    throw UsageError(fmt::format(
+        "{}/name: '{}'; a name of letters, digits, _ and - is needed, for files are called by it.",
+        origin, e.name));
+  }
   if (e.concepts.empty()) {
     throw UsageError(fmt::format("{}: 'concepts' names nothing to remove.", origin));
   }
   return e;
+}
+
+void CheckProfiles(const Json& profiles, const std::string& origin) {
+  if (!profiles.is_object()) {
+    throw UsageError(fmt::format("{}/profiles: expected an object of objects.", origin));
+  }
+  for (const auto& [name, patch] : profiles.items()) {
+    if (patch.is_object() && !patch.contains("profiles") && !patch.contains("name")) continue;
+    throw UsageError(
+        fmt::format("{}/profiles/{}: expected an object that overrides the experiment's keys; "
+                    "'name' and 'profiles' cannot be overridden.",
+                    origin, name));
+  }
+}
+
+void LimitPrompts(int64_t limit, PromptCounts* counts) {
+  if (limit < 0) {
+    throw UsageError(fmt::format("--limit={}: 1 or more prompts, or 0 for all.", limit));
+  }
+  if (limit == 0) return;
+  for (int64_t* count : {&counts->target, &counts->near, &counts->far, &counts->lexical}) {
+    *count = std::min(*count, limit);
+  }
 }
 
 }  // namespace
@@ -157,7 +201,8 @@ Experiment LoadExperiment(const std::filesystem::path& file, const ExperimentCho
   Json object = ReadJsonFile(file);
   const std::string origin = file.filename().string();
   if (!object.is_object()) throw UsageError(fmt::format("{}: expected an object.", origin));
-  const Json profiles = object.value("profiles", Json::object());
+  const Json profiles = object.contains("profiles") ? object["profiles"] : Json::object();
+  CheckProfiles(profiles, origin);
   if (profiles.contains(choices.profile)) {
     object.merge_patch(profiles[choices.profile]);
   } else if (choices.profile != "default") {
@@ -176,6 +221,7 @@ Experiment LoadExperiment(const std::filesystem::path& file, const ExperimentCho
   if (!choices.attacks.empty()) e.attacks.only = choices.attacks;
   if (!choices.metrics.empty()) e.metrics.only = choices.metrics;
   if (!choices.concepts.empty()) e.concepts = choices.concepts;
+  LimitPrompts(choices.limit, &e.prompts);
   return e;
 }
 
@@ -184,6 +230,9 @@ Json ExperimentToJson(Experiment e) {
           {"title", e.title},
           {"backbone", e.backbone},
           {"profile", e.profile},
+          {"golden", e.golden},
+          {"caveat", e.caveat},
+          {"surrogate", e.surrogate},
           {"concepts", e.concepts},
           {"reference_rows", e.reference_rows},
           {"prompts", EncodeParams(e.prompts)},

@@ -44,6 +44,9 @@ struct Experiment {
   PromptCounts prompts;
   SamplerSettings sampler;
   Seeds seeds;
+  std::string surrogate = "base";  // whose encoder transfer attacks read: base | independent
+  std::string caveat;              // said in the caption of every table
+  bool golden = false;             // pins instruction sets: the same bytes on every CPU with AVX2
   std::string profile = "default";
   std::filesystem::path file;
 };
@@ -52,6 +55,7 @@ struct ExperimentChoices {
   std::string profile = "default";
   std::vector<std::string> methods, attacks, concepts, metrics;  // replace the file's, if given
   std::vector<std::string> settings;                             // "sampler.guidance=5"
+  int64_t limit = 0;  // at most that many prompts a concept and group; 0 = the file's counts
 };
 
 // Reads `file`, applies the profile's overrides and then `choices`. Throws UsageError with the

@@ -24,6 +24,13 @@ Json SamplerKey(const Lab& lab) {
   return key;
 }
 
+// Reference pictures are drawn in batches of their own.
+Json ReferenceSamplerKey(const Lab& lab) {
+  Json key = SamplerKey(lab);
+  key.erase("unit_size");
+  return key;
+}
+
 Json DatasetKey(const Lab& lab) {
   return {{"name", lab.experiment.prompts.dataset},
           {"version", lab.dataset->version()},
@@ -38,7 +45,7 @@ Json UnitKey(const Lab& lab, const Unit& unit) {
   Json prompts = Json::array();
   for (const Prompt& prompt : unit.prompts) {
     // A crafted prompt is named by its attack's artifact; a plain one by its text.
-    prompts.push_back(unit.group == "target" && lab.attacks[unit.attack].name != "none"
+    prompts.push_back(unit.group == "target" && lab.attacks[unit.attack].name != kUnmodified
                           ? Json(Store::Digest(AttackKey(lab, unit.attack, unit.subject, prompt)))
                           : PromptKey(prompt));
   }
@@ -57,13 +64,6 @@ Json VerdictKey(const Lab& lab, const Unit& unit) {
   return key;
 }
 
-int64_t GroupLimit(const PromptCounts& counts, const std::string& group) {
-  if (group == "target") return counts.target;
-  if (group == "near") return counts.near;
-  if (group == "far") return counts.far;
-  return counts.lexical;
-}
-
 }  // namespace
 
 Json EraseKey(const Lab& lab, size_t method, size_t subject) {
@@ -74,6 +74,7 @@ Json EraseKey(const Lab& lab, size_t method, size_t subject) {
                    {"concept", ConceptToJson(VisibleToMethods(lab.concepts[subject]))},
                    {"dataset", DatasetKey(lab)},
                    {"sampler", SamplerKey(lab)}};
+  if (!entry.folder_digest.empty()) key["inputs"]["folder"] = entry.folder_digest;
   return key;
 }
 
@@ -82,10 +83,21 @@ Json AttackKey(const Lab& lab, size_t attack, size_t subject, const Prompt& prom
   Json key = PluginKey("attack", entry.name, entry.plugin->version(), entry.params, lab);
   key["seeds"] = {{"attack", lab.experiment.seeds.attack}};
   key["inputs"] = {{"prompt", PromptKey(prompt)},
-                   {"concept", ConceptToJson(VisibleToMethods(lab.concepts[subject]))},
-                   {"backbone", lab.backbone.digest},
-                   {"surrogate", lab.surrogate_clip.digest},
-                   {"sampler", SamplerKey(lab)}};
+                   {"concept", ConceptToJson(VisibleToMethods(lab.concepts[subject]))}};
+  const auto* transfer = dynamic_cast<const TransferAttack*>(entry.plugin.get());
+  if (transfer == nullptr || transfer->uses_surrogate()) {
+    key["inputs"]["backbone"] = lab.backbone.digest;
+    key["inputs"]["surrogate"] = lab.Surrogate().digest;
+    key["inputs"]["sampler"] = ReferenceSamplerKey(lab);
+  }
+  return key;
+}
+
+Json ReferenceKey(const Lab& lab, const Prompt& prompt, int64_t n) {
+  Json key = PluginKey("reference", "sampler", 1, ReferenceSamplerKey(lab), lab);
+  key["seeds"] = {{"attack", lab.experiment.seeds.attack}};
+  key["inputs"] = {
+      {"backbone", lab.backbone.digest}, {"prompt", PromptKey(prompt)}, {"pictures", n}};
   return key;
 }
 
@@ -113,11 +125,10 @@ Json ScoreKey(const Lab& lab, size_t metric, const std::vector<Unit>& units,
 
 std::vector<Unit> UnitsOf(const Lab& lab, size_t method, size_t subject, size_t attack,
                           const std::string& group) {
-  const int64_t limit = GroupLimit(lab.experiment.prompts, group);
   std::vector<Unit> units;
-  if (limit == 0) return units;
-  const std::vector<Prompt> prompts =
-      lab.dataset->Prompts(lab.concepts[subject], group, Split::kTest, limit).prompts;
+  const auto found = lab.prompts[subject].find(group);
+  if (found == lab.prompts[subject].end()) return units;
+  const std::vector<Prompt>& prompts = found->second;
   const auto size = static_cast<size_t>(lab.experiment.sampler.unit_size);
   for (int64_t replicate = 0; replicate < lab.experiment.sampler.images_per_prompt; ++replicate) {
     for (size_t start = 0; start < prompts.size(); start += size) {

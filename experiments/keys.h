@@ -22,6 +22,8 @@ struct Unit {
 
 Json EraseKey(const Lab& lab, size_t method, size_t subject);
 Json AttackKey(const Lab& lab, size_t attack, size_t subject, const Prompt& prompt);
+// Pictures of the unmodified model that attacks aim at.
+Json ReferenceKey(const Lab& lab, const Prompt& prompt, int64_t n);
 // The score over `units`, of one concept or of several.
 Json ScoreKey(const Lab& lab, size_t metric, const std::vector<Unit>& units,
               const std::vector<Unit>& base_units);

@@ -2,16 +2,14 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/stack.h>
 #include <fmt/format.h>
 
 #include <chrono>
 #include <cmath>
-#include <cstring>
 
 #include "core/error.h"
-#include "experiments/erase_context.h"
+#include "experiments/artifacts.h"
 #include "experiments/record.h"
 #include "models/autograd.h"
 #include "models/noise.h"
@@ -30,82 +28,18 @@ class Stopwatch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-constexpr const char* kModules[] = {"text_encoder/", "unet/", "vae/"};
+// Reference pictures' noise is not the noise that an attack is judged on.
+constexpr uint64_t kReferenceNoise = 1000003;
 
-StateDict Join(const Erased& erased) {
-  StateDict all;
-  const StateDict* parts[] = {&erased.text_encoder, &erased.unet, &erased.vae};
-  for (int i = 0; i < 3; ++i) {
-    for (const auto& [name, tensor] : *parts[i]) all.Set(kModules[i] + name, tensor);
-  }
-  return all;
-}
-
-Erased Part(const StateDict& all) {
-  Erased erased;
-  StateDict* parts[] = {&erased.text_encoder, &erased.unet, &erased.vae};
-  for (const auto& [name, tensor] : all) {
-    for (int i = 0; i < 3; ++i) {
-      const std::string module = kModules[i];
-      if (name.compare(0, module.size(), module) == 0) {
-        parts[i]->Set(name.substr(module.size()), tensor);
-      }
-    }
-  }
-  return erased;
-}
-
-std::string BytesOf(const at::Tensor& images) {
-  const at::Tensor flat = images.contiguous();
-  return std::string(reinterpret_cast<const char*>(flat.data_ptr<uint8_t>()),
-                     static_cast<size_t>(flat.numel()));
-}
-
-at::Tensor ImagesFrom(const std::string& bytes, const Json& shape, const std::string& where) {
-  at::Tensor images = at::empty(shape.get<std::vector<int64_t>>(), at::kByte);
-  if (static_cast<size_t>(images.numel()) != bytes.size()) {
-    throw Error(fmt::format("{}: {} bytes of pictures where the shape wants {}.", where,
-                            bytes.size(), images.numel()));
-  }
-  std::memcpy(images.data_ptr<uint8_t>(), bytes.data(), bytes.size());
-  return images;
-}
-
-Json LedgerToJson(const Ledger& ledger) {
-  return {{"victim_queries", ledger.victim_queries},
-          {"candidate_evaluations", ledger.candidate_evaluations},
-          {"gradient_steps", ledger.gradient_steps},
-          {"unet_evaluations", ledger.unet_evaluations},
-          {"text_evaluations", ledger.text_evaluations}};
-}
-
-Ledger LedgerFromJson(const Json& json) {
-  return {json.at("victim_queries"), json.at("candidate_evaluations"), json.at("gradient_steps"),
-          json.at("unet_evaluations"), json.at("text_evaluations")};
+std::string PairingId(const Sample& sample) {
+  return fmt::format("{}#{}", sample.prompt.root_id, sample.replicate);
 }
 
 }  // namespace
 
-Json PromptToJson(const Prompt& prompt) {
-  return {{"id", prompt.id},
-          {"root_id", prompt.root_id},
-          {"text", prompt.text},
-          {"token_ids", prompt.token_ids},
-          {"round_trip", prompt.round_trip},
-          {"expected_class", prompt.expected_class},
-          {"expected_style", prompt.expected_style}};
-}
-
-Prompt PromptFromJson(const Json& json) {
-  Prompt prompt;
-  prompt.id = json.at("id");
-  prompt.root_id = json.at("root_id");
-  prompt.text = json.at("text");
-  prompt.token_ids = json.at("token_ids").get<std::vector<int64_t>>();
-  prompt.round_trip = json.at("round_trip");
-  prompt.expected_class = json.at("expected_class");
-  prompt.expected_style = json.at("expected_style");
-  return prompt;
+std::string FirstLine(const std::exception& error) {
+  const std::string text = error.what();
+  return text.substr(0, text.find('\n'));
 }
 
 void Pipeline::Spend(const std::string& stage, double seconds) {
@@ -116,6 +50,21 @@ void Pipeline::Spend(const std::string& stage, double seconds) {
 std::map<std::string, double> Pipeline::Seconds() const {
   const std::lock_guard<std::mutex> lock(seconds_mutex_);
   return seconds_;
+}
+
+std::optional<Artifact> Pipeline::Find(const Json& key) {
+  if (force_) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (fresh_.count(Store::Digest(key)) == 0) return std::nullopt;
+  }
+  return store_.Find(key);
+}
+
+void Pipeline::Put(const Json& key, const std::map<std::string, std::string>& files) {
+  store_.Put(key, files);
+  if (!force_) return;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  fresh_.insert(Store::Digest(key));
 }
 
 const ErasedModel& Pipeline::Base() {
@@ -146,44 +95,43 @@ const ErasedModel& Pipeline::Erase(size_t method, size_t subject) {
 
 ErasedModel Pipeline::EraseOrLoad(size_t method, size_t subject) {
   const Json key = EraseKey(lab_, method, subject);
-  const Concept visible = VisibleToMethods(lab_.concepts[subject]);
+  const auto stored = Find(key);
   ErasedModel result;
-  if (auto artifact = store_.Find(key)) {
-    const Json meta = ParseJson(artifact->Read("erased.json"), artifact->folder.string());
+  if (stored) {
+    const Json meta = ReadJson(*stored, "erased.json");
+    result.cost = {meta.at("unet_evaluations"), meta.at("gradient_steps")};
     // Hooks are code, not data: a method that acts through hooks erases anew, which is cheap.
     if (!meta.at("hooks").get<bool>()) {
-      const Erased erased = Part(LoadSafetensors(artifact->File("tensors.safetensors")));
-      result.model = ApplyErased(lab_.backbone, erased);
-      result.cost = {meta.at("unet_evaluations"), meta.at("gradient_steps")};
+      result.model = ApplyErased(lab_.backbone,
+                                 PartTensors(LoadSafetensors(stored->File("tensors.safetensors"))));
       return result;
     }
   }
   const Stopwatch watch;
-  int64_t drawn = 0;
+  const Concept visible = VisibleToMethods(lab_.concepts[subject]);
   EraseContext context(lab_, method, visible.name, store_.Scratch(key, "checkpoint.safetensors"),
-                       [&](const std::vector<Prompt>& prompts, int64_t seed, int64_t replicate) {
-                         return Draw(Base(), prompts, seed, replicate, &drawn);
+                       [&](const std::vector<Prompt>& prompts) {
+                         std::vector<Shot> shots;
+                         for (const Prompt& prompt : prompts) shots.push_back({prompt, 0});
+                         return Draw(Base(), shots, lab_.experiment.seeds.erase,
+                                     lab_.experiment.sampler.unit_size);
                        });
   const Erased erased = lab_.methods[method].plugin->Erase(context, lab_.backbone, {visible});
   result.model = ApplyErased(lab_.backbone, erased);
   result.hooks = erased.hooks;
+  if (stored) return result;
   result.cost = context.cost();
-  result.cost.unet_evaluations += drawn;
-  const std::filesystem::path file = store_.Scratch(key, "tensors.safetensors");
-  SaveSafetensors(file, Join(erased));
-  Artifact loose{"", file.parent_path(), {}};
+  const std::string tensors = TensorBytes(JoinTensors(erased), store_.root() / ".tmp");
   const Json meta = {{"hooks", erased.hooks != nullptr},
                      {"unet_evaluations", result.cost.unet_evaluations},
                      {"gradient_steps", result.cost.gradient_steps}};
-  store_.Put(key, {{"tensors.safetensors", loose.Read("tensors.safetensors")},
-                   {"erased.json", CanonicalJson(meta)}});
+  Put(key, {{"tensors.safetensors", tensors}, {"erased.json", CanonicalJson(meta)}});
   Spend("erase", watch.Seconds());
   return result;
 }
 
-at::Tensor Pipeline::Draw(const ErasedModel& erased, const std::vector<Prompt>& prompts,
-                          int64_t seed, int64_t replicate, int64_t* evaluations) {
-  const NoGrad no_grad;
+at::Tensor Pipeline::DrawBatch(const ErasedModel& erased, const std::vector<Shot>& shots,
+                               int64_t seed, int64_t* evaluations) {
   const Backbone& model = erased.model;
   const SamplerSettings& settings = lab_.experiment.sampler;
   const int64_t factor = int64_t{1} << (model.vae_config.block_out_channels.size() - 1);
@@ -191,41 +139,68 @@ at::Tensor Pipeline::Draw(const ErasedModel& erased, const std::vector<Prompt>& 
   const SamplerSpec spec{settings.scheduler, settings.steps, settings.guidance, side * factor,
                          side * factor};
   const int64_t context = model.clip.text.max_position_embeddings;
-  const auto batch = static_cast<size_t>(settings.unit_size);
-  std::vector<at::Tensor> images;
-  for (size_t start = 0; start < prompts.size(); start += batch) {
-    std::vector<std::string> texts;
-    std::vector<at::Tensor> noise;
-    for (size_t i = start; i < start + batch; ++i) {
-      // The last batch is padded with its last prompt: batch size decides bytes.
-      const Prompt& prompt = prompts[std::min(i, prompts.size() - 1)];
-      texts.push_back(prompt.text);
-      noise.push_back(LatentNoise(static_cast<uint64_t>(seed), prompt.root_id,
-                                  static_cast<uint64_t>(replicate),
-                                  {model.unet_config.in_channels, side, side}));
-    }
-    const at::Tensor states = EncodeText(model, TokenizeBatch(*model.tokenizer, texts, context));
-    const at::Tensor empty = EncodeText(
-        model, TokenizeBatch(*model.tokenizer, std::vector<std::string>(batch), context));
-    const at::Tensor latents = SampleLatents(model, erased.hooks.get(), states, empty,
-                                             at::stack(noise), spec, evaluations);
-    const int64_t real = static_cast<int64_t>(std::min(batch, prompts.size() - start));
-    images.push_back(ToUint8(DecodeImages(model, latents)).narrow(0, 0, real));
+  std::vector<std::string> texts;
+  std::vector<at::Tensor> noise;
+  for (const Shot& shot : shots) {
+    texts.push_back(shot.prompt.text);
+    noise.push_back(LatentNoise(static_cast<uint64_t>(seed), shot.prompt.root_id,
+                                static_cast<uint64_t>(shot.replicate),
+                                {model.unet_config.in_channels, side, side}));
   }
-  return at::cat(images);
+  const at::Tensor states = EncodeText(model, TokenizeBatch(*model.tokenizer, texts, context));
+  const at::Tensor empty = EncodeText(
+      model, TokenizeBatch(*model.tokenizer, std::vector<std::string>(shots.size()), context));
+  const at::Tensor latents =
+      SampleLatents(model, erased.hooks.get(), states, empty, at::stack(noise), spec, evaluations);
+  return ToUint8(DecodeImages(model, latents));
+}
+
+Drawn Pipeline::Draw(const ErasedModel& erased, const std::vector<Shot>& shots, int64_t seed,
+                     int64_t batch) {
+  const NoGrad no_grad;
+  const auto size = static_cast<size_t>(batch);
+  std::vector<at::Tensor> images;
+  Drawn drawn;
+  for (size_t start = 0; start < shots.size(); start += size) {
+    std::vector<Shot> padded;
+    for (size_t i = start; i < start + size; ++i) {
+      // The last batch is padded with its last prompt: batch size decides bytes.
+      padded.push_back(shots[std::min(i, shots.size() - 1)]);
+    }
+    int64_t evaluations = 0;
+    const auto real = static_cast<int64_t>(std::min(size, shots.size() - start));
+    images.push_back(DrawBatch(erased, padded, seed, &evaluations).narrow(0, 0, real));
+    // Padding is not a picture's cost: rows drawn over rows in the batch.
+    drawn.evaluations_per_image = evaluations / batch;
+  }
+  drawn.images = at::cat(images);
+  return drawn;
+}
+
+Drawn Pipeline::Reference(const Prompt& prompt, int64_t n) {
+  const Json key = ReferenceKey(lab_, prompt, n);
+  Drawn drawn;
+  if (const auto artifact = Find(key)) {
+    const Json meta = ReadJson(*artifact, "pictures.json");
+    drawn.images = PicturesFrom(artifact->Read("images.u8"), meta.at("shape"), artifact->folder);
+    drawn.evaluations_per_image = meta.at("evaluations_per_image");
+    return drawn;
+  }
+  std::vector<Shot> shots;
+  for (int64_t replicate = 0; replicate < n; ++replicate) shots.push_back({prompt, replicate});
+  const uint64_t seed = static_cast<uint64_t>(lab_.experiment.seeds.attack) + kReferenceNoise;
+  drawn = Draw(Base(), shots, static_cast<int64_t>(seed), n);
+  const Json meta = {{"shape", drawn.images.sizes().vec()},
+                     {"evaluations_per_image", drawn.evaluations_per_image}};
+  Put(key, {{"images.u8", PictureBytes(drawn.images)}, {"pictures.json", CanonicalJson(meta)}});
+  return drawn;
 }
 
 Trajectory Pipeline::Craft(size_t attack, size_t subject, const Prompt& prompt) {
   const Entry<Attack>& entry = lab_.attacks[attack];
   const Json key = AttackKey(lab_, attack, subject, prompt);
-  Trajectory trajectory;
-  if (auto artifact = store_.Find(key)) {
-    const Json list = ParseJson(artifact->Read("trajectory.json"), artifact->folder.string());
-    for (const Json& item : list) {
-      trajectory.push_back(
-          {PromptFromJson(item.at("prompt")), LedgerFromJson(item.at("ledger")), item.at("score")});
-    }
-    return trajectory;
+  if (const auto artifact = Find(key)) {
+    return TrajectoryFromJson(ReadJson(*artifact, "trajectory.json"));
   }
   const auto* transfer = dynamic_cast<const TransferAttack*>(entry.plugin.get());
   if (transfer == nullptr) {
@@ -233,78 +208,67 @@ Trajectory Pipeline::Craft(size_t attack, size_t subject, const Prompt& prompt) 
         fmt::format("attack '{}': only transfer attacks can be run by this version.", entry.name));
   }
   const Stopwatch watch;
-  MeteredTarget target(lab_, entry.name, lab_.surrogate_clip,
-                       [&](const std::vector<Prompt>& prompts, int64_t seed, int64_t replicate) {
-                         return Draw(Base(), prompts, seed, replicate, nullptr);
-                       });
-  trajectory = transfer->Craft(target, VisibleToMethods(lab_.concepts[subject]), prompt);
+  MeteredTarget target(lab_, attack, [&](const Prompt& aim, int64_t n) {
+    if (aim.id != prompt.id) {
+      throw Error(
+          fmt::format("attack '{}' asked for pictures of prompt '{}' while it crafts for '{}'.",
+                      entry.name, aim.id, prompt.id));
+    }
+    return Reference(aim, n);
+  });
+  const Trajectory trajectory =
+      transfer->Craft(target, VisibleToMethods(lab_.concepts[subject]), prompt);
   if (trajectory.empty()) {
     throw Error(
         fmt::format("attack '{}' returned no candidate for prompt '{}'.", entry.name, prompt.id));
   }
-  Json list = Json::array();
-  for (const Candidate& candidate : trajectory) {
-    list.push_back({{"prompt", PromptToJson(candidate.prompt)},
-                    {"ledger", LedgerToJson(candidate.ledger)},
-                    {"score", candidate.score}});
-  }
-  store_.Put(key, {{"trajectory.json", CanonicalJson(list)}});
+  Put(key, {{"trajectory.json", CanonicalJson(TrajectoryToJson(trajectory))}});
   Spend("attack", watch.Seconds());
   return trajectory;
 }
 
 UnitPictures Pipeline::Generate(const Unit& unit) {
   UnitPictures result;
-  if (auto artifact = store_.Find(unit.key)) {
-    const Json meta = ParseJson(artifact->Read("unit.json"), artifact->folder.string());
-    result.images = ImagesFrom(artifact->Read("images.u8"), meta.at("shape"), artifact->folder);
+  if (const auto artifact = Find(unit.key)) {
+    const Json meta = ReadJson(*artifact, "unit.json");
+    result.images = PicturesFrom(artifact->Read("images.u8"), meta.at("shape"), artifact->folder);
     for (const Json& prompt : meta.at("prompts")) result.prompts.push_back(PromptFromJson(prompt));
     result.evaluations_per_image = meta.at("evaluations_per_image");
     return result;
   }
-  const bool attacked = unit.group == "target" && lab_.attacks[unit.attack].name != "none";
+  const bool attacked = unit.group == "target" && lab_.attacks[unit.attack].name != kUnmodified;
+  std::vector<Shot> shots;
+  Json prompts = Json::array();
   for (const Prompt& prompt : unit.prompts) {
     result.prompts.push_back(attacked ? Craft(unit.attack, unit.subject, prompt).back().prompt
                                       : prompt);
+    shots.push_back({result.prompts.back(), unit.replicate});
+    prompts.push_back(PromptToJson(result.prompts.back()));
   }
   const ErasedModel& erased = Erase(unit.method, unit.subject);
   const Stopwatch watch;
-  int64_t evaluations = 0;
-  result.images =
-      Draw(erased, result.prompts, lab_.experiment.seeds.noise, unit.replicate, &evaluations);
-  // Padding is not the picture's cost: rows drawn over rows in the batch.
-  result.evaluations_per_image =
-      static_cast<double>(evaluations) / static_cast<double>(lab_.experiment.sampler.unit_size);
-  Json prompts = Json::array();
-  for (const Prompt& prompt : result.prompts) prompts.push_back(PromptToJson(prompt));
+  const Drawn drawn =
+      Draw(erased, shots, lab_.experiment.seeds.noise, lab_.experiment.sampler.unit_size);
+  result.images = drawn.images;
+  result.evaluations_per_image = drawn.evaluations_per_image;
   const Json meta = {{"shape", result.images.sizes().vec()},
                      {"prompts", std::move(prompts)},
                      {"evaluations_per_image", result.evaluations_per_image}};
-  store_.Put(unit.key, {{"images.u8", BytesOf(result.images)}, {"unit.json", CanonicalJson(meta)}});
+  Put(unit.key, {{"images.u8", PictureBytes(result.images)}, {"unit.json", CanonicalJson(meta)}});
   Spend("generate", watch.Seconds());
   return result;
 }
 
 std::vector<Verdict> Pipeline::Judge(const Unit& unit) {
-  std::vector<Verdict> verdicts;
-  if (auto artifact = store_.Find(unit.verdict_key)) {
-    const Json list = ParseJson(artifact->Read("verdicts.json"), artifact->folder.string());
-    for (const Json& v : list) {
-      verdicts.push_back(
-          {v.at("class"), v.at("style"), v.at("class_probability"), v.at("style_probability")});
-    }
-    return verdicts;
+  if (const auto artifact = Find(unit.verdict_key)) {
+    return VerdictsFromJson(ReadJson(*artifact, "verdicts.json"));
   }
+  const at::Tensor images = Generate(unit).images;
+  const Stopwatch watch;
   const NoGrad no_grad;
-  verdicts = lab_.judges->Report(Generate(unit).images);
-  Json list = Json::array();
-  for (const Verdict& v : verdicts) {
-    list.push_back({{"class", v.class_id},
-                    {"style", v.style},
-                    {"class_probability", v.class_probability},
-                    {"style_probability", v.style_probability}});
-  }
-  store_.Put(unit.verdict_key, {{"verdicts.json", CanonicalJson(list)}});
+  const std::vector<Verdict> verdicts = lab_.judges->Report(images);
+  Put(unit.verdict_key, {{"verdicts.json", CanonicalJson(VerdictsToJson(verdicts))}});
+  Spend("judge", watch.Seconds());
   return verdicts;
 }
 
@@ -322,8 +286,8 @@ std::vector<Sample> Pipeline::Samples(const Unit& unit, const std::map<std::stri
     sample.image = pictures.images[static_cast<int64_t>(i)];
     sample.verdict = verdicts[i];
     sample.erase_cost = cost;
-    sample.image_unet_evaluations = pictures.evaluations_per_image;
-    const auto it = base.find(fmt::format("{}#{}", sample.prompt.root_id, unit.replicate));
+    sample.image_unet_evaluations = static_cast<double>(pictures.evaluations_per_image);
+    const auto it = base.find(PairingId(sample));
     if (it != base.end()) {
       sample.base_image = it->second.image;
       sample.base_verdict = it->second.verdict;
@@ -333,29 +297,79 @@ std::vector<Sample> Pipeline::Samples(const Unit& unit, const std::map<std::stri
   return samples;
 }
 
-Score Pipeline::ScoreOf(size_t metric, const std::vector<Unit>& units,
-                        const std::vector<Unit>& base_units) {
-  const Json key = ScoreKey(lab_, metric, units, base_units);
-  if (auto artifact = store_.Find(key)) {
-    return ScoreFromJson(ParseJson(artifact->Read("score.json"), artifact->folder.string()));
-  }
-  const NoGrad no_grad;
+std::unique_ptr<Metric> Pipeline::Measure(size_t metric, const CellUnits& cell) {
   std::map<std::string, Sample> base;
-  for (const Unit& unit : base_units) {
+  for (const Unit& unit : cell.base) {
     for (Sample& sample : Samples(unit, {})) {
-      base[fmt::format("{}#{}", sample.prompt.root_id, unit.replicate)] = std::move(sample);
+      const std::string id = PairingId(sample);
+      base[id] = std::move(sample);
     }
   }
   std::unique_ptr<Metric> plugin = lab_.MakeMetric(metric);
   const MetricModels models{lab_.judges.get(), &lab_.reference_clip};
-  for (const Unit& unit : units) plugin->Update(models, Samples(unit, base));
-  const Score score = plugin->Compute();
-  if (!std::isfinite(score.value) || !std::isfinite(score.low) || !std::isfinite(score.high)) {
+  for (const Unit& unit : cell.units) plugin->Update(models, Samples(unit, base));
+  return plugin;
+}
+
+Score Pipeline::Keep(size_t metric, const Json& key, const Metric& plugin) {
+  const Score score = plugin.Compute();
+  for (const double value : {score.value, score.stderr_, score.low, score.high}) {
+    if (std::isfinite(value)) continue;
     throw Error(fmt::format("metric '{}' is not finite over {} samples.", lab_.metrics[metric].name,
                             score.n));
   }
-  store_.Put(key, {{"score.json", CanonicalJson(ScoreToJson(score))}});
+  Put(key, {{"score.json", CanonicalJson(ScoreToJson(score))}});
   return score;
+}
+
+std::vector<ScoreResult> Pipeline::Scores(size_t metric, const std::vector<CellUnits>& subjects) {
+  const NoGrad no_grad;
+  const Stopwatch watch;
+  std::vector<Json> keys;
+  CellUnits all;
+  for (const CellUnits& cell : subjects) {
+    keys.push_back(ScoreKey(lab_, metric, cell.units, cell.base));
+    all.units.insert(all.units.end(), cell.units.begin(), cell.units.end());
+    all.base.insert(all.base.end(), cell.base.begin(), cell.base.end());
+  }
+  keys.push_back(ScoreKey(lab_, metric, all.units, all.base));
+  std::vector<ScoreResult> results(keys.size());
+  std::vector<bool> stored(keys.size());
+  bool complete = true;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    results[i].digest = Store::Digest(keys[i]);
+    if (const auto artifact = Find(keys[i])) {
+      results[i].score = ScoreFromJson(ReadJson(*artifact, "score.json"));
+      stored[i] = true;
+    }
+    complete = complete && stored[i];
+  }
+  if (complete) return results;
+
+  // Each concept's samples are read once: the score over all is merged from theirs.
+  const std::unique_ptr<Metric> total = lab_.MakeMetric(metric);
+  const auto attempt = [&](size_t i, const auto& work) {
+    try {
+      work();
+    } catch (const std::exception& error) {
+      results[i].problem = FirstLine(error);
+    }
+  };
+  for (size_t i = 0; i < subjects.size(); ++i) {
+    if (stored[i] && stored.back()) continue;
+    attempt(i, [&] {
+      const std::unique_ptr<Metric> part = Measure(metric, subjects[i]);
+      if (!stored[i]) results[i].score = Keep(metric, keys[i], *part);
+      total->Merge(*part);
+    });
+    if (results[i].problem.empty() || !results.back().problem.empty()) continue;
+    results.back().problem = fmt::format("{}: {}", lab_.concepts[i].name, results[i].problem);
+  }
+  if (!stored.back() && results.back().problem.empty()) {
+    attempt(subjects.size(), [&] { results.back().score = Keep(metric, keys.back(), *total); });
+  }
+  Spend("score", watch.Seconds());
+  return results;
 }
 
 }  // namespace excise

@@ -2,14 +2,16 @@
 // key, or does the work and stores it. Thread-safe: workers call it for units of their own.
 #pragma once
 
-#include <atomic>
+#include <exception>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "core/store.h"
+#include "experiments/erase_context.h"
 #include "experiments/keys.h"
 #include "experiments/lab.h"
 
@@ -25,29 +27,38 @@ struct ErasedModel {
 struct UnitPictures {
   at::Tensor images;            // uint8 (n, 3, h, w)
   std::vector<Prompt> prompts;  // as drawn: crafted ones where the unit is attacked
-  double evaluations_per_image = 0;
+  int64_t evaluations_per_image = 0;
+};
+
+// What a metric reads of one concept: a cell's units, and the unmodified model's units of the same
+// prompts.
+struct CellUnits {
+  std::vector<Unit> units, base;
+};
+
+struct ScoreResult {
+  Score score;
+  std::string digest;
+  std::string problem;  // why there is no score, or ""
 };
 
 class Pipeline {
  public:
-  Pipeline(const Lab& lab, Store& store) : lab_(lab), store_(store) {}
+  // `force`: what is stored is recomputed once, and compared with what is stored.
+  Pipeline(const Lab& lab, Store& store, bool force = false)
+      : lab_(lab), store_(store), force_(force) {}
 
   const ErasedModel& Erase(size_t method, size_t subject);
   // The attack's trajectory for one prompt.
   Trajectory Craft(size_t attack, size_t subject, const Prompt& prompt);
   UnitPictures Generate(const Unit& unit);
   std::vector<Verdict> Judge(const Unit& unit);
-  Score ScoreOf(size_t metric, const std::vector<Unit>& units, const std::vector<Unit>& base_units);
-
-  // Draws prompts with `model` on the noise of (seed, root id, replicate); batches of unit_size,
-  // the last one padded. uint8 (n, 3, h, w).
-  at::Tensor Draw(const ErasedModel& model, const std::vector<Prompt>& prompts, int64_t seed,
-                  int64_t replicate, int64_t* evaluations);
-  // The unmodified model.
-  const ErasedModel& Base();
+  // One score a concept, then the score over all. A concept that fails costs its own score and the
+  // last one.
+  std::vector<ScoreResult> Scores(size_t metric, const std::vector<CellUnits>& subjects);
 
   const Lab& lab() const { return lab_; }
-  // Wall seconds by stage, for the volatile part of results.
+  // Seconds by stage, summed over workers, for the volatile part of results.
   std::map<std::string, double> Seconds() const;
 
  private:
@@ -56,14 +67,33 @@ class Pipeline {
     ErasedModel value;
     std::exception_ptr problem;
   };
+  // A picture to draw: noise is that of (seed, root id, replicate).
+  struct Shot {
+    Prompt prompt;
+    int64_t replicate = 0;
+  };
+
+  // What is stored, unless it is to be recomputed.
+  std::optional<Artifact> Find(const Json& key);
+  void Put(const Json& key, const std::map<std::string, std::string>& files);
   Memo& MemoOf(size_t method, size_t subject);
   ErasedModel EraseOrLoad(size_t method, size_t subject);
+  // Batches of `batch`, the last one padded.
+  Drawn Draw(const ErasedModel& model, const std::vector<Shot>& shots, int64_t seed, int64_t batch);
+  at::Tensor DrawBatch(const ErasedModel& model, const std::vector<Shot>& shots, int64_t seed,
+                       int64_t* evaluations);
+  Drawn Reference(const Prompt& prompt, int64_t n);
+  const ErasedModel& Base();
   std::vector<Sample> Samples(const Unit& unit, const std::map<std::string, Sample>& base);
+  std::unique_ptr<Metric> Measure(size_t metric, const CellUnits& cell);
+  Score Keep(size_t metric, const Json& key, const Metric& plugin);
   void Spend(const std::string& stage, double seconds);
 
   const Lab& lab_;
   Store& store_;
+  const bool force_;
   std::mutex mutex_;
+  std::set<std::string> fresh_;  // digests computed by this run; with force_
   std::map<std::pair<size_t, size_t>, std::unique_ptr<Memo>> memos_;
   std::once_flag base_once_;
   ErasedModel base_;
@@ -71,8 +101,7 @@ class Pipeline {
   std::map<std::string, double> seconds_;
 };
 
-// Texts of a cell's prompt on their way to JSON and back.
-Json PromptToJson(const Prompt& prompt);
-Prompt PromptFromJson(const Json& json);
+// What an exception says, in one line. LibTorch appends a stack trace of many lines.
+std::string FirstLine(const std::exception& error);
 
 }  // namespace excise

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "core/error.h"
-#include "core/store.h"
+#include "core/files.h"
 
 namespace excise {
 namespace {
@@ -59,9 +59,28 @@ Json RecordToJson(const Record& record) {
                {"chance", record.traits.chance},
                {"group", record.traits.group},
                {"protocol", record.protocol},
+               {"denominators", record.denominators},
                {"lineage", record.lineage}};
-  if (record.status == "ok") json.update(ScoreToJson(record.score));
+  if (record.status == "ok") {
+    Json score = ScoreToJson(record.score);
+    if (record.subject != kAllConcepts) {
+      score.erase("per_sample");
+      score.erase("sample_ids");
+    }
+    json.update(score);
+  }
   return json;
+}
+
+std::string RecordName(const Record& record) {
+  return record.method + " / " + record.subject + " / " + record.attack + " / " + record.metric;
+}
+
+Json ComparisonToJson(const Comparison& c) {
+  return {{"metric", c.metric},      {"part", c.part},   {"over", c.over},
+          {"given", c.given},        {"first", c.first}, {"second", c.second},
+          {"test", c.test},          {"n", c.n},         {"difference", c.difference},
+          {"ci95", {c.low, c.high}}, {"p", c.p},         {"p_holm", c.p_holm}};
 }
 
 Json RowToJson(const Row& row) {
@@ -77,21 +96,28 @@ Json RowToJson(const Row& row) {
 Json ResultsToJson(const Results& results) {
   Json records = Json::array();
   for (const Record& record : results.records) records.push_back(RecordToJson(record));
-  return {{"schema", kSchemaVersion}, {"experiment", results.experiment},
-          {"inputs", results.inputs}, {"records", std::move(records)},
-          {"cost", results.cost},     {"provenance", results.provenance}};
+  Json comparisons = Json::array();
+  for (const Comparison& c : results.comparisons) comparisons.push_back(ComparisonToJson(c));
+  return {{"schema", kSchemaVersion},
+          {"experiment", results.experiment},
+          {"inputs", results.inputs},
+          {"records", std::move(records)},
+          {"comparisons", std::move(comparisons)},
+          {"cost", results.cost},
+          {"provenance", results.provenance}};
 }
 
 Json DeterministicPart(const Json& results) {
   return {{"schema", results.at("schema")},
           {"experiment", results.at("experiment")},
           {"inputs", results.at("inputs")},
-          {"records", results.at("records")}};
+          {"records", results.at("records")},
+          {"comparisons", results.at("comparisons")}};
 }
 
 void WriteResults(const Results& results, const std::string& markdown,
                   const std::filesystem::path& file) {
-  if (file.has_parent_path()) std::filesystem::create_directories(file.parent_path());
+  if (file.has_parent_path()) CreateFolders(file.parent_path());
   std::filesystem::path rows_file = file, table_file = file;
   rows_file.replace_extension(".rows.jsonl");
   table_file.replace_extension(".md");

@@ -25,9 +25,18 @@ struct Record {
   Score score;
   MetricTraits traits;
   Json protocol = Json::object();
-  std::vector<std::string> lineage;  // digests of the artifacts it was computed from
+  Json denominators = Json::object();  // set -> eligible -> attacked -> scored
+  std::vector<std::string> lineage;    // digests of the artifacts it was computed from
 };
 
+inline constexpr const char* kAllConcepts = "*";
+// The per-prompt worst case over all attacks, no attack included.
+inline constexpr const char* kUnion = "union";
+
+// "uce / poodle / pez / asr": how a record is named in messages.
+std::string RecordName(const Record& record);
+
+// Values of single samples are kept in the records over all concepts alone.
 Json RecordToJson(const Record& record);
 
 // One line of <table>.rows.jsonl: one picture.
@@ -39,11 +48,25 @@ struct Row {
 };
 Json RowToJson(const Row& row);
 
+// A paired test of two methods under one attack, or of two attacks on one method.
+struct Comparison {
+  std::string metric, part;  // part: a prompt group, where the metric reads several; or ""
+  std::string over;          // "methods" | "attacks": what `first` and `second` are
+  std::string given;         // the attack, or the method, that is the same in both
+  std::string first, second;
+  std::string test;  // "mcnemar" | "bootstrap"
+  int64_t n = 0;
+  double difference = 0, low = 0, high = 0;  // first - second, 95 % interval
+  double p = 1, p_holm = 1;                  // Holm over the comparisons of one `given`
+};
+Json ComparisonToJson(const Comparison& comparison);
+
 struct Results {
-  Json experiment, inputs;      // deterministic
-  std::vector<Record> records;  // deterministic
-  std::vector<Row> rows;        // deterministic
-  Json cost, provenance;        // volatile
+  Json experiment, inputs;              // deterministic
+  std::vector<Record> records;          // deterministic
+  std::vector<Comparison> comparisons;  // deterministic
+  std::vector<Row> rows;                // deterministic
+  Json cost, provenance;                // volatile
 };
 
 Json ResultsToJson(const Results& results);

@@ -1,7 +1,6 @@
 // What: fine-tunes the U-Net until the concept's name steers away from the concept
 // Paper: Gandikota, Materzynska, Fiotto-Kaufman, Bau, "Erasing Concepts from Diffusion Models",
-// ICCV
-//   2023, arXiv 2303.07345
+//   ICCV 2023, arXiv 2303.07345
 // Equation: min_W ||eps_W(x_t, c, t) - [eps(x_t, 0, t) - eta (eps(x_t, c, t) - eps(x_t, 0, t))]||^2
 //   (eq. 7), eps without W: the frozen original; x_t from a partial guided sampling run for c
 // Reference: rohitgandikota/erasing @ 25613d2, esd_sd.py

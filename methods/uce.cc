@@ -1,5 +1,5 @@
-// What: closed-form edit of every cross-attention key and value map: names get their anchor's
-// output Paper: Gandikota, Orgad, Belinkov, Materzynska, Bau, "Unified Concept Editing in Diffusion
+// What: closed-form edit of all cross-attention keys and values: names get their anchor's output
+// Paper: Gandikota, Orgad, Belinkov, Materzynska, Bau, "Unified Concept Editing in Diffusion
 //   Models", WACV 2024, arXiv 2308.14761
 // Equation: W = (l W0 + a sum_e W0 g_e c_e' + b sum_p W0 p p') A^-1,
 //   A = l I + a sum_e c_e c_e' + b sum_p p p' (eq. 7). The first factor is W0 (A + D) with

@@ -7,7 +7,9 @@
 #include <ATen/ops/mse_loss.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/where.h>
+#include <fmt/format.h>
 
+#include "core/hash.h"
 #include "core/progress.h"
 #include "models/autograd.h"
 #include "models/backbone.h"
@@ -23,10 +25,11 @@ namespace {
 
 constexpr double kCaptionDropout = 0.1;
 constexpr int64_t kEncodeBatch = 128;
+constexpr int64_t kLatentChannels = 4, kLatentSize = 8;
 
 UNetConfig EmojiUNetConfig(int64_t context_width) {
   UNetConfig config;
-  config.sample_size = 8;
+  config.sample_size = kLatentSize;
   config.block_out_channels = {64, 128};
   config.down_block_types = {"CrossAttnDownBlock2D", "CrossAttnDownBlock2D"};
   config.up_block_types = {"CrossAttnUpBlock2D", "CrossAttnUpBlock2D"};
@@ -36,11 +39,13 @@ UNetConfig EmojiUNetConfig(int64_t context_width) {
   return config;
 }
 
-// Latents and caption states of a fixed set of scenes, computed once.
+// Latents and caption states of a fixed set of scenes, computed once and kept in the scratch folder
+// for all three stages.
 struct Cache {
   at::Tensor latents;           // (n, 4, 8, 8) scaled
   at::Tensor states;            // (n, 32, width) bfloat16
   at::Tensor empty;             // (1, 32, width)
+  at::Tensor shows_concept;     // (n) uint8: rows that `retrained` must never see
   std::vector<int64_t> usable;  // rows a stage may use
 };
 
@@ -59,37 +64,75 @@ Backbone Frozen(const Workshop& shop) {
   return backbone;
 }
 
-Cache MakeCache(const Workshop& shop, const Backbone& backbone, bool without_concepts) {
-  NoGrad no_grad;
-  Autocast autocast(shop.recipe.bf16);
+// One file per (encoders, recipe): a changed encoder never meets an old cache.
+std::filesystem::path CacheFile(const Workshop& shop, const Backbone& backbone) {
+  const Json key = {{"text_encoder", Sha256HexOfFile(shop.out / "text_encoder/model.safetensors")},
+                    {"vae", Sha256HexOfFile(shop.out / "vae/diffusion_pytorch_model.safetensors")},
+                    {"scale", backbone.vae_config.scaling_factor},
+                    {"scenes", shop.recipe.cached_scenes},
+                    {"seed", shop.recipe.seed}};
+  return shop.scratch /
+         fmt::format("unet_cache.{}.safetensors", Sha256Hex(CanonicalJson(key)).substr(0, 12));
+}
+
+// Fills rows [row, row + kEncodeBatch).
+void EncodeRows(const Workshop& shop, const Backbone& backbone, int64_t row, Cache* cache) {
+  const auto seed = static_cast<uint64_t>(shop.recipe.seed);
   const auto allowed = WithoutConcepts(*shop.world, shop.concepts);
+  const SceneRequest request{seed, "train/unet", kEncodeBatch, 0, nullptr, nullptr};
+  const SceneBatch scenes = MakeScenes(*shop.world, request, row / kEncodeBatch);
+  std::vector<std::string> captions;
+  for (int64_t i = 0; i < kEncodeBatch; ++i) {
+    Philox rng({seed, "train/unet/caption", static_cast<uint64_t>(row + i), Stream::kData, 0});
+    captions.push_back(shop.world->Caption(scenes.scenes[i], rng, CaptionPart::kTrain));
+    cache->shows_concept[row + i] = !allowed(scenes.scenes[i]);
+  }
+  const at::Tensor ids = TokenizeBatch(*backbone.tokenizer, captions, cache->states.size(1));
+  cache->states.narrow(0, row, kEncodeBatch).copy_(EncodeText(backbone, ids));
+  const at::Tensor mean = VaeEncode(backbone.vae_config, backbone.vae, scenes.images * 2 - 1).mean;
+  cache->latents.narrow(0, row, kEncodeBatch)
+      .copy_(mean.to(at::kFloat) * backbone.vae_config.scaling_factor);
+}
+
+Cache ComputeCache(const Workshop& shop, const Backbone& backbone) {
+  const NoGrad no_grad;
+  const Autocast autocast(shop.recipe.bf16);
   const int64_t n = shop.recipe.cached_scenes / kEncodeBatch * kEncodeBatch;
   const int64_t context = backbone.clip.text.max_position_embeddings;
   Cache cache;
+  cache.latents = at::empty({n, kLatentChannels, kLatentSize, kLatentSize}, at::kFloat);
   cache.states = at::empty({n, context, backbone.clip.text.hidden_size}, at::kBFloat16);
-  cache.empty = EncodeText(backbone, TokenizeBatch(*backbone.tokenizer, {""}, context));
-  SceneRequest request{
-      static_cast<uint64_t>(shop.recipe.seed), "train/unet", kEncodeBatch, 0, nullptr, nullptr};
-  Progress progress("cache latents and caption states", n, "scenes");
+  cache.shows_concept = at::empty({n}, at::kByte);
+  cache.empty =
+      EncodeText(backbone, TokenizeBatch(*backbone.tokenizer, {""}, context)).to(at::kFloat);
+  Progress progress("latents and caption states", n, "scenes");
   for (int64_t row = 0; row < n; row += kEncodeBatch) {
-    const SceneBatch scenes = MakeScenes(*shop.world, request, row / kEncodeBatch);
-    std::vector<std::string> captions;
-    for (int64_t i = 0; i < kEncodeBatch; ++i) {
-      Philox rng({static_cast<uint64_t>(shop.recipe.seed), "train/unet/caption",
-                  static_cast<uint64_t>(row + i), Stream::kData, 0});
-      captions.push_back(shop.world->Caption(scenes.scenes[i], rng, CaptionPart::kTrain));
-      if (!without_concepts || allowed(scenes.scenes[i])) cache.usable.push_back(row + i);
-    }
-    const at::Tensor latents =
-        VaeEncode(backbone.vae_config, backbone.vae, scenes.images * 2 - 1).mean.to(at::kFloat) *
-        backbone.vae_config.scaling_factor;
-    if (row == 0) {
-      cache.latents = at::empty({n, latents.size(1), latents.size(2), latents.size(3)}, at::kFloat);
-    }
-    cache.latents.narrow(0, row, kEncodeBatch).copy_(latents);
-    cache.states.narrow(0, row, kEncodeBatch)
-        .copy_(EncodeText(backbone, TokenizeBatch(*backbone.tokenizer, captions, context)));
+    EncodeRows(shop, backbone, row, &cache);
     progress.Advance(kEncodeBatch);
+  }
+  return cache;
+}
+
+Cache OpenCache(const Workshop& shop, const Backbone& backbone, bool without_concepts) {
+  const std::filesystem::path file = CacheFile(shop, backbone);
+  if (!std::filesystem::exists(file)) {
+    const Cache fresh = ComputeCache(shop, backbone);
+    StateDict tensors;
+    tensors.Set("latents", fresh.latents);
+    tensors.Set("states", fresh.states);
+    tensors.Set("empty", fresh.empty);
+    tensors.Set("shows_concept", fresh.shows_concept);
+    SaveSafetensors(file, tensors, shop.Metadata("unet_cache"));
+  }
+  const StateDict tensors = LoadSafetensors(file, /*upcast=*/false);
+  Cache cache{tensors.Get("latents"),
+              tensors.Get("states"),
+              tensors.Get("empty"),
+              tensors.Get("shows_concept"),
+              {}};
+  const uint8_t* shows = cache.shows_concept.data_ptr<uint8_t>();
+  for (int64_t row = 0; row < cache.latents.size(0); ++row) {
+    if (!without_concepts || !shows[row]) cache.usable.push_back(row);
   }
   return cache;
 }
@@ -128,7 +171,7 @@ void TrainUnetStage(const Workshop& shop, const Stage& stage) {
   const Backbone backbone = Frozen(shop);
   const UNetConfig config = EmojiUNetConfig(backbone.clip.text.hidden_size);
   const bool trunk = stage.name == "unet_trunk";
-  const Cache cache = MakeCache(shop, backbone, /*without_concepts=*/stage.name != "unet");
+  const Cache cache = OpenCache(shop, backbone, /*without_concepts=*/stage.name != "unet");
   const SchedulerConfig scheduler;
   TrainSpec spec =
       StageSpec(shop, stage.name, trunk ? recipe.trunk_steps : recipe.branch_steps, 1.2e-3);

@@ -18,10 +18,10 @@ struct Recipe : Parameterised {
   bool bf16 = true;
   int64_t threads = 2;
   int64_t judge_steps = 2400, oracle_steps = 1200, judge_batch = 128;
-  int64_t vae_steps = 4200, vae_batch = 16;
-  int64_t clip_steps = 1800, clip_batch = 128;
+  int64_t vae_steps = 5000, vae_batch = 16;
+  int64_t clip_steps = 3600, clip_batch = 128;
   int64_t reference_steps = 1800, surrogate_steps = 1000;
-  int64_t cached_scenes = 64000;
+  int64_t cached_scenes = 48000;
   int64_t trunk_steps = 1500, branch_steps = 2000, unet_batch = 64;
   int64_t checkpoint_every = 200;
 

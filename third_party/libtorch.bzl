@@ -87,14 +87,17 @@ def _download(rctx):
              _lines(result.stderr, 6))
     return "%s-%s" % (_VERSION, _WHEELS[0][2][:12]), "the wheels torch %s" % _VERSION
 
+def _child(rctx, folder, relative):
+    return rctx.path(str(folder) + "/" + relative)
+
 def _version_of(rctx, folder):
-    """(major, minor, text) from the headers; fails when the folder holds no LibTorch."""
+    """(major, minor) from the headers, or None."""
     candidates = [
         "include/torch/headeronly/version.h",
         "include/torch/csrc/api/include/torch/version.h",
     ]
     for candidate in candidates:
-        header = folder.get_child(candidate)
+        header = _child(rctx, folder, candidate)
         if not header.exists:
             continue
         found = {}
@@ -116,7 +119,7 @@ def _local(rctx, text):
     if not folder.exists:
         fail("%s does not exist." % where + hint)
     for needed in ["lib/libtorch_cpu.so", "lib/libc10.so", "include/ATen/core/Tensor.h"]:
-        if not folder.get_child(needed).exists:
+        if not _child(rctx, folder, needed).exists:
             fail("%s is not a LibTorch: it has no %s." % (where, needed) + hint)
     version = _version_of(rctx, folder)
     if not version:
@@ -125,13 +128,13 @@ def _local(rctx, text):
         fail("%s is LibTorch %d.%d; at least %d.%d is needed." % (where, version[0], version[1], _MINIMUM[0], _MINIMUM[1]) + hint)
 
     # std::string in exported symbols: the C++11 ABI of g++ >= 5 shows as "__cxx11" in their names.
-    if rctx.execute(["grep", "-q", "__cxx11", str(folder.get_child("lib/libc10.so"))]).return_code != 0:
+    if rctx.execute(["grep", "-q", "__cxx11", str(_child(rctx, folder, "lib/libc10.so"))]).return_code != 0:
         fail("%s is built with the old C++ ABI; take the 'cxx11 ABI' archive." % where + hint)
-    for entry in folder.get_child("include").readdir():
+    for entry in _child(rctx, folder, "include").readdir():
         if entry.basename not in _SHADOWING:
             rctx.symlink(entry, "include/" + entry.basename)
     linked = []
-    siblings = [folder.get_child("lib")]
+    siblings = [_child(rctx, folder, "lib")]
     # Inside a Python environment the CUDA runtime stands in neighbouring packages.
     cu13 = rctx.path(str(folder) + "/../nvidia/cu13/lib")
     if cu13.exists:
@@ -145,7 +148,7 @@ def _local(rctx, text):
             if wanted and name not in linked:
                 rctx.symlink(entry, "lib/" + name)
                 linked.append(name)
-    digest = rctx.execute(["sha256sum", str(folder.get_child("lib/libtorch_cpu.so"))], timeout = 600)
+    digest = rctx.execute(["sha256sum", str(_child(rctx, folder, "lib/libtorch_cpu.so"))], timeout = 600)
     return "%d.%d-%s" % (version[0], version[1], digest.stdout[:12]), where
 
 def _libtorch_impl(rctx):

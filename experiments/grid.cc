@@ -1,0 +1,78 @@
+#include "experiments/grid.h"
+
+#include <algorithm>
+
+namespace excise {
+
+bool ReadsTarget(const MetricTraits& traits) {
+  return std::find(traits.sample_groups.begin(), traits.sample_groups.end(), "target") !=
+         traits.sample_groups.end();
+}
+
+Grid::Grid(const Lab& lab) : lab_(lab) {
+  for (size_t attack = 1; attack < lab.attacks.size(); ++attack) {
+    for (size_t subject = 0; subject < lab.concepts.size(); ++subject) {
+      const auto target = lab.prompts[subject].find("target");
+      if (target == lab.prompts[subject].end()) continue;
+      for (size_t prompt = 0; prompt < target->second.size(); ++prompt) {
+        craftings_.push_back({attack, subject, prompt});
+      }
+    }
+  }
+  for (size_t method = 0; method < lab.methods.size(); ++method) {
+    if (!lab.methods[method].not_applicable.empty()) continue;
+    for (size_t subject = 0; subject < lab.concepts.size(); ++subject) {
+      removals_.push_back({method, subject});
+      for (size_t attack = 0; attack < lab.attacks.size(); ++attack) {
+        for (const std::string group : kGroups) {
+          if (group != "target" && attack != 0) continue;
+          for (Unit& unit : UnitsOf(lab, method, subject, attack, group)) {
+            places_[{method, subject, attack, group}].push_back(units_.size());
+            units_.push_back(std::move(unit));
+          }
+        }
+      }
+    }
+  }
+  for (size_t metric = 0; metric < lab.metrics.size(); ++metric) {
+    const bool attacked = ReadsTarget(lab.metrics[metric].plugin->traits());
+    for (size_t method = 0; method < lab.methods.size(); ++method) {
+      for (size_t attack = 0; attack < (attacked ? lab.attacks.size() : 1); ++attack) {
+        cells_.push_back({metric, method, attack});
+      }
+    }
+  }
+}
+
+size_t Grid::RemovalOf(const Unit& unit) const {
+  const auto found = std::find_if(removals_.begin(), removals_.end(), [&](const Removal& removal) {
+    return removal.method == unit.method && removal.subject == unit.subject;
+  });
+  return static_cast<size_t>(found - removals_.begin());
+}
+
+const Prompt& Grid::PromptOf(const Crafting& crafting) const {
+  return lab_.prompts[crafting.subject].at("target")[crafting.prompt];
+}
+
+void Grid::Append(size_t method, size_t subject, size_t attack, const std::string& group,
+                  std::vector<Unit>* units) const {
+  const auto found = places_.find({method, subject, attack, group});
+  if (found == places_.end()) return;
+  for (const size_t index : found->second) units->push_back(units_[index]);
+}
+
+std::vector<CellUnits> Grid::UnitsOfCell(const Cell& cell) const {
+  const MetricTraits traits = lab_.metrics[cell.metric].plugin->traits();
+  std::vector<CellUnits> subjects(lab_.concepts.size());
+  for (size_t subject = 0; subject < subjects.size(); ++subject) {
+    for (const std::string& group : traits.sample_groups) {
+      Append(cell.method, subject, group == "target" ? cell.attack : 0, group,
+             &subjects[subject].units);
+      Append(lab_.unmodified, subject, 0, group, &subjects[subject].base);
+    }
+  }
+  return subjects;
+}
+
+}  // namespace excise

@@ -1,0 +1,58 @@
+// The grid of an experiment: which removals, attacks, pictures and scores it consists of.
+#pragma once
+
+#include <map>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "experiments/keys.h"
+#include "experiments/lab.h"
+#include "experiments/pipeline.h"
+
+namespace excise {
+
+struct Removal {
+  size_t method = 0, subject = 0;
+};
+struct Crafting {
+  size_t attack = 0, subject = 0, prompt = 0;  // prompt: index into the concept's target prompts
+};
+// One score a concept, and one over all.
+struct Cell {
+  size_t metric = 0, method = 0, attack = 0;
+};
+
+class Grid {
+ public:
+  // Targets under every attack; neighbours, which must stay, without attack only.
+  explicit Grid(const Lab& lab);
+
+  const std::vector<Removal>& removals() const { return removals_; }
+  const std::vector<Crafting>& craftings() const { return craftings_; }
+  const std::vector<Unit>& units() const { return units_; }
+  const std::vector<Cell>& cells() const { return cells_; }
+
+  // Which removal a unit's pictures need.
+  size_t RemovalOf(const Unit& unit) const;
+  // What each concept contributes to a cell.
+  std::vector<CellUnits> UnitsOfCell(const Cell& cell) const;
+  const Prompt& PromptOf(const Crafting& crafting) const;
+
+ private:
+  using Place = std::tuple<size_t, size_t, size_t, std::string>;
+  void Append(size_t method, size_t subject, size_t attack, const std::string& group,
+              std::vector<Unit>* units) const;
+
+  const Lab& lab_;
+  std::vector<Removal> removals_;
+  std::vector<Crafting> craftings_;
+  std::vector<Unit> units_;
+  std::vector<Cell> cells_;
+  std::map<Place, std::vector<size_t>> places_;
+};
+
+// Whether the metric reads pictures that are attacked.
+bool ReadsTarget(const MetricTraits& traits);
+
+}  // namespace excise

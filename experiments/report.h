@@ -1,0 +1,30 @@
+// From scores to records: who, what, under which protocol, from which artifacts.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "experiments/grid.h"
+#include "experiments/lab.h"
+#include "experiments/pipeline.h"
+#include "experiments/record.h"
+
+namespace excise {
+
+// Results["inputs"]: digests and versions of everything that was read.
+Json DescribeInputs(const Lab& lab);
+
+// The records of a cell: one a concept, then one over all. `results` empty: the cell's method
+// cannot run on this backbone.
+std::vector<Record> RecordsOfCell(const Lab& lab, const Grid& grid, const Cell& cell,
+                                  const std::vector<ScoreResult>& results);
+
+// The worst case over the attacks of `records`, for every metric of erasure that reads attacked
+// pictures, method and concept.
+std::vector<Record> UnionRecords(const std::vector<Record>& records);
+
+// One row a picture. Prompts of sensitive concepts appear as hashes.
+std::vector<Row> RowsOfUnit(const Lab& lab, const Unit& unit, const UnitPictures& pictures,
+                            const std::vector<Verdict>& verdicts);
+
+}  // namespace excise

@@ -1,0 +1,218 @@
+#include "experiments/runner.h"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <ctime>
+#include <fstream>
+#include <functional>
+#include <mutex>
+#include <set>
+
+#include "core/progress.h"
+#include "experiments/comparisons.h"
+#include "experiments/pipeline.h"
+#include "experiments/report.h"
+#include "models/numerics.h"
+
+namespace excise {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+class Runner {
+ public:
+  Runner(const Lab& lab, const Grid& grid, Store& store, const RunOptions& options)
+      : lab_(lab), grid_(grid), options_(options), pipeline_(lab, store, options.force) {}
+
+  RunOutcome Run() {
+    const std::time_t started = std::time(nullptr);
+    RunOutcome outcome;
+    const auto reaches = [&](const char* stage) {
+      const auto& names = StageNames();
+      return std::find(names.begin(), names.end(), options_.stage) >=
+             std::find(names.begin(), names.end(), stage);
+    };
+    Erase();
+    if (reaches("attack")) Craft();
+    if (reaches("generate")) Draw(reaches("judge"));
+    if (reaches("score") && options_.shard.count == 1) {
+      Score(&outcome.results);
+      outcome.results.experiment = ExperimentToJson(lab_.experiment);
+      outcome.results.inputs = DescribeInputs(lab_);
+      Account(started, &outcome.results);
+      outcome.finished = true;
+    }
+    outcome.failures = failures_;
+    return outcome;
+  }
+
+ private:
+  // work(i) for every i that `mine` accepts; what throws is told once and counted.
+  void Stage(const std::string& name, const std::string& unit, size_t count,
+             const std::function<bool(size_t)>& mine,
+             const std::function<std::string(size_t)>& label,
+             const std::function<void(size_t)>& work) {
+    std::vector<size_t> chosen;
+    for (size_t i = 0; i < count; ++i) {
+      if (mine(i)) chosen.push_back(i);
+    }
+    const auto start = Clock::now();
+    {
+      Progress progress(name, static_cast<int64_t>(chosen.size()), unit);
+      RunUnits(static_cast<int64_t>(chosen.size()), options_.workers, [&](int64_t i) {
+        UseOneThreadPerWorker();
+        const size_t index = chosen[static_cast<size_t>(i)];
+        try {
+          work(index);
+        } catch (const std::exception& error) {
+          Report(fmt::format("{} {}: {}", name, label(index), FirstLine(error)));
+        }
+        progress.Advance(1, label(index));
+      });
+    }
+    seconds_[name] = std::chrono::duration<double>(Clock::now() - start).count();
+  }
+
+  void Report(const std::string& problem) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    ++failures_;
+    if (told_.insert(problem).second) LogWarning(problem);
+  }
+
+  std::string Label(size_t method, size_t subject) const {
+    return lab_.methods[method].name + " " + lab_.concepts[subject].name;
+  }
+
+  void Erase() {
+    const auto& removals = grid_.removals();
+    Stage(
+        "erase", "removals", removals.size(),
+        [&](size_t i) { return options_.shard.Owns(static_cast<int64_t>(i)); },
+        [&](size_t i) { return Label(removals[i].method, removals[i].subject); },
+        [&](size_t i) { pipeline_.Erase(removals[i].method, removals[i].subject); });
+  }
+
+  void Craft() {
+    const auto& craftings = grid_.craftings();
+    Stage(
+        "attack", "prompts", craftings.size(),
+        [&](size_t i) { return options_.shard.Owns(static_cast<int64_t>(i)); },
+        [&](size_t i) {
+          return lab_.attacks[craftings[i].attack].name + " " +
+                 lab_.concepts[craftings[i].subject].name;
+        },
+        [&](size_t i) {
+          pipeline_.Craft(craftings[i].attack, craftings[i].subject, grid_.PromptOf(craftings[i]));
+        });
+  }
+
+  // A shard draws with the models that it erased itself.
+  void Draw(bool judge) {
+    const auto& units = grid_.units();
+    Stage(
+        "generate", "units", units.size(),
+        [&](size_t i) {
+          return options_.shard.Owns(static_cast<int64_t>(grid_.RemovalOf(units[i])));
+        },
+        [&](size_t i) {
+          return fmt::format("{} {} {}", Label(units[i].method, units[i].subject),
+                             lab_.attacks[units[i].attack].name, units[i].group);
+        },
+        [&](size_t i) {
+          if (judge) {
+            pipeline_.Judge(units[i]);
+          } else {
+            pipeline_.Generate(units[i]);
+          }
+        });
+  }
+
+  void Score(Results* results) {
+    const auto& cells = grid_.cells();
+    std::vector<std::vector<Record>> records(cells.size());
+    Stage(
+        "score", "cells", cells.size(), [](size_t) { return true; },
+        [&](size_t i) {
+          return fmt::format("{} {} {}", lab_.metrics[cells[i].metric].name,
+                             lab_.methods[cells[i].method].name,
+                             lab_.attacks[cells[i].attack].name);
+        },
+        [&](size_t i) {
+          std::vector<ScoreResult> scores;
+          if (lab_.methods[cells[i].method].not_applicable.empty()) {
+            scores = pipeline_.Scores(cells[i].metric, grid_.UnitsOfCell(cells[i]));
+          }
+          records[i] = RecordsOfCell(lab_, grid_, cells[i], scores);
+        });
+    for (std::vector<Record>& cell : records) {
+      for (Record& record : cell) results->records.push_back(std::move(record));
+    }
+    for (Record& record : UnionRecords(results->records)) {
+      results->records.push_back(std::move(record));
+    }
+    results->comparisons = CompareAll(results->records);
+    Rows(results);
+  }
+
+  void Rows(Results* results) {
+    const auto& units = grid_.units();
+    std::vector<std::vector<Row>> rows(units.size());
+    Stage(
+        "rows", "units", units.size(), [](size_t) { return true; },
+        [&](size_t i) { return Label(units[i].method, units[i].subject); },
+        [&](size_t i) {
+          const std::vector<Verdict> verdicts = pipeline_.Judge(units[i]);
+          rows[i] = RowsOfUnit(lab_, units[i], pipeline_.Generate(units[i]), verdicts);
+        });
+    for (std::vector<Row>& some : rows) {
+      for (Row& row : some) results->rows.push_back(std::move(row));
+    }
+  }
+
+  void Account(std::time_t started, Results* results) const {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    results->cost = {{"wall_seconds", seconds_},
+                     {"work_seconds", pipeline_.Seconds()},
+                     {"peak_memory_mib", usage.ru_maxrss / 1024}};
+    const auto iso = [](std::time_t time) {
+      return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(time));
+    };
+    results->provenance = {{"host_cpu", HostCpu()},
+                           {"workers", options_.workers},
+                           {"started", iso(started)},
+                           {"finished", iso(std::time(nullptr))}};
+  }
+
+  const Lab& lab_;
+  const Grid& grid_;
+  const RunOptions& options_;
+  Pipeline pipeline_;
+  std::mutex mutex_;
+  std::set<std::string> told_;
+  int64_t failures_ = 0;
+  std::map<std::string, double> seconds_;
+};
+
+}  // namespace
+
+std::string HostCpu() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    if (line.rfind("model name", 0) != 0) continue;
+    const size_t colon = line.find(": ");
+    if (colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "unknown";
+}
+
+RunOutcome RunExperiment(const Lab& lab, const Grid& grid, Store& store,
+                         const RunOptions& options) {
+  return Runner(lab, grid, store, options).Run();
+}
+
+}  // namespace excise

@@ -1,0 +1,14 @@
+// The worst case over attacks.
+#pragma once
+
+#include <vector>
+
+#include "metrics/metric.h"
+
+namespace excise {
+
+// For each sample the worst of its values under all attacks; over a success rate this is the union:
+// a prompt counts when any attack succeeds. All scores must be of the same samples (Error).
+Score WorstCase(const std::vector<const Score*>& attacks, bool higher_is_better);
+
+}  // namespace excise

@@ -1,0 +1,262 @@
+// Bars 2 and 3: what the autoencoder gives back, and what the CLIP models recognise.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/stack.h>
+#include <fmt/format.h>
+
+#include <cmath>
+#include <set>
+
+#include "core/error.h"
+#include "datasets/emoji_captions.h"
+#include "pretraining/bars_bench.h"
+
+namespace excise {
+namespace {
+
+constexpr int64_t kPairPictures = 64;  // at least, on each side of a pair
+
+at::Tensor Normalised(const at::Tensor& x) {
+  return x / x.square().sum({-1}, /*keepdim=*/true).sqrt().clamp_min(1e-12);
+}
+
+// (n, projection), normalised.
+at::Tensor EmbedImages(const ClipModel& clip, const at::Tensor& images) {
+  const at::Tensor pixels = ClipPreprocess(clip.config.vision, images);
+  const ClipVisionOutput output = ClipVisionForward(clip.config.vision, clip.weights, pixels);
+  return Normalised(ClipImageEmbeds(clip.weights, output.pooler_output));
+}
+
+// The direction of the mean over several captions of one thing (Radford et al., 2021, 3.1.4).
+at::Tensor EmbedEnsemble(const ClipModel& clip, const std::vector<std::string>& texts) {
+  const at::Tensor ids =
+      TokenizeBatch(*clip.tokenizer, texts, clip.config.text.max_position_embeddings);
+  const ClipTextOutput output =
+      ClipTextForward(clip.config.text, clip.weights, ClipTokenEmbeddings(clip.weights, ids), ids);
+  return Normalised(Normalised(ClipTextEmbeds(clip.weights, output.pooler_output)).mean(/*dim=*/0));
+}
+
+// Captions of `thing` that were withheld from training: those without a background, and one for
+// each background so that there are some in any case.
+std::vector<std::string> WithheldCaptions(const EmojiWorld& world, const std::string& thing,
+                                          int style_word) {
+  std::vector<std::string> texts;
+  const int templates = static_cast<int>(CaptionTemplates().size());
+  for (int t = 0; t < templates; ++t) {
+    if (PartOf(t, "", style_word) != CaptionPart::kTest) continue;
+    texts.push_back(ComposeCaption(t, thing, "", style_word));
+  }
+  for (const Background& background : world.backgrounds()) {
+    for (int t = 0; t < templates; ++t) {
+      if (PartOf(t, background.name, style_word) != CaptionPart::kTest) continue;
+      texts.push_back(ComposeCaption(t, thing, background.name, style_word));
+      break;
+    }
+  }
+  return texts;
+}
+
+// (classes, projection): each class's name in withheld captions.
+at::Tensor EmbedNames(const Bench& bench, const ClipModel& clip) {
+  const auto n = static_cast<int64_t>(bench.world->classes().size());
+  std::vector<at::Tensor> rows(static_cast<size_t>(n));
+  ForBatches(bench, "names", n, [&](int64_t first, int64_t count) {
+    for (int64_t i = first; i < first + count; ++i) {
+      const std::string thing = ThingOf(bench.world->classes()[i]);
+      rows[i] = EmbedEnsemble(clip, WithheldCaptions(*bench.world, thing, -1));
+    }
+  });
+  return at::stack(rows);
+}
+
+struct ClipNames {
+  const ClipModel& clip;
+  std::string column;  // in the tables
+  at::Tensor texts;    // (classes, projection)
+};
+
+void MeasureZeroShot(const Bench& bench, const ClipNames& names, const std::string& all_id,
+                     const std::string& plain_id, BarReport* report) {
+  const SceneSet set{"bars/clip", 2 * bench.options.n};
+  std::vector<int64_t> seen(static_cast<size_t>(SizeOf(bench, set)));
+  std::vector<Scene> scenes(seen.size());
+  ForBatches(
+      bench, names.column + ": zero-shot", SizeOf(bench, set), [&](int64_t first, int64_t count) {
+        const SceneBatch batch = DrawScenes(bench, set, first, count);
+        const at::Tensor best = EmbedImages(names.clip, batch.images).mm(names.texts.t()).argmax(1);
+        std::copy_n(best.data_ptr<int64_t>(), count, seen.begin() + first);
+        std::copy(batch.scenes.begin(), batch.scenes.end(), scenes.begin() + first);
+      });
+  Tally all;
+  std::map<std::string, Tally> by_class, by_style;
+  for (size_t i = 0; i < seen.size(); ++i) {
+    const bool right = seen[i] == scenes[i].emoji;
+    all.Add(right);
+    by_class[bench.world->classes()[scenes[i].emoji].id].Add(right);
+    by_style[StyleName(scenes[i].style)].Add(right);
+  }
+  report->Set(all_id, MeasureRate(all));
+  if (!plain_id.empty()) report->Set(plain_id, MeasureRate(by_style["plain"]));
+  for (const auto& [name, tally] : by_class) {
+    report->tables["classes"][name][names.column] = TallyToJson(tally);
+  }
+  for (const auto& [name, tally] : by_style) {
+    report->tables["styles"][name][names.column] = TallyToJson(tally);
+  }
+}
+
+// One side of a pair: pictures, and the names that stand for it.
+struct PairSide {
+  std::vector<int> classes;  // shown in turn
+  SceneStyle style = SceneStyle::kPlain;
+  at::Tensor texts;  // (names, projection)
+};
+
+// Mean over all classes of captions that name the style (-1: none).
+at::Tensor EmbedStyle(const Bench& bench, const ClipModel& clip, int style_word) {
+  std::vector<at::Tensor> rows;
+  for (const EmojiClass& emoji : bench.world->classes()) {
+    rows.push_back(EmbedEnsemble(clip, WithheldCaptions(*bench.world, ThingOf(emoji), style_word)));
+  }
+  return Normalised(at::stack(rows).mean(/*dim=*/0)).unsqueeze(0);
+}
+
+std::vector<PairSide> SidesOf(const Bench& bench, const Concept& subject, const ClipNames& names) {
+  std::vector<PairSide> sides;
+  for (const std::vector<std::string>& shown : {subject.judge.target, subject.judge.anchor}) {
+    PairSide side;
+    if (subject.judge.kind == "style") {
+      const bool plain = shown.front() == "plain";
+      side.style =
+          plain ? SceneStyle::kPlain : StyleWords().at(StyleWordNamed(subject.known.front())).style;
+      for (size_t c = 0; c < bench.world->classes().size(); ++c) {
+        side.classes.push_back(static_cast<int>(c));
+      }
+      side.texts =
+          EmbedStyle(bench, names.clip, plain ? -1 : StyleWordNamed(subject.known.front()));
+    } else {
+      std::vector<at::Tensor> rows;
+      for (const std::string& id : shown) {
+        side.classes.push_back(bench.world->ClassIndex(id));
+        rows.push_back(names.texts[side.classes.back()]);
+      }
+      side.texts = at::stack(rows);
+    }
+    sides.push_back(side);
+  }
+  return sides;
+}
+
+Tally MeasurePair(const Bench& bench, const Concept& subject, const ClipNames& names) {
+  const std::vector<PairSide> sides = SidesOf(bench, subject, names);
+  const at::Tensor texts = at::cat({sides[0].texts, sides[1].texts});
+  const int64_t target_names = sides[0].texts.size(0);
+  Tally tally;
+  for (size_t s = 0; s < 2; ++s) {
+    const PairSide& side = sides[s];
+    SceneRequest request{bench.options.seed,
+                         fmt::format("bars/pair/{}/{}", subject.name, s),
+                         std::max(kPairPictures, 2 * bench.options.n),
+                         0,
+                         nullptr,
+                         nullptr};
+    request.pick = [&](int64_t i) { return side.classes[i % side.classes.size()]; };
+    request.allowed = [&](const Scene& scene) { return scene.style == side.style; };
+    const SceneBatch batch = MakeScenes(*bench.world, request, 0);
+    const at::Tensor best = EmbedImages(names.clip, batch.images).mm(texts.t()).argmax(1);
+    for (int64_t i = 0; i < best.numel(); ++i) {
+      tally.Add((best.data_ptr<int64_t>()[i] < target_names) == (s == 0));
+    }
+  }
+  return tally;
+}
+
+void MeasurePairs(const Bench& bench, const ClipNames& names, const std::string& id,
+                  BarReport* report) {
+  std::vector<Tally> found(bench.concepts.size());
+  for (size_t c = 0; c < found.size(); ++c) {
+    found[c] = MeasurePair(bench, bench.concepts[c], names);
+  }
+  std::map<std::string, Tally> by_concept;
+  for (size_t c = 0; c < found.size(); ++c) {
+    by_concept[bench.concepts[c].name] = found[c];
+    report->tables["concepts"][bench.concepts[c].name][names.column + "_pair"] =
+        TallyToJson(found[c]);
+  }
+  report->Set(id, MeasureWorst(by_concept));
+}
+
+}  // namespace
+
+void MeasureVae(const Bench& bench, BarReport* report) {
+  if (!bench.vae || !bench.judges) {
+    for (const char* id : {"vae.all", "vae.worst_class"}) {
+      report->Explain(id, "vae or judges/reporting is not there yet");
+    }
+    return;
+  }
+  const SceneSet set{"bars/vae", 2 * bench.options.n};
+  const int64_t n = SizeOf(bench, set);
+  const at::Tensor originals = at::empty({n, 3, kSceneSize, kSceneSize}, at::kByte);
+  const at::Tensor decoded = at::empty({n, 3, kSceneSize, kSceneSize}, at::kByte);
+  std::vector<Scene> scenes(static_cast<size_t>(n));
+  ForBatches(bench, "reconstruct", n, [&](int64_t first, int64_t count) {
+    const SceneBatch batch = DrawScenes(bench, set, first, count);
+    const at::Tensor latents =
+        VaeEncode(bench.vae->config, bench.vae->weights, batch.images * 2 - 1).mean;
+    const at::Tensor images = VaeDecode(bench.vae->config, bench.vae->weights, latents);
+    originals.narrow(0, first, count).copy_(ToUint8(batch.images));
+    decoded.narrow(0, first, count).copy_(ToUint8((images / 2 + 0.5).clamp(0, 1)));
+    std::copy(batch.scenes.begin(), batch.scenes.end(), scenes.begin() + first);
+  });
+  const std::vector<Verdict> verdicts = JudgePictures(bench, decoded);
+  Tally all;
+  std::map<std::string, Tally> by_class, by_style;
+  for (size_t i = 0; i < verdicts.size(); ++i) {
+    const std::string& truth = bench.world->classes()[scenes[i].emoji].id;
+    const bool right = verdicts[i].class_id == truth;
+    all.Add(right);
+    by_class[truth].Add(right);
+    by_style[StyleName(scenes[i].style)].Add(right);
+  }
+  const double error =
+      ((originals.to(at::kFloat) - decoded.to(at::kFloat)) / 255.0).square().mean().item<double>();
+  report->Set("vae.all", MeasureRate(all, fmt::format("PSNR {:.1f} dB", -10 * std::log10(error))));
+  report->Set("vae.worst_class", MeasureWorst(by_class));
+  for (const auto& [name, tally] : by_class) {
+    report->tables["classes"][name]["reconstructed"] = TallyToJson(tally);
+  }
+  for (const auto& [name, tally] : by_style) {
+    report->tables["styles"][name]["reconstructed"] = TallyToJson(tally);
+  }
+  std::vector<at::Tensor> pairs;  // original and reconstruction of the first scene of each class
+  for (size_t c = 0; c < bench.world->classes().size(); ++c) {
+    pairs.push_back(originals[static_cast<int64_t>(c)]);
+    pairs.push_back(decoded[static_cast<int64_t>(c)]);
+  }
+  WriteSheet(bench, "reconstructions.png", at::stack(pairs), 16);
+}
+
+void MeasureClips(const Bench& bench, BarReport* report) {
+  if (bench.conditioning) {
+    const ClipNames names{*bench.conditioning, "clip", EmbedNames(bench, *bench.conditioning)};
+    MeasureZeroShot(bench, names, "clip.all", "clip.plain", report);
+    MeasurePairs(bench, names, "clip.worst_pair", report);
+  } else {
+    for (const char* id : {"clip.all", "clip.plain", "clip.worst_pair"}) {
+      report->Explain(id, "text_encoder is not there yet");
+    }
+  }
+  if (bench.reference) {
+    const ClipNames names{*bench.reference, "reference_clip", EmbedNames(bench, *bench.reference)};
+    MeasureZeroShot(bench, names, "clip.reference", "", report);
+    MeasurePairs(bench, names, "clip.reference_worst_pair", report);
+  } else {
+    for (const char* id : {"clip.reference", "clip.reference_worst_pair"}) {
+      report->Explain(id, "reference_clip is not there yet");
+    }
+  }
+}
+
+}  // namespace excise
