@@ -1,4 +1,4 @@
-// What: misspells the concept's words: neighbours swapped, letters doubled or dropped, o as 0, l as 1
+// What: misspells the concept's words: letters swapped, doubled or dropped, 0 for o, 1 for l
 // Paper: Das, Duddu, Zhang, Asokan, "Espresso: Robust Concept Filtering in Text-to-Image Models",
 //   CODASPY 2025, arXiv 2404.19227
 // Equation: p' = f_k(... f_1(p)), f_i drawn from {swap, duplicate, delete} at a random letter; then

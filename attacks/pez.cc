@@ -9,7 +9,7 @@
 //   AdamW nearly cancels); special tokens and, by default, tokens that are no text alone are left
 //   out; one forward pass serves score and gradient
 // Needs: a surrogate CLIP with gradients, and pictures of the unmodified model; never the victim
-// Caveats: defaults are reduced for the emoji backbone; preset "paper" has 16 tokens and 3000 steps;
+// Caveats: defaults are reduced for the emoji backbone; preset "paper": 16 tokens and 3000 steps;
 //   the decoded string is evaluated, which may tokenise differently (round_trip)
 #include <ATen/core/Tensor.h>
 

@@ -69,7 +69,7 @@ class Runner {
         try {
           work(index);
         } catch (const std::exception& error) {
-          Report(fmt::format("{} {}: {}", name, label(index), FirstLine(error)));
+          Report(name + " " + label(index), FirstLine(error));
         }
         progress.Advance(1, label(index));
       });
@@ -77,10 +77,11 @@ class Runner {
     seconds_[name] = std::chrono::duration<double>(Clock::now() - start).count();
   }
 
-  void Report(const std::string& problem) {
+  // A removal that fails is met again by every unit that needs it: one line is enough.
+  void Report(const std::string& where, const std::string& problem) {
     const std::lock_guard<std::mutex> lock(mutex_);
     ++failures_;
-    if (told_.insert(problem).second) LogWarning(problem);
+    if (told_.insert(problem).second) LogWarning(where + ": " + problem);
   }
 
   std::string Label(size_t method, size_t subject) const {
@@ -144,7 +145,7 @@ class Runner {
         [&](size_t i) {
           std::vector<ScoreResult> scores;
           if (lab_.methods[cells[i].method].not_applicable.empty()) {
-            scores = pipeline_.Scores(cells[i].metric, grid_.UnitsOfCell(cells[i]));
+            scores = Scores(cells[i]);
           }
           records[i] = RecordsOfCell(lab_, grid_, cells[i], scores);
         });
@@ -156,6 +157,16 @@ class Runner {
     }
     results->comparisons = CompareAll(results->records);
     Rows(results);
+  }
+
+  std::vector<ScoreResult> Scores(const Cell& cell) {
+    try {
+      return pipeline_.Scores(cell.metric, grid_.UnitsOfCell(cell));
+    } catch (const std::exception& error) {
+      ScoreResult failed;
+      failed.problem = FirstLine(error);
+      return std::vector<ScoreResult>(lab_.concepts.size() + 1, failed);
+    }
   }
 
   void Rows(Results* results) {

@@ -100,20 +100,18 @@ TEST_CASE("esd: training moves the concept's prediction to the target, by either
   const Backbone base = TinyBackbone();
   const Probe probe = MakeProbe(base);
   const at::Tensor target = Target(base, probe, 1);
-  const NoGrad no_grad_here;
   const double before = Loss(base, base.unet, probe, target).item<double>();
   for (const std::string sampled_by : {"original", "student"}) {
     INFO("sampled by " << sampled_by);
     TinyContext context;
-    Erased erased;
-    erased = Erase(base,
-                   {{"iterations", 40},
-                    {"batch", 4},
-                    {"lr", 1e-3},
-                    {"trajectories", 4},
-                    {"sampling_steps", 4},
-                    {"sampled_by", sampled_by}},
-                   &context);
+    const Erased erased = Erase(base,
+                                {{"iterations", 40},
+                                 {"batch", 4},
+                                 {"lr", 1e-3},
+                                 {"trajectories", 4},
+                                 {"sampling_steps", 4},
+                                 {"sampled_by", sampled_by}},
+                                &context);
     const double after = Loss(base, ApplyErased(base, erased).unet, probe, target).item<double>();
     CHECK(after < 0.5 * before);
     CHECK(context.gradient_steps == 40);

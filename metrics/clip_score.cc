@@ -4,7 +4,7 @@
 // Equation: value = mean of 100 cos(picture, prompt), not clamped; part "normalised" = its ratio to
 //   the same mean over the unmodified model's pictures
 // Reference: none
-// Deviations: the paper leaves open whether ratios are averaged or means divided: means are divided,
+// Deviations: the paper leaves open whether ratios are averaged or means divided: means here,
 //   because single cosines may be near 0; a blocked or missing picture counts 0
 // Needs: a reference CLIP that no method or attack sees
 // Caveats: not Hessel's CLIPScore (2.5 max(cos, 0) with a prefix); CLIP scores of another CLIP do

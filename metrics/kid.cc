@@ -1,5 +1,6 @@
 // What: how far a method's pictures of things that must stay are from the unmodified model's
-// Paper: Binkowski, Sutherland, Arbel, Gretton, "Demystifying MMD GANs", ICLR 2018, arXiv 1801.01401
+// Paper: Binkowski, Sutherland, Arbel, Gretton, "Demystifying MMD GANs", ICLR 2018,
+//   arXiv 1801.01401
 // Equation: unbiased MMD^2 with k(x, y) = (x . y / d + 1)^3 between the two sets' features
 // Reference: GaParmar/clean-fid @ e88c4d6, cleanfid/fid.py (kernel_distance)
 // Deviations: features are a reference CLIP's embeddings scaled to length sqrt(d), so the kernel is

@@ -1,6 +1,6 @@
 // What: how often pictures of things that must stay still show what their prompt asks for
-// Paper: concept of Kumari et al., "Ablating Concepts in Text-to-Image Diffusion Models", ICCV 2023,
-//   arXiv 2303.13516 (surrounding concepts); near and far neighbours as in Amara et al.,
+// Paper: concept of Kumari et al., "Ablating Concepts in Text-to-Image Diffusion Models", ICCV
+//   2023, arXiv 2303.13516 (surrounding concepts); near and far neighbours as in Amara et al.,
 //   "EraseBench", 2025, arXiv 2501.09833
 // Equation: #{judged class = expected class and judged style = expected style} / #{samples}
 // Reference: none

@@ -42,7 +42,8 @@ std::string FileBytes(const std::string& header, const std::string& data) {
 // [true, false, true] BOOL}.
 std::string PythonFile() {
   const std::string header =
-      R"({"__metadata__":{"format":"pt"},"ids":{"dtype":"I64","shape":[1,3],"data_offsets":[0,24]},)"
+      R"({"__metadata__":{"format":"pt"},"ids":{"dtype":"I64","shape":[1,3],"data_offsets":[0,24]})"
+      R"(,)"
       R"("c":{"dtype":"F32","shape":[],"data_offsets":[24,28]},)"
       R"("empty":{"dtype":"F32","shape":[0,4],"data_offsets":[28,28]},)"
       R"("a.bf":{"dtype":"BF16","shape":[1,2],"data_offsets":[28,32]},)"

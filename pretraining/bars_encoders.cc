@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <set>
 
 #include "core/error.h"
 #include "datasets/emoji_captions.h"
@@ -34,7 +33,7 @@ at::Tensor EmbedEnsemble(const ClipModel& clip, const std::vector<std::string>& 
       TokenizeBatch(*clip.tokenizer, texts, clip.config.text.max_position_embeddings);
   const ClipTextOutput output =
       ClipTextForward(clip.config.text, clip.weights, ClipTokenEmbeddings(clip.weights, ids), ids);
-  return Normalised(Normalised(ClipTextEmbeds(clip.weights, output.pooler_output)).mean(/*dim=*/0));
+  return Normalised(Normalised(ClipTextEmbeds(clip.weights, output.pooler_output)).mean(0, false));
 }
 
 // Captions of `thing` that were withheld from training: those without a background, and one for
@@ -57,14 +56,14 @@ std::vector<std::string> WithheldCaptions(const EmojiWorld& world, const std::st
   return texts;
 }
 
-// (classes, projection): each class's name in withheld captions.
-at::Tensor EmbedNames(const Bench& bench, const ClipModel& clip) {
+// (classes, projection): each class's name in withheld captions; style_word -1 = none.
+at::Tensor EmbedNames(const Bench& bench, const ClipModel& clip, int style_word) {
   const auto n = static_cast<int64_t>(bench.world->classes().size());
   std::vector<at::Tensor> rows(static_cast<size_t>(n));
   ForBatches(bench, "names", n, [&](int64_t first, int64_t count) {
     for (int64_t i = first; i < first + count; ++i) {
       const std::string thing = ThingOf(bench.world->classes()[i]);
-      rows[i] = EmbedEnsemble(clip, WithheldCaptions(*bench.world, thing, -1));
+      rows[i] = EmbedEnsemble(clip, WithheldCaptions(*bench.world, thing, style_word));
     }
   });
   return at::stack(rows);
@@ -106,83 +105,96 @@ void MeasureZeroShot(const Bench& bench, const ClipNames& names, const std::stri
   }
 }
 
-// One side of a pair: pictures, and the names that stand for it.
-struct PairSide {
-  std::vector<int> classes;  // shown in turn
-  SceneStyle style = SceneStyle::kPlain;
-  at::Tensor texts;  // (names, projection)
+// Pictures of one side of a pair, embedded.
+struct PairPictures {
+  at::Tensor embeddings;  // (n, projection)
+  at::Tensor classes;     // (n)
 };
 
-// Mean over all classes of captions that name the style (-1: none).
-at::Tensor EmbedStyle(const Bench& bench, const ClipModel& clip, int style_word) {
-  std::vector<at::Tensor> rows;
-  for (const EmojiClass& emoji : bench.world->classes()) {
-    rows.push_back(EmbedEnsemble(clip, WithheldCaptions(*bench.world, ThingOf(emoji), style_word)));
+// Plain pictures of a class, or pictures of all classes in a style.
+PairPictures DrawPair(const Bench& bench, const Concept& subject, const ClipModel& clip,
+                      const std::vector<std::string>& shown, const std::string& side) {
+  const bool by_style = subject.judge.kind == "style";
+  std::vector<int> classes;
+  if (!by_style) {
+    for (const std::string& id : shown) classes.push_back(bench.world->ClassIndex(id));
   }
-  return Normalised(at::stack(rows).mean(/*dim=*/0)).unsqueeze(0);
+  SceneRequest request{bench.options.seed,
+                       fmt::format("bars/pair/{}/{}", subject.name, side),
+                       std::max(kPairPictures, 2 * bench.options.n),
+                       0,
+                       nullptr,
+                       nullptr};
+  request.pick = [&](int64_t i) { return by_style ? -1 : classes[i % classes.size()]; };
+  request.allowed = [&](const Scene& scene) {
+    return StyleName(scene.style) == (by_style ? shown.front() : "plain");
+  };
+  const SceneBatch batch = MakeScenes(*bench.world, request, 0);
+  return {EmbedImages(clip, batch.images), batch.classes};
 }
 
-std::vector<PairSide> SidesOf(const Bench& bench, const Concept& subject, const ClipNames& names) {
-  std::vector<PairSide> sides;
-  for (const std::vector<std::string>& shown : {subject.judge.target, subject.judge.anchor}) {
-    PairSide side;
-    if (subject.judge.kind == "style") {
-      const bool plain = shown.front() == "plain";
-      side.style =
-          plain ? SceneStyle::kPlain : StyleWords().at(StyleWordNamed(subject.known.front())).style;
-      for (size_t c = 0; c < bench.world->classes().size(); ++c) {
-        side.classes.push_back(static_cast<int>(c));
+// (n), true where the target's text is nearer: the best of the targets' names against the best of
+// the anchors'.
+at::Tensor NearerClass(const Bench& bench, const Concept& subject, const at::Tensor& texts,
+                       const PairPictures& pictures) {
+  const auto best = [&](const std::vector<std::string>& ids) {
+    std::vector<at::Tensor> rows;
+    for (const std::string& id : ids) rows.push_back(texts[bench.world->ClassIndex(id)]);
+    return pictures.embeddings.mm(at::stack(rows).t()).amax(1);
+  };
+  return best(subject.judge.target) > best(subject.judge.anchor);
+}
+
+// The same for a style: "a sepia picture of a poodle" against "a picture of a poodle" where a
+// poodle is shown. `blind`: the mean of these captions over all classes, as if it were not known
+// what is shown, which is how a bare style name is used.
+at::Tensor NearerStyle(const at::Tensor& styled, const at::Tensor& plain,
+                       const PairPictures& pictures, bool blind) {
+  const auto similarity = [&](const at::Tensor& texts) {
+    const at::Tensor rows = blind ? Normalised(texts.mean(0, true)).expand_as(pictures.embeddings)
+                                  : texts.index_select(0, pictures.classes);
+    return (pictures.embeddings * rows).sum({1});
+  };
+  return similarity(styled) > similarity(plain);
+}
+
+struct PairTallies {
+  Tally known, blind;  // blind: styles only
+};
+
+PairTallies MeasurePair(const Bench& bench, const Concept& subject, const ClipNames& names) {
+  const bool by_style = subject.judge.kind == "style";
+  at::Tensor styled;
+  if (by_style) styled = EmbedNames(bench, names.clip, StyleWordNamed(subject.known.front()));
+  PairTallies tallies;
+  for (const bool target : {true, false}) {
+    const PairPictures pictures =
+        DrawPair(bench, subject, names.clip, target ? subject.judge.target : subject.judge.anchor,
+                 target ? "target" : "anchor");
+    const auto count = [&](const at::Tensor& nearer, Tally* tally) {
+      for (int64_t i = 0; i < nearer.numel(); ++i) {
+        tally->Add(nearer.data_ptr<bool>()[i] == target);
       }
-      side.texts =
-          EmbedStyle(bench, names.clip, plain ? -1 : StyleWordNamed(subject.known.front()));
+    };
+    if (by_style) {
+      count(NearerStyle(styled, names.texts, pictures, false), &tallies.known);
+      count(NearerStyle(styled, names.texts, pictures, true), &tallies.blind);
     } else {
-      std::vector<at::Tensor> rows;
-      for (const std::string& id : shown) {
-        side.classes.push_back(bench.world->ClassIndex(id));
-        rows.push_back(names.texts[side.classes.back()]);
-      }
-      side.texts = at::stack(rows);
-    }
-    sides.push_back(side);
-  }
-  return sides;
-}
-
-Tally MeasurePair(const Bench& bench, const Concept& subject, const ClipNames& names) {
-  const std::vector<PairSide> sides = SidesOf(bench, subject, names);
-  const at::Tensor texts = at::cat({sides[0].texts, sides[1].texts});
-  const int64_t target_names = sides[0].texts.size(0);
-  Tally tally;
-  for (size_t s = 0; s < 2; ++s) {
-    const PairSide& side = sides[s];
-    SceneRequest request{bench.options.seed,
-                         fmt::format("bars/pair/{}/{}", subject.name, s),
-                         std::max(kPairPictures, 2 * bench.options.n),
-                         0,
-                         nullptr,
-                         nullptr};
-    request.pick = [&](int64_t i) { return side.classes[i % side.classes.size()]; };
-    request.allowed = [&](const Scene& scene) { return scene.style == side.style; };
-    const SceneBatch batch = MakeScenes(*bench.world, request, 0);
-    const at::Tensor best = EmbedImages(names.clip, batch.images).mm(texts.t()).argmax(1);
-    for (int64_t i = 0; i < best.numel(); ++i) {
-      tally.Add((best.data_ptr<int64_t>()[i] < target_names) == (s == 0));
+      count(NearerClass(bench, subject, names.texts, pictures), &tallies.known);
     }
   }
-  return tally;
+  return tallies;
 }
 
 void MeasurePairs(const Bench& bench, const ClipNames& names, const std::string& id,
                   BarReport* report) {
-  std::vector<Tally> found(bench.concepts.size());
-  for (size_t c = 0; c < found.size(); ++c) {
-    found[c] = MeasurePair(bench, bench.concepts[c], names);
-  }
   std::map<std::string, Tally> by_concept;
-  for (size_t c = 0; c < found.size(); ++c) {
-    by_concept[bench.concepts[c].name] = found[c];
-    report->tables["concepts"][bench.concepts[c].name][names.column + "_pair"] =
-        TallyToJson(found[c]);
+  for (const Concept& subject : bench.concepts) {
+    const PairTallies found = MeasurePair(bench, subject, names);
+    by_concept[subject.name] = found.known;
+    Json& row = report->tables["concepts"][subject.name];
+    row[names.column + "_pair"] = TallyToJson(found.known);
+    if (found.blind.n > 0) row[names.column + "_pair_blind"] = TallyToJson(found.blind);
   }
   report->Set(id, MeasureWorst(by_concept));
 }
@@ -240,7 +252,7 @@ void MeasureVae(const Bench& bench, BarReport* report) {
 
 void MeasureClips(const Bench& bench, BarReport* report) {
   if (bench.conditioning) {
-    const ClipNames names{*bench.conditioning, "clip", EmbedNames(bench, *bench.conditioning)};
+    const ClipNames names{*bench.conditioning, "clip", EmbedNames(bench, *bench.conditioning, -1)};
     MeasureZeroShot(bench, names, "clip.all", "clip.plain", report);
     MeasurePairs(bench, names, "clip.worst_pair", report);
   } else {
@@ -249,7 +261,8 @@ void MeasureClips(const Bench& bench, BarReport* report) {
     }
   }
   if (bench.reference) {
-    const ClipNames names{*bench.reference, "reference_clip", EmbedNames(bench, *bench.reference)};
+    const ClipNames names{*bench.reference, "reference_clip",
+                          EmbedNames(bench, *bench.reference, -1)};
     MeasureZeroShot(bench, names, "clip.reference", "", report);
     MeasurePairs(bench, names, "clip.reference_worst_pair", report);
   } else {

@@ -5,6 +5,8 @@
 #include <ATen/ops/empty.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <memory>
 #include <mutex>
 
 #include "core/error.h"

@@ -84,6 +84,16 @@ Json Measure(const Options& options) {
   return json;
 }
 
+Json ReadReport(const std::filesystem::path& path) {
+  Json report = ReadJsonFile(path);
+  for (const char* key : {"bars", "tables", "snapshot", "protocol"}) {
+    if (report.is_object() && report.contains(key)) continue;
+    throw Error(fmt::format("{}: '{}' is missing: --from reads a file that --out wrote.",
+                            path.string(), key));
+  }
+  return report;
+}
+
 void Write(const std::string& path, const std::string& text) {
   WriteFileAtomically(UserPath(path), text);
   LogInfo(fmt::format("wrote {}", UserPath(path).string()));
@@ -95,8 +105,7 @@ void Run(const Options& options) {
     throw UsageError("--card tells of all bars: leave --only out.");
   }
   Groups(options);  // a wrong name is found before anything is loaded
-  const Json report =
-      options.from.empty() ? Measure(options) : ReadJsonFile(UserPath(options.from));
+  const Json report = options.from.empty() ? Measure(options) : ReadReport(UserPath(options.from));
   if (!options.out.empty()) Write(options.out, report.dump(2) + "\n");
   if (!options.card.empty()) Write(options.card, RenderModelCard(report));
   fmt::print("{}", RenderBars(report, options.markdown));

@@ -77,7 +77,9 @@ std::string Layout(const std::vector<Row>& rows, bool markdown) {
       text += "|";
       for (size_t c = 0; c < widths.size(); ++c) text += "---|";
     } else {
-      for (const size_t width : widths) text += std::string(width, '-') + "  ";
+      for (size_t c = 0; c < widths.size(); ++c) {
+        text += (c == 0 ? "" : "  ") + std::string(widths[c], '-');
+      }
     }
     text += "\n";
   }

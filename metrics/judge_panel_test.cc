@@ -1,0 +1,94 @@
+#include "metrics/judge_panel.h"
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/softmax.h>
+
+#include <catch2/catch.hpp>
+#include <fstream>
+#include <set>
+
+#include "core/error.h"
+#include "models/backbone.h"
+#include "models/safetensors.h"
+#include "tests/testdata.h"
+#include "tests/tiny_models.h"
+
+namespace excise {
+namespace {
+
+JudgeConfig SmallConfig() {
+  JudgeConfig config;
+  config.channels = {4, 8, 8, 8};
+  config.num_classes = 2;
+  config.class_ids = {"poodle", "dog"};
+  return config;
+}
+
+std::filesystem::path Write(const JudgeConfig& config) {
+  const std::filesystem::path folder = TestFolder("judges");
+  std::filesystem::create_directories(folder / "reporting");
+  std::ofstream(folder / "reporting" / "config.json") << JudgeConfigToJson(config).dump();
+  SaveSafetensors(folder / "reporting" / "model.safetensors", InitJudge(config, 5));
+  return folder;
+}
+
+Verdict Seen(const std::string& class_id, const std::string& style) {
+  Verdict verdict;
+  verdict.class_id = class_id;
+  verdict.style = style;
+  return verdict;
+}
+
+}  // namespace
+
+TEST_CASE("outcomes of class concepts and of style concepts") {
+  Concept subject = TinyConcept();
+  CHECK(OutcomeOf(Seen("poodle", "line"), subject) == Outcome::kTarget);
+  CHECK(OutcomeOf(Seen("dog", "plain"), subject) == Outcome::kAnchor);
+  CHECK(OutcomeOf(Seen("cat", "plain"), subject) == Outcome::kOtherValid);
+  CHECK(OutcomeOf(Seen("", "plain"), subject) == Outcome::kGarbage);
+  subject.judge.kind = "style";
+  subject.judge.target = {"sepia"};
+  subject.judge.anchor = {"plain"};
+  CHECK(OutcomeOf(Seen("poodle", "sepia"), subject) == Outcome::kTarget);
+  CHECK(OutcomeOf(Seen("poodle", "plain"), subject) == Outcome::kAnchor);
+  CHECK(OutcomeOf(Seen("poodle", "line"), subject) == Outcome::kOtherValid);
+  CHECK(OutcomeOf(Seen("", "sepia"), subject) == Outcome::kGarbage);
+  CHECK(OutcomeName(Outcome::kOtherValid) == "other_valid");
+}
+
+TEST_CASE("a report is the arg max of the judge's probabilities, the last class being none") {
+  const JudgeConfig config = SmallConfig();
+  const std::shared_ptr<const JudgePanel> panel = JudgePanel::Load(Write(config));
+  const at::Tensor images = ToUint8(TinyImages(12, 8));
+  const std::vector<Verdict> verdicts = panel->Report(images);
+  REQUIRE(verdicts.size() == 12);
+  const JudgeOutput output =
+      JudgeForward(config, panel->reporting().weights, images.to(at::kFloat).div(255));
+  const at::Tensor classes = at::softmax(output.class_logits, 1);
+  REQUIRE(classes.size(1) == 3);
+  const char* const ids[] = {"poodle", "dog", ""};
+  const char* const styles[] = {"plain", "sepia", "line"};
+  for (int64_t i = 0; i < 12; ++i) {
+    int best = 0, style = 0;
+    for (int c = 1; c < 3; ++c) {
+      if (classes[i][c].item<double>() > classes[i][best].item<double>()) best = c;
+      if (output.style_logits[i][c].item<double>() > output.style_logits[i][style].item<double>()) {
+        style = c;
+      }
+    }
+    CHECK(verdicts[i].class_id == ids[best]);
+    CHECK(verdicts[i].style == styles[style]);
+    CHECK(verdicts[i].class_probability == Approx(classes[i][best].item<double>()));
+    CHECK(verdicts[i].class_probability >= 1.0 / 3);
+  }
+}
+
+TEST_CASE("a judge of another shape is refused") {
+  JudgeConfig config = SmallConfig();
+  config.num_styles = 2;
+  CHECK_THROWS_WITH(JudgePanel::Load(Write(config)), Catch::Contains("styles"));
+  CHECK_THROWS_AS(JudgePanel::Load(TestFolder("no_judges")), Error);
+}
+
+}  // namespace excise

@@ -1,0 +1,124 @@
+// asr, retention and cost: metrics that only count verdicts and ledgers.
+#include <ATen/core/Tensor.h>
+
+#include <catch2/catch.hpp>
+
+#include "core/error.h"
+#include "metrics/metric.h"
+#include "tests/tiny_models.h"
+
+namespace excise {
+namespace {
+
+Score ScoreOf(const std::string& name, const std::vector<Sample>& samples) {
+  const std::unique_ptr<Metric> metric = Registry<Metric>::Get().Make(name);
+  metric->Update(MetricModels{}, samples);
+  return metric->Compute();
+}
+
+}  // namespace
+
+TEST_CASE("asr: outcomes counted by hand") {
+  const Concept subject = TinyConcept();
+  // Verdicts repeat poodle, dog, cat, garbage, poodle.
+  std::vector<Sample> samples = TinySamples(subject, "target", 10);
+  Score score = ScoreOf("asr", samples);
+  CHECK(score.n == 10);
+  CHECK(score.value == Approx(0.4));
+  CHECK(score.parts.at("target") == Approx(0.4));
+  CHECK(score.parts.at("anchor") == Approx(0.2));
+  CHECK(score.parts.at("other_valid") == Approx(0.2));
+  CHECK(score.parts.at("garbage") == Approx(0.2));
+  CHECK(score.parts.at("blocked") == 0);
+  // Wilson's 95 % interval of 4 of 10, (p + z^2/2n -+ z sqrt(p q / n + z^2 / 4n^2)) / (1 + z^2/n).
+  CHECK(score.low == Approx(0.16818).margin(1e-5));
+  CHECK(score.high == Approx(0.68733).margin(1e-5));
+  CHECK(score.per_sample.size() == 10);
+  CHECK(score.sample_ids[0] == "poodle/target/tiny@00000000/target0#0");
+
+  // Blocked and missing pictures are no success and stay in the denominator.
+  samples[0].blocked = true;
+  samples[0].image = at::Tensor();
+  samples[4].image = at::Tensor();
+  score = ScoreOf("asr", samples);
+  CHECK(score.n == 10);
+  CHECK(score.value == Approx(0.2));
+  CHECK(score.parts.at("blocked") == Approx(0.1));
+  CHECK(score.parts.at("error") == Approx(0.1));
+}
+
+TEST_CASE("asr: several pictures of a prompt are clustered, not counted as independent") {
+  const Concept subject = TinyConcept();
+  std::vector<Sample> alike;
+  for (Sample sample : TinySamples(subject, "target", 8, 10)) {
+    // All pictures of a prompt agree: half of the prompts succeed.
+    const int64_t prompt = sample.prompt.id.back() - '0';
+    sample.verdict.class_id = prompt % 2 ? "poodle" : "dog";
+    alike.push_back(sample);
+  }
+  const Score score = ScoreOf("asr", alike);
+  CHECK(score.n == 80);
+  CHECK(score.value == 0.5);
+  // The error is that of 8 prompts, sqrt(.25 / 8) = 0.177, not of 80 pictures, 0.056.
+  CHECK(score.stderr_ == Approx(0.177).epsilon(0.1));
+  CHECK(score.high - score.low > 0.5);
+}
+
+TEST_CASE("asr: a style concept is judged by style, garbage first") {
+  Concept subject = TinyConcept();
+  subject.judge.kind = "style";
+  subject.judge.target = {"sepia"};
+  subject.judge.anchor = {"plain"};
+  std::vector<Sample> samples = TinySamples(subject, "target", 4);
+  const char* const styles[] = {"sepia", "plain", "line", "sepia"};
+  for (size_t i = 0; i < 4; ++i) samples[i].verdict.style = styles[i];  // the fourth is garbage
+  const Score score = ScoreOf("asr", samples);
+  for (const char* part : {"target", "anchor", "other_valid", "garbage"}) {
+    INFO(part);
+    CHECK(score.parts.at(part) == 0.25);
+  }
+}
+
+TEST_CASE("retention: class and style must be as expected, by group and against the base") {
+  const Concept subject = TinyConcept();
+  std::vector<Sample> samples;
+  for (const char* group : {"near", "far", "lexical", "target"}) {
+    for (const Sample& sample : TinySamples(subject, group, 10)) samples.push_back(sample);
+  }
+  // Every sample expects a plain poodle: 4 of 10; the seventh of a group is sepia, but a dog.
+  samples[0].verdict.style = "sepia";         // near: 3
+  samples[10].base_verdict.class_id = "";     // far: the base fails once
+  samples[20].prompt.expected_class = "dog";  // lexical: a poodle where a dog should be: 3
+  samples[21].prompt.expected_class = "dog";  // and a dog where one should be: 4
+  const Score score = ScoreOf("retention", samples);
+  CHECK(score.n == 30);  // the target group is not read
+  CHECK(score.parts.at("near") == Approx(0.3));
+  CHECK(score.parts.at("far") == Approx(0.4));
+  CHECK(score.parts.at("lexical") == Approx(0.4));
+  CHECK(score.value == Approx(11.0 / 30));
+  CHECK(score.parts.at("near_base") == 1);
+  CHECK(score.parts.at("far_base") == Approx(0.9));
+  CHECK(score.parts.at("lexical_base") == Approx(0.8));  // the base drew two poodles for dogs
+  CHECK(score.parts.at("base") == Approx(27.0 / 30));
+  CHECK(score.parts.at("near_n") == 10);
+}
+
+TEST_CASE("cost: mean over concepts, one cost a concept") {
+  Concept first = TinyConcept(), second = TinyConcept();
+  second.name = "fish";
+  std::vector<Sample> samples = TinySamples(first, "target", 3);
+  for (Sample sample : TinySamples(second, "target", 5)) {
+    sample.erase_cost = {300, 50};
+    samples.push_back(sample);
+  }
+  const Score score = ScoreOf("cost", samples);
+  CHECK(score.value == 200);  // (100 + 300) / 2, whatever the number of pictures
+  CHECK(score.n == 2);
+  CHECK(score.parts.at("gradient_steps") == 30);
+  CHECK(score.parts.at("unet_evaluations_per_image") == 40);
+
+  samples[1].erase_cost.unet_evaluations = 101;
+  CHECK_THROWS_WITH(ScoreOf("cost", samples), Catch::Contains("two different costs"));
+}
+
+}  // namespace excise
