@@ -50,7 +50,7 @@ std::string EncodeUtf8(const std::u32string& text) {
       continue;
     }
     const int more = point < 0x800 ? 1 : point < 0x10000 ? 2 : 3;
-    result += static_cast<char>((0xF00 >> more & 0xFF) | point >> (6 * more));
+    result += static_cast<char>((0xFF00 >> (more + 1) & 0xFF) | point >> (6 * more));
     for (int k = more - 1; k >= 0; --k) {
       result += static_cast<char>(0x80 | (point >> (6 * k) & 0x3F));
     }

@@ -81,7 +81,7 @@ TEST_CASE("char_typo: o becomes 0, l and I become 1, in a third of the prompts e
     ones += text[5] == '1';
     both += text[4] == '0' && text[5] == '1';
     CHECK(text[5] == (text[6] == '1' ? '1' : 'I'));
-    CHECK(candidate.edits.size() == (text[4] == '0') + (text[5] == '1'));
+    CHECK(static_cast<int>(candidate.edits.size()) == (text[4] == '0') + (text[5] == '1'));
   }
   CHECK(std::abs(zeros - 100) < 41);
   CHECK(std::abs(ones - 100) < 41);

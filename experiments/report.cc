@@ -74,7 +74,7 @@ Json Denominators(const std::vector<CellUnits>& cells, const Score& score) {
   return {{"set", pictures}, {"eligible", pictures}, {"excluded", 0}, {"scored", score.n}};
 }
 
-void Judge(const ScoreResult& result, Record* record) {
+void Enter(const ScoreResult& result, Record* record) {
   if (!result.problem.empty()) {
     record->status = "error";
     record->reason = result.problem;
@@ -149,7 +149,7 @@ std::vector<Record> RecordsOfCell(const Lab& lab, const Grid& grid, const Cell& 
       record.status = "not_applicable";
       record.reason = method.not_applicable;
     } else {
-      Judge(results[i], &record);
+      Enter(results[i], &record);
       record.lineage = {results[i].digest};
     }
     record.denominators = Denominators(own, record.score);

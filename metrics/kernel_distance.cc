@@ -29,18 +29,19 @@ Mmd PolynomialMmd2(const Features& x, const Features& y, MmdEstimator estimator)
   }
   const Eigen::Map<const Matrix> a(x.values.data(), n, x.width), b(y.values.data(), n, y.width);
   const Matrix kxx = Kernel(a, a), kyy = Kernel(b, b), kxy = Kernel(a, b);
-  // own(i): row i's pairs within the sets (i != j), counted once from each side; likewise mixed.
-  const Eigen::VectorXd own =
-      2 * (kxx.rowwise().sum() - kxx.diagonal() + kyy.rowwise().sum() - kyy.diagonal());
+  // Symmetric sums, so that equal sets cancel to exactly 0 in spite of rounding.
+  const Matrix within = (kxx + kxx.transpose()) / 2 + (kyy + kyy.transpose()) / 2;
+  const Matrix between = kxy + kxy.transpose();
+  // Pairs with row i, i != j, counted from both sides: within the sets, and mixed.
   const Eigen::VectorXd diagonal = kxy.diagonal();
-  const Eigen::VectorXd mixed =
-      kxy.rowwise().sum() + kxy.colwise().sum().transpose() - 2 * diagonal;
+  const Eigen::VectorXd own = 2 * (within.rowwise().sum() - within.diagonal());
+  const Eigen::VectorXd mixed = between.rowwise().sum() - between.diagonal();
   const double own_sum = own.sum() / 2, mixed_sum = mixed.sum() / 2, diagonal_sum = diagonal.sum();
   const bool paired = estimator == MmdEstimator::kPaired;
   // The estimate from sums over ordered pairs of m rows.
-  const auto estimate = [paired](double within, double between, double same, double m) {
-    return paired ? (within - 2 * between) / (m * (m - 1))
-                  : within / (m * (m - 1)) - 2 * (between + same) / (m * m);
+  const auto estimate = [paired](double own_pairs, double mixed_pairs, double same, double m) {
+    return paired ? (own_pairs - 2 * mixed_pairs) / (m * (m - 1))
+                  : own_pairs / (m * (m - 1)) - 2 * (mixed_pairs + same) / (m * m);
   };
   Mmd result;
   result.value = estimate(own_sum, mixed_sum, diagonal_sum, n);

@@ -13,7 +13,7 @@ at::Tensor Tensor(Image8 image) {
   return at::from_blob(image.pixels.data(), {1, 3, kSceneSize, kSceneSize}, at::kByte).clone();
 }
 
-Philox Stream(const char* name, uint64_t step) {
+Philox Draw(const char* name, uint64_t step) {
   StreamKey key;
   key.seed = 424242;
   key.id = name;
@@ -29,7 +29,7 @@ TEST_CASE("the template judge names plain scenes and rejects what shows nothing"
   const std::shared_ptr<const TemplateJudge> judge = TemplateJudge::Build(*world);
   int right = 0, n = 0;
   for (uint64_t i = 0; i < 120; ++i) {
-    Philox rng = Stream("template_judge_test", i);
+    Philox rng = Draw("template_judge_test", i);
     Scene scene = world->SampleScene(rng);
     scene.style = SceneStyle::kPlain;
     const TemplateJudge::Match match = judge->Report(Tensor(world->Render(scene)))[0];
@@ -43,7 +43,7 @@ TEST_CASE("the template judge names plain scenes and rejects what shows nothing"
   CHECK(judge->Report(at::zeros({1, 3, kSceneSize, kSceneSize}, at::kByte))[0].class_id.empty());
   int rejected = 0;
   for (uint64_t i = 0; i < 20; ++i) {  // uniform noise
-    Philox rng = Stream("template_judge_noise", i);
+    Philox rng = Draw("template_judge_noise", i);
     at::Tensor noise = at::zeros({1, 3, kSceneSize, kSceneSize}, at::kByte);
     for (int64_t k = 0; k < noise.numel(); ++k) {
       noise.data_ptr<uint8_t>()[k] = static_cast<uint8_t>(rng.Below(256));
