@@ -20,7 +20,7 @@ const std::string kSource = R"(// What: closed-form edit of cross-attention
 // Needs: known names, anchor; text_to_image
 // Caveats: text: with a colon
 //   and a second line
-#include "methods/method.h"
+#include <vector>
 // What: not part of the card
 )";
 

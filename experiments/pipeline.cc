@@ -148,8 +148,8 @@ at::Tensor Pipeline::DrawBatch(const ErasedModel& erased, const std::vector<Shot
                                 {model.unet_config.in_channels, side, side}));
   }
   const at::Tensor states = EncodeText(model, TokenizeBatch(*model.tokenizer, texts, context));
-  const at::Tensor empty = EncodeText(
-      model, TokenizeBatch(*model.tokenizer, std::vector<std::string>(shots.size()), context));
+  const at::Tensor empty =
+      EncodeText(model, TokenizeBatch(*model.tokenizer, {""}, context)).expand_as(states);
   const at::Tensor latents =
       SampleLatents(model, erased.hooks.get(), states, empty, at::stack(noise), spec, evaluations);
   return ToUint8(DecodeImages(model, latents));

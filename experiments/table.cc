@@ -56,6 +56,26 @@ std::string Emphasised(const std::string& number, Mark mark) {
   return mark == Mark::kBest ? "**" + number + "**" : number;
 }
 
+// What methods may read (MethodTraits::uses), as a table says it.
+struct Use {
+  const char *name, *letter, *meaning;
+};
+constexpr Use kUses[] = {{"known_names", "N", "the concept's names"},
+                         {"anchor", "A", "its anchor"},
+                         {"preserve", "P", "names to keep"},
+                         {"target_images", "T", "pictures of the target"},
+                         {"unsafe_images", "U", "unsafe pictures"},
+                         {"judge", "J", "a judge"},
+                         {"attack", "K", "an attack"},
+                         {"training_data", "D", "the training data"}};
+
+std::string LetterOf(const std::string& use) {
+  for (const Use& known : kUses) {
+    if (use == known.name) return known.letter;
+  }
+  return "?";
+}
+
 // Collects footnotes of cells without a number.
 class Notes {
  public:
@@ -104,16 +124,32 @@ class Renderer {
   TableColumn UsesColumn() const {
     TableColumn column{"uses", {}, true};
     for (const std::string& method : view_.methods()) {
-      std::string words;
-      for (const Record& record : view_.results().records) {
-        if (record.method != method) continue;
-        for (const std::string& use : record.uses) words += (words.empty() ? "" : ", ") + use;
-        break;
-      }
-      std::replace(words.begin(), words.end(), '_', ' ');
-      column.cells.push_back(words.empty() ? "-" : words);
+      std::string letters;
+      for (const std::string& use : UsesOf(method)) letters += LetterOf(use);
+      column.cells.push_back(letters.empty() ? "-" : letters);
     }
     return column;
+  }
+
+  std::vector<std::string> UsesOf(const std::string& method) const {
+    for (const Record& record : view_.results().records) {
+      if (record.method == method) return record.uses;
+    }
+    return {};
+  }
+
+  // "N the concept's names, A its anchor": the letters that occur.
+  std::string UsesLegend() const {
+    std::string text;
+    for (const Use& use : kUses) {
+      bool occurs = false;
+      for (const std::string& method : view_.methods()) {
+        const std::vector<std::string> uses = UsesOf(method);
+        occurs = occurs || std::find(uses.begin(), uses.end(), use.name) != uses.end();
+      }
+      if (occurs) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", use.letter, use.meaning);
+    }
+    return text.empty() ? "nothing" : text;
   }
 
   std::string Cell(const Record* record, const std::string& part, Mark mark) {
@@ -155,7 +191,7 @@ class Renderer {
 
   // What is drawn instead of the target, where the metric tells outcomes apart.
   TableColumn InsteadColumn(const Record& metric) const {
-    TableColumn column{"anchor/other/garbage", {}, false};
+    TableColumn column{"a/o/g", {}, false};
     for (const std::string& method : view_.methods()) {
       const Record* record = view_.Find(method, kAllConcepts, metric.attack, metric.metric);
       if (record == nullptr || record->status != "ok") {
@@ -184,11 +220,11 @@ class Renderer {
     }
     const bool outcomes = headline->status == "ok" && headline->score.parts.count("garbage") != 0;
     if (outcomes) columns.push_back(InsteadColumn(*headline));
-    return Wrapped(fmt::format(
-               "Is the concept gone? Target rate ({}): % of pictures that still show the concept, "
-               "by attack.{}",
-               headline->metric,
-               outcomes ? " What the others show without attack: anchor/other/garbage." : "")) +
+    return Wrapped(
+               fmt::format("Is the concept gone? Target rate ({}): % of pictures that still show "
+                           "it, by attack.{}",
+                           headline->metric,
+                           outcomes ? " a/o/g: % anchor / other / garbage without attack." : "")) +
            "\n" + ByMethod(std::move(columns));
   }
 
@@ -211,8 +247,8 @@ class Renderer {
     for (const Record* metric : view_.Metrics("cost")) AddCosts(*metric, &columns);
     if (columns.empty()) return "";
     return Wrapped(
-               "Is the rest kept, and at what cost? % of near, far and lexical neighbours' "
-               "pictures that show what was asked; costs: a concept's removal, one picture.") +
+               "Is the rest kept, and at what cost? near, far, lexical: % of the neighbours' "
+               "pictures that show what was asked. Costs: of one removal, of one picture.") +
            "\n" + ByMethod(std::move(columns));
   }
 
@@ -224,6 +260,8 @@ class Renderer {
       std::replace(header.begin(), header.end(), '_', ' ');
       const size_t unet = header.find("unet evaluations");
       if (unet != std::string::npos) header.replace(unet, 16, "U-Net");
+      const size_t per = header.find(" per ");
+      if (per != std::string::npos) header.replace(per, 5, "/");
       TableColumn column{header + " ↓", {}, false};
       for (const std::string& method : view_.methods()) {
         const Record* record = view_.Find(method, kAllConcepts, metric.attack, metric.metric);
@@ -354,9 +392,9 @@ class Renderer {
       if (view_.IsReference(method)) references += (references.empty() ? "" : ", ") + method;
     }
     return Wrapped(fmt::format(
-               "Bold: best{}; `=`: not told from the best by a paired test (Holm over the column, "
-               "5 %). [a-b], ±: 95 % interval.",
-               references.empty() ? "" : " but for the reference rows " + references)) +
+               "Bold: best{}; `=`: not told from it by a paired test (Holm over the column, 5 %). "
+               "[a-b], ±: 95 % intervals.",
+               references.empty() ? "" : " beside the reference rows " + references)) +
            Wrapped(
                "uses: what a method reads beside the prompt. worst case: a prompt counts when "
                "it succeeds under any attack, or under none.") +

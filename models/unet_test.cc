@@ -329,7 +329,8 @@ TEST_CASE("residual block: diffusers' hard-coded values") {
     return;
   }
   NoGrad no_grad;
-  // torch.manual_seed(0): inputs first, then the layers in the order of their construction.
+  // PyTorch's CPU generator seeded with 0: inputs first, then the layers in the order of their
+  // construction.
   at::Generator generator = at::detail::createCPUGenerator(0);
   const at::Tensor x = at::randn({1, 32, 64, 64}, generator);
   const at::Tensor time = at::randn({1, 128}, generator);
