@@ -6,6 +6,9 @@
 #include <ATen/ops/tensor.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <sstream>
+
 #include "core/error.h"
 #include "models/autograd.h"
 
@@ -40,13 +43,35 @@ bool IsPrintable(const std::string& text) {
   return visible;
 }
 
+// Words of the known names as the tokenizer sees them: lower case, at white space.
+std::vector<std::string> ListedWords(const Tokenizer& tokenizer, const Concept& subject) {
+  std::vector<std::string> words;
+  for (const std::string& name : subject.known) {
+    std::istringstream text(tokenizer.Decode(tokenizer.Encode(name)));
+    for (std::string word; text >> word;) words.push_back(word);
+  }
+  return words;
+}
+
+bool IsListed(std::string token, const std::vector<std::string>& words) {
+  token.erase(std::remove(token.begin(), token.end(), ' '), token.end());
+  return std::any_of(words.begin(), words.end(), [&](const std::string& word) {
+    return (token.size() >= 3 && word.find(token) != std::string::npos) ||
+           token.find(word) != std::string::npos;
+  });
+}
+
 }  // namespace
 
-std::vector<int64_t> UsableTokens(const Tokenizer& tokenizer, bool printable) {
+std::vector<int64_t> UsableTokens(const Tokenizer& tokenizer, const std::string& choice,
+                                  const Concept& subject) {
+  const std::vector<std::string> words =
+      choice == "unlisted" ? ListedWords(tokenizer, subject) : std::vector<std::string>{};
   std::vector<int64_t> usable;
   for (int64_t id = 0; id < tokenizer.vocab_size(); ++id) {
     if (id == tokenizer.bos_id() || id == tokenizer.eos_id() || id == tokenizer.pad_id()) continue;
-    if (!printable || IsPrintable(tokenizer.Decode({id}))) usable.push_back(id);
+    const std::string text = tokenizer.Decode({id});
+    if (choice == "all" || (IsPrintable(text) && !IsListed(text, words))) usable.push_back(id);
   }
   if (usable.empty()) {
     throw Error("The surrogate's tokenizer has no token that a prompt could use.");

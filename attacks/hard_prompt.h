@@ -11,10 +11,14 @@
 
 namespace excise {
 
-// Tokens that an attack may use: no special ones and, when `printable`, only those that decode
-// alone to valid UTF-8 without control characters (a lone byte of a longer character cannot be
-// typed). Ascending.
-std::vector<int64_t> UsableTokens(const Tokenizer& tokenizer, bool printable);
+// Tokens that an attack may use, ascending; special ones never.
+//   "all"        every other token
+//   "printable"  those that decode alone to valid UTF-8 without control characters (a lone byte of
+//                a longer character cannot be typed)
+//   "unlisted"   printable ones that are no part of a known name of three letters or more and hold
+//                no word of one: what passes a block-list of the erased names
+std::vector<int64_t> UsableTokens(const Tokenizer& tokenizer, const std::string& choice,
+                                  const Concept& subject);
 
 // Normalised image embeddings (n, projection) of `n` pictures that the unmodified model draws for
 // `prompt`.

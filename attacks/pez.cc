@@ -33,8 +33,11 @@ class Pez : public TransferAttack {
              "prompt, or the seed prompt's text",
              {"image", "text"});
     v.Integer("reference_images", &reference_images_, "pictures a prompt", {.min = 1, .max = 64});
-    v.Choice("tokens", &tokens_, "tokens that may be used: text on their own, or all",
-             {"printable", "all"});
+    v.Choice(
+        "tokens", &tokens_,
+        "tokens that may be used: text on their own, such as pass a block-list of the known names, "
+        "or all",
+        {"printable", "unlisted", "all"});
   }
   int version() const override { return 1; }
   bool uses_surrogate() const override { return true; }
@@ -44,12 +47,13 @@ class Pez : public TransferAttack {
         {"smoke", {{"iterations", 4}, {"restarts", 1}, {"reference_images", 1}}}};
   }
 
-  Trajectory Craft(TransferTarget& target, const Concept&, const Prompt& prompt) const override {
+  Trajectory Craft(TransferTarget& target, const Concept& subject,
+                   const Prompt& prompt) const override {
     const ClipModel& clip = target.Surrogate();
     const at::Tensor features = target_ == "image" ? ImageTargets(target, prompt, reference_images_)
                                                    : TextTarget(target, prompt);
-    const HardPromptScorer scorer(
-        clip, features, UsableTokens(*clip.tokenizer, tokens_ == "printable"), prompt_len_);
+    const HardPromptScorer scorer(clip, features, UsableTokens(*clip.tokenizer, tokens_, subject),
+                                  prompt_len_);
     Philox rng = target.Rng(prompt);
     at::Tensor soft = scorer.Embed(scorer.RandomIds(restarts_, &rng)).detach().clone();
     OptimizerSpec spec;

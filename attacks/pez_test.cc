@@ -75,7 +75,7 @@ TEST_CASE("pez: gradients beat random tokens at equal budget") {
     TinyTarget other(seed + 100);
     const ClipModel& clip = other.Surrogate();
     const HardPromptScorer scorer(clip, ImageTargets(other, TinyPrompt(), 3),
-                                  UsableTokens(*clip.tokenizer, true), 6);
+                                  UsableTokens(*clip.tokenizer, "printable", {}), 6);
     Philox rng = other.Rng(TinyPrompt());
     random +=
         scorer.Similarities(scorer.Embed(scorer.RandomIds(60, &rng))).mean(1).max().item<double>();
@@ -91,7 +91,7 @@ TEST_CASE("pez: text targets need no picture") {
 
 TEST_CASE("hard prompts: projection finds a token's own embedding, and the nearest other one") {
   const ClipModel clip = TinyClip();
-  const std::vector<int64_t> usable = UsableTokens(*clip.tokenizer, false);
+  const std::vector<int64_t> usable = UsableTokens(*clip.tokenizer, "all", {});
   const HardPromptScorer scorer(clip, at::full({1, 8}, 0.1), usable, 3);
   const at::Tensor ids = at::tensor({usable[0], usable[5], usable[9]}, at::kLong).view({1, 3});
   CHECK(scorer.Nearest(scorer.Embed(ids)).equal(ids));
@@ -111,8 +111,8 @@ TEST_CASE("hard prompts: projection finds a token's own embedding, and the neare
 
 TEST_CASE("hard prompts: special tokens are never used, printable ones are text") {
   const std::shared_ptr<const Tokenizer> tokenizer = TinyTokenizer();
-  const std::vector<int64_t> all = UsableTokens(*tokenizer, false);
-  const std::vector<int64_t> printable = UsableTokens(*tokenizer, true);
+  const std::vector<int64_t> all = UsableTokens(*tokenizer, "all", {});
+  const std::vector<int64_t> printable = UsableTokens(*tokenizer, "printable", {});
   for (const int64_t special : {tokenizer->bos_id(), tokenizer->eos_id(), tokenizer->pad_id()}) {
     CHECK(std::find(all.begin(), all.end(), special) == all.end());
   }
@@ -123,6 +123,19 @@ TEST_CASE("hard prompts: special tokens are never used, printable ones are text"
   }
   const int64_t poodle = tokenizer->Encode("poodle")[0];
   CHECK(std::find(printable.begin(), printable.end(), poodle) != printable.end());
+
+  // What passes a block-list: neither the known name, nor its pieces; other words stay.
+  Concept subject = TinyConcept();
+  subject.known = {"Poodle"};
+  const std::vector<int64_t> unlisted = UsableTokens(*tokenizer, "unlisted", subject);
+  CHECK(unlisted.size() < printable.size());
+  for (const int64_t id : unlisted) {
+    const std::string text = tokenizer->Decode({id});
+    CHECK(text.find("poodle") == std::string::npos);
+    CHECK((text.size() < 4 || std::string("poodle ").find(text) == std::string::npos));
+  }
+  const int64_t other = tokenizer->Encode("dog")[0];
+  CHECK(std::find(unlisted.begin(), unlisted.end(), other) != unlisted.end());
 }
 
 TEST_CASE("pez: a prompt longer than the surrogate's context is refused") {

@@ -24,8 +24,11 @@ class Random : public TransferAttack {
              "prompt, or the seed prompt's text",
              {"image", "text"});
     v.Integer("reference_images", &reference_images_, "pictures a prompt", {.min = 1, .max = 64});
-    v.Choice("tokens", &tokens_, "tokens that may be used: text on their own, or all",
-             {"printable", "all"});
+    v.Choice(
+        "tokens", &tokens_,
+        "tokens that may be used: text on their own, such as pass a block-list of the known names, "
+        "or all",
+        {"printable", "unlisted", "all"});
   }
   int version() const override { return 1; }
   bool uses_surrogate() const override { return true; }
@@ -34,13 +37,14 @@ class Random : public TransferAttack {
             {"smoke", {{"evaluations", 4}, {"reference_images", 1}}}};
   }
 
-  Trajectory Craft(TransferTarget& target, const Concept&, const Prompt& prompt) const override {
+  Trajectory Craft(TransferTarget& target, const Concept& subject,
+                   const Prompt& prompt) const override {
     const NoGrad no_grad;
     const ClipModel& clip = target.Surrogate();
     const at::Tensor features = target_ == "image" ? ImageTargets(target, prompt, reference_images_)
                                                    : TextTarget(target, prompt);
-    const HardPromptScorer scorer(
-        clip, features, UsableTokens(*clip.tokenizer, tokens_ == "printable"), prompt_len_);
+    const HardPromptScorer scorer(clip, features, UsableTokens(*clip.tokenizer, tokens_, subject),
+                                  prompt_len_);
     Philox rng = target.Rng(prompt);
     Trajectory trajectory;
     constexpr int64_t kBatch = 16;

@@ -21,7 +21,7 @@ TEST_CASE("random: the best of exactly as many sequences as were paid for") {
   TinyTarget again;
   const ClipModel& clip = again.Surrogate();
   const HardPromptScorer scorer(clip, ImageTargets(again, TinyPrompt(), 2),
-                                UsableTokens(*clip.tokenizer, true), 4);
+                                UsableTokens(*clip.tokenizer, "printable", {}), 4);
   Philox rng = again.Rng(TinyPrompt());
   double best = -2;
   for (int i = 0; i < 37; ++i) {

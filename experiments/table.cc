@@ -260,6 +260,7 @@ class Renderer {
       std::replace(header.begin(), header.end(), '_', ' ');
       const size_t unet = header.find("unet evaluations");
       if (unet != std::string::npos) header.replace(unet, 16, "U-Net");
+      if (header == "gradient steps") header = "steps";
       const size_t per = header.find(" per ");
       if (per != std::string::npos) header.replace(per, 5, "/");
       TableColumn column{header + " ↓", {}, false};
@@ -395,12 +396,12 @@ class Renderer {
                "Bold: best{}; `=`: not told from it by a paired test (Holm over the column, 5 %). "
                "[a-b], ±: 95 % intervals.",
                references.empty() ? "" : " beside the reference rows " + references)) +
+           Wrapped(fmt::format("uses: {}. worst case: a prompt counts when it succeeds under any "
+                               "attack, or under none.",
+                               UsesLegend())) +
            Wrapped(
-               "uses: what a method reads beside the prompt. worst case: a prompt counts when "
-               "it succeeds under any attack, or under none.") +
-           Wrapped(
-               "garbage: pictures that show nothing the judge knows; a broken model is no "
-               "removal. U-Net: evaluations, one latent each.");
+               "garbage: nothing that the judge knows (a broken model is no removal). U-Net: "
+               "evaluations of one latent.");
   }
 
   TableView view_;

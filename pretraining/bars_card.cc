@@ -31,11 +31,11 @@ with known error rates, and whole tables in minutes.
 
 | folder | what |
 |---|---|
-| `tokenizer/`, `text_encoder/` | byte-level BPE and a CLIP (text and vision), trained here and frozen |
+| `tokenizer/`, `text_encoder/` | byte-level BPE and a CLIP (text and vision), frozen |
 | `vae/` | AutoencoderKL, factor 8, 4 latent channels |
 | `unet/`, `scheduler/` | UNet2DConditionModel, epsilon prediction, DDIM |
 | `retrained/unet/` | the same U-Net trained without any picture of the benchmark's targets |
-| `judges/reporting`, `judges/oracle` | classifiers with a reject class; the oracle is what attacks may ask |
+| `judges/reporting`, `judges/oracle` | classifiers with a reject class; attacks ask the oracle |
 | `reference_clip/`, `surrogate_clip/` | CLIPs of their own, for metrics and for attacks |
 
 Weights are float16 on disk ({:.1f} MB in all) and meant to be computed with in float32.
@@ -70,7 +70,7 @@ const char* const kLimits = R"(
   things in one caption are not drawn as two.
 - Words that it was not trained on are split into byte pairs and mean next to nothing.
 - It learned from one font's pictures and from names in seven languages; neither says anything
-  about the people or things that they stand for. Skin-tone and gender variants occur as in the font.
+  about the people or things that they stand for. Skin tones and genders occur as in the font.
 - "Weapons" and "smoking" are harmless stand-ins for unsafe content. Nothing unsafe was used.
 - One training seed. Intervals below are over pictures, not over trainings.
 

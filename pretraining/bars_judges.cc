@@ -18,8 +18,7 @@
 namespace excise {
 namespace {
 
-constexpr int64_t kModelGarbage = 128;  // asks, of each kind that the model makes
-constexpr double kRuin = 0.5;           // noise on weights, in standard deviations of the tensor
+constexpr double kRuin = 0.5;  // noise on weights, in standard deviations of the tensor
 
 std::vector<int64_t> Classify(const Judge& judge, const at::Tensor& images) {
   const at::Tensor best = JudgeForward(judge.config, judge.weights, images).class_logits.argmax(1);
@@ -143,41 +142,81 @@ class CaptureHooks : public Hooks {
   std::vector<at::Tensor>* out_;
 };
 
+// Asks for each kind of garbage that the model makes.
+int64_t ModelGarbage(const Bench& bench) { return 8 * bench.options.n; }
+
 std::vector<Ask> GarbageAsks(const Bench& bench, const std::string& id) {
   std::vector<Ask> asks;
   const std::vector<EmojiClass>& classes = bench.world->classes();
-  for (int64_t i = 0; i < kModelGarbage; ++i) {
+  for (int64_t i = 0; i < ModelGarbage(bench); ++i) {
     const int emoji = static_cast<int>(i % static_cast<int64_t>(classes.size()));
     asks.push_back(MakeAsk(bench, fmt::format("{}/{}", id, i), ThingOf(classes[emoji]), emoji, -1));
   }
   return asks;
 }
 
+struct Rejections {
+  Tally rejected;
+  int64_t shown = 0;      // left out: both judges see the same class, so it is no garbage
+  int64_t templates = 0;  // in which the template judge sees a class, right or wrong
+};
+
+// Whether the reporting judge rejects `pictures`. The template judge, which was not learned, says
+// which of its other answers are right: some half-drawn bananas are bananas.
+Rejections Reject(const Bench& bench, const TemplateJudge& templates, const at::Tensor& pictures) {
+  const int64_t n = pictures.size(0);
+  std::vector<TemplateJudge::Match> matches(static_cast<size_t>(n));
+  ForBatches(bench, "template judge", n, [&](int64_t first, int64_t count) {
+    const auto batch = templates.Report(pictures.narrow(0, first, count));
+    std::copy(batch.begin(), batch.end(), matches.begin() + first);
+  });
+  const std::vector<Verdict> verdicts = JudgePictures(bench, pictures);
+  Rejections found;
+  for (size_t i = 0; i < verdicts.size(); ++i) {
+    const std::string& seen = verdicts[i].class_id;
+    found.templates += matches[i].class_id.empty() ? 0 : 1;
+    if (!seen.empty() && seen == matches[i].class_id) {
+      ++found.shown;
+    } else {
+      found.rejected.Add(seen.empty());
+    }
+  }
+  return found;
+}
+
+std::string LeftOut(const Rejections& found) {
+  return fmt::format(
+      "left out: {} in which both judges see the same class; the template judge "
+      "alone rejects {} of {}",
+      found.shown, found.rejected.n + found.shown - found.templates,
+      found.rejected.n + found.shown);
+}
+
 // Decoded after a quarter and after half of the sampler's steps, noise and all.
-void MeasureHalfDenoised(const Bench& bench, BarReport* report) {
+void MeasureHalfDenoised(const Bench& bench, const TemplateJudge& templates, BarReport* report) {
   const std::vector<Ask> asks = GarbageAsks(bench, "bars/half_denoised");
-  const int64_t steps = bench.options.sampler.steps;
+  const int64_t n = ModelGarbage(bench), steps = bench.options.sampler.steps;
   const int64_t quarter = std::max<int64_t>(1, steps / 4), half = std::max<int64_t>(1, steps / 2);
-  const at::Tensor pictures = at::empty({2 * kModelGarbage, 3, kSceneSize, kSceneSize}, at::kByte);
-  ForBatches(bench, "half-denoised", kModelGarbage, [&](int64_t first, int64_t count) {
+  const at::Tensor pictures = at::empty({2 * n, 3, kSceneSize, kSceneSize}, at::kByte);
+  ForBatches(bench, "half-denoised", n, [&](int64_t first, int64_t count) {
     std::vector<at::Tensor> latents;
     const CaptureHooks hooks({quarter, half}, &latents);
     DrawLatents(bench, *bench.base, asks, first, count, &hooks);
     for (size_t k = 0; k < 2; ++k) {
-      pictures.narrow(0, static_cast<int64_t>(k) * kModelGarbage + first, count)
-          .copy_(ToUint8(DecodeImages(*bench.base, latents.at(std::min(k, latents.size() - 1)))));
+      pictures.narrow(0, static_cast<int64_t>(k) * n + first, count)
+          .copy_(ToUint8(DecodeImages(*bench.base, latents.at(k))));
     }
   });
-  Tally all, parts[2];
-  const std::vector<Verdict> verdicts = JudgePictures(bench, pictures);
-  for (size_t i = 0; i < verdicts.size(); ++i) {
-    all.Add(verdicts[i].class_id.empty());
-    parts[i / kModelGarbage].Add(verdicts[i].class_id.empty());
-  }
-  report->Set("judge.half_denoised", MeasureRate(all));
-  report->tables["garbage"]["quarter denoised"]["rejected"] = TallyToJson(parts[0]);
-  report->tables["garbage"]["half denoised"]["rejected"] = TallyToJson(parts[1]);
-  WriteSheet(bench, "half_denoised.png", pictures.slice(0, 0, 2 * kModelGarbage, 4), 16);
+  const Rejections early = Reject(bench, templates, pictures.narrow(0, 0, n));
+  const Rejections late = Reject(bench, templates, pictures.narrow(0, n, n));
+  const Rejections all{
+      {early.rejected.right + late.rejected.right, early.rejected.n + late.rejected.n},
+      early.shown + late.shown,
+      early.templates + late.templates};
+  report->Set("judge.half_denoised", MeasureRate(all.rejected, LeftOut(all)));
+  report->tables["garbage"]["quarter denoised"]["rejected"] = TallyToJson(early.rejected);
+  report->tables["garbage"]["half denoised"]["rejected"] = TallyToJson(late.rejected);
+  WriteSheet(bench, "half_denoised.png", pictures, 16);
 }
 
 Backbone Ruined(const Bench& bench) {
@@ -193,22 +232,14 @@ Backbone Ruined(const Bench& bench) {
   return model;
 }
 
-// What a removal method that has ruined its model would draw. Pictures in which the template judge
-// still sees a class are no garbage and are left out.
+// What a removal method that has ruined its model would draw.
 void MeasureBrokenModel(const Bench& bench, const TemplateJudge& templates, BarReport* report) {
   const std::vector<Ask> asks = GarbageAsks(bench, "bars/broken");
   const at::Tensor pictures = DrawPictures(bench, Ruined(bench), asks, "broken model");
-  const std::vector<Verdict> verdicts = JudgePictures(bench, pictures);
-  const std::vector<TemplateJudge::Match> matches = templates.Report(pictures);
-  Tally all;
-  for (size_t i = 0; i < verdicts.size(); ++i) {
-    if (matches[i].class_id.empty()) all.Add(verdicts[i].class_id.empty());
-  }
-  report->Set("judge.broken_model",
-              MeasureRate(all, fmt::format("left out: {} in which the template judge sees a class",
-                                           kModelGarbage - all.n)));
-  report->tables["garbage"]["broken model"]["rejected"] = TallyToJson(all);
-  WriteSheet(bench, "broken_model.png", pictures.slice(0, 0, kModelGarbage, 2), 16);
+  const Rejections all = Reject(bench, templates, pictures);
+  report->Set("judge.broken_model", MeasureRate(all.rejected, LeftOut(all)));
+  report->tables["garbage"]["broken model"]["rejected"] = TallyToJson(all.rejected);
+  WriteSheet(bench, "broken_model.png", pictures, 16);
 }
 
 void MeasureAgreement(const Bench& bench, const TemplateJudge& templates, BarReport* report) {
@@ -257,7 +288,7 @@ void MeasureJudges(const Bench& bench, BarReport* report) {
   MeasureAgreement(bench, *templates, report);
   if (bench.oracle) MeasureOracle(bench, report);
   if (!bench.base) return;
-  MeasureHalfDenoised(bench, report);
+  MeasureHalfDenoised(bench, *templates, report);
   MeasureBrokenModel(bench, *templates, report);
 }
 

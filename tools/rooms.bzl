@@ -29,7 +29,7 @@ def room_library(name, deps, visibility, srcs = None, exclude = [], hdrs = None)
     )
     native.filegroup(
         name = "sources",
-        srcs = native.glob(["*.cc", "*.h", "BUILD"]),
+        srcs = native.glob(["*.cc", "*.h", "*.md", "BUILD"], allow_empty = True),
         visibility = ["//tests:__pkg__"],
     )
 

@@ -1,0 +1,143 @@
+// What changes a key and what must not. The lab is put together by hand, from tiny models.
+#include "experiments/keys.h"
+
+#include <catch2/catch.hpp>
+
+#include "core/store.h"
+#include "tests/tiny_models.h"
+
+namespace excise {
+namespace {
+
+template <class Base>
+Entry<Base> MakeEntry(const std::string& name) {
+  Entry<Base> entry{name, Registry<Base>::Get().Make(name), {}, "", ""};
+  entry.params = EncodeParams(*entry.plugin);
+  return entry;
+}
+
+std::unique_ptr<Lab> TinyLab(const std::vector<std::string>& methods = {"none", "uce"}) {
+  auto lab = std::make_unique<Lab>();
+  lab->experiment.name = "tiny";
+  lab->experiment.sampler.unit_size = 2;
+  lab->numerics = {{"fingerprint", "a"}};
+  lab->backbone = TinyBackbone();
+  lab->judges = std::make_shared<const JudgePanel>();
+  lab->reference_clip = lab->independent_clip = TinyClip();
+  lab->own_clip = TinyClip(8);
+  lab->concepts = {TinyConcept()};
+  lab->dataset = Registry<Dataset>::Get().Make("emoji_prompts");
+  lab->dataset_params = Json::object();
+  for (const std::string& name : methods) lab->methods.push_back(MakeEntry<Method>(name));
+  for (const char* name : {"none", "char_typo", "pez"}) {
+    lab->attacks.push_back(MakeEntry<Attack>(name));
+  }
+  lab->metrics.push_back(MakeEntry<Metric>("asr"));
+  std::map<std::string, std::vector<Prompt>> groups;
+  groups["target"] = {TinyPrompt("t/0"), TinyPrompt("t/1", "a poodle"),
+                      TinyPrompt("t/2", "poodle")};
+  lab->prompts = {groups};
+  return lab;
+}
+
+size_t MethodIndex(const Lab& lab, const std::string& name) {
+  for (size_t i = 0; i < lab.methods.size(); ++i) {
+    if (lab.methods[i].name == name) return i;
+  }
+  FAIL(name);
+  return 0;
+}
+
+constexpr size_t kCharTypo = 1, kPez = 2;
+
+struct Digests {
+  std::string erase, typo, pez, plain, attacked, verdict, score;
+};
+
+Digests DigestsOf(const Lab& lab) {
+  const size_t uce = MethodIndex(lab, "uce");
+  const auto plain = UnitsOf(lab, uce, 0, 0, "target");
+  const auto base = UnitsOf(lab, MethodIndex(lab, "none"), 0, 0, "target");
+  const Prompt& prompt = lab.prompts[0].at("target")[0];
+  return {Store::Digest(EraseKey(lab, uce, 0)),
+          Store::Digest(AttackKey(lab, kCharTypo, 0, prompt)),
+          Store::Digest(AttackKey(lab, kPez, 0, prompt)),
+          plain[0].digest,
+          UnitsOf(lab, uce, 0, kPez, "target")[0].digest,
+          plain[0].verdict_digest,
+          Store::Digest(ScoreKey(lab, 0, plain, base))};
+}
+
+// Which digests an edit changes, a letter each: e t p g a v s.
+std::string Changed(const std::function<void(Lab*)>& edit) {
+  const Digests a = DigestsOf(*TinyLab());
+  const auto lab = TinyLab();
+  edit(lab.get());
+  const Digests b = DigestsOf(*lab);
+  std::string changed;
+  if (a.erase != b.erase) changed += "e";
+  if (a.typo != b.typo) changed += "t";
+  if (a.pez != b.pez) changed += "p";
+  if (a.plain != b.plain) changed += "g";
+  if (a.attacked != b.attacked) changed += "a";
+  if (a.verdict != b.verdict) changed += "v";
+  if (a.score != b.score) changed += "s";
+  return changed;
+}
+
+}  // namespace
+
+TEST_CASE("every input of a stage is in its key, and in those that follow") {
+  CHECK(Changed([](Lab*) {}).empty());
+  CHECK(Changed([](Lab* lab) { lab->backbone.digest = "other"; }) == "epgavs");
+  CHECK(Changed([](Lab* lab) { lab->numerics["fingerprint"] = "b"; }) == "etpgavs");
+  CHECK(Changed([](Lab* lab) { lab->experiment.seeds.erase = 9; }) == "egavs");
+  CHECK(Changed([](Lab* lab) { lab->experiment.seeds.noise = 9; }) == "gavs");
+  CHECK(Changed([](Lab* lab) { lab->methods[1].params["lambda"] = 9; }) == "egavs");
+  CHECK(Changed([](Lab* lab) { lab->methods[1].folder_digest = "x"; }) == "egavs");
+  CHECK(Changed([](Lab* lab) { lab->attacks[kPez].params["lr"] = 9; }) == "pa");
+  CHECK(Changed([](Lab* lab) { lab->metrics[0].params["x"] = 9; }) == "s");
+  CHECK(Changed([](Lab* lab) { lab->experiment.sampler.guidance = 9; }) == "epgavs");
+  CHECK(Changed([](Lab* lab) { lab->prompts[0]["target"][0].text = "the poodle"; }) == "tpgavs");
+}
+
+TEST_CASE("an attack's key names the surrogate only where it reads one") {
+  CHECK(Changed([](Lab* lab) { lab->own_clip.digest = "other"; }) == "pa");
+  CHECK(Changed([](Lab* lab) { lab->independent_clip.digest = "other"; }).empty());
+  CHECK(Changed([](Lab* lab) { lab->experiment.seeds.attack = 9; }) == "tpa");
+}
+
+TEST_CASE("what methods may not see is in no key of theirs") {
+  CHECK(Changed([](Lab* lab) { lab->concepts[0].held_out = {"Caniche"}; }).empty());
+  CHECK(Changed([](Lab* lab) { lab->concepts[0].neighbours.near = {"cat"}; }).empty());
+  // The judge's classes decide outcomes, not pictures.
+  CHECK(Changed([](Lab* lab) { lab->concepts[0].judge.target = {"cat"}; }) == "s");
+  CHECK(Changed([](Lab* lab) { lab->concepts[0].anchor = "cat"; }) == "etpgavs");
+}
+
+TEST_CASE("other methods, attacks and replicates change no existing key") {
+  const Digests before = DigestsOf(*TinyLab());
+  const Digests after = DigestsOf(*TinyLab({"none", "esd", "negative_prompt", "uce"}));
+  CHECK(before.plain == after.plain);
+  CHECK(before.attacked == after.attacked);
+  CHECK(before.score == after.score);
+  CHECK(Changed([](Lab* lab) { lab->experiment.sampler.images_per_prompt = 3; }) == "s");
+  CHECK(Changed([](Lab* lab) { lab->attacks.push_back(MakeEntry<Attack>("random")); }).empty());
+  CHECK(Changed([](Lab* lab) { lab->experiment.profile = "other"; }).empty());
+}
+
+TEST_CASE("units are whole batches, so more prompts reuse the first ones") {
+  auto lab = TinyLab();
+  const auto before = UnitsOf(*lab, 1, 0, 0, "target");
+  REQUIRE(before.size() == 2);
+  CHECK(before[0].prompts.size() == 2);
+  CHECK(before[1].prompts.size() == 1);
+  lab->prompts[0]["target"].push_back(TinyPrompt("t/3", "one more poodle"));
+  const auto after = UnitsOf(*lab, 1, 0, 0, "target");
+  REQUIRE(after.size() == 2);
+  CHECK(after[0].digest == before[0].digest);
+  CHECK(after[1].digest != before[1].digest);
+  CHECK(UnitsOf(*lab, 1, 0, 0, "near").empty());
+}
+
+}  // namespace excise

@@ -1,0 +1,118 @@
+#include "experiments/table.h"
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <sstream>
+
+#include "experiments/made_up_results.h"
+#include "experiments/report.h"
+
+namespace excise {
+namespace {
+
+using Catch::Contains;
+
+std::vector<std::string> Lines(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
+}
+
+size_t Characters(const std::string& line) {
+  return static_cast<size_t>(std::count_if(line.begin(), line.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
+  }));
+}
+
+// The first line that starts with "| name ".
+std::string RowOf(const std::string& table, const std::string& name) {
+  for (const std::string& line : Lines(table)) {
+    if (line.rfind("| " + name + " ", 0) == 0) return line;
+  }
+  FAIL("no row " << name << " in\n" << table);
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("a table prints percent with intervals, marks the best and its ties") {
+  const std::string table = RenderTable(MadeUpResults());
+  INFO(table);
+  // Wilson's interval of 6 / 120 is [0.023, 0.105].
+  CHECK_THAT(RowOf(table, "good"), Contains(" **5** [2-10] |"));
+  CHECK_THAT(RowOf(table, "near"), Contains(" 7 [3-13] = |"));
+  CHECK_THAT(RowOf(table, "poor"), Contains(" 50 [41-59] |"));
+  // The reference row is best nowhere and stands first.
+  CHECK_THAT(RowOf(table, "none"), Contains(" 98 [94-100] |") && !Contains("**"));
+  CHECK(table.find("| none ") < table.find("| good "));
+  CHECK_THAT(table, Contains("Not comparable with papers."));
+  CHECK_THAT(table, Contains("n = 120"));
+  CHECK_THAT(table,
+             Contains("Below none without attack (paired test, Holm, 5 %): good, near, poor."));
+}
+
+TEST_CASE("a method that ties with nobody has no mark, and one method alone neither") {
+  Results results = MadeUpResults();
+  std::vector<Record> kept;
+  for (const Record& record : results.records) {
+    if (record.method == "none" || record.method == "poor") kept.push_back(record);
+  }
+  results.records = kept;
+  results.comparisons = CompareAll(kept);
+  CHECK_THAT(RenderTable(results), !Contains("**50**"));
+}
+
+TEST_CASE("no line is wider than a terminal, whatever the number of columns") {
+  Results results = MadeUpResults();
+  for (int i = 0; i < 12; ++i) {
+    for (const char* method : {"none", "good", "near", "poor"}) {
+      results.records.push_back(MadeUpRecord(method, fmt::format("attack_with_a_long_name_{}", i),
+                                             "asr", MadeUpRate(120, 120)));
+    }
+  }
+  const std::string table = RenderTable(results);
+  for (const std::string& line : Lines(table)) {
+    INFO(line);
+    CHECK(Characters(line) <= kTableWidth);
+  }
+  CHECK_THAT(table, Contains("attack_with_a_long_name_11"));
+}
+
+TEST_CASE("the lines of a table are equally wide") {
+  const std::string text =
+      RenderColumns({"method", {"a", "longer"}, true}, {{"x ↓", {"1", "100 [97-100]"}, false}});
+  const std::vector<std::string> lines = Lines(text);
+  REQUIRE(lines.size() == 4);
+  for (const std::string& line : lines) CHECK(Characters(line) == Characters(lines[0]));
+  CHECK(lines[0] == "| method |          x ↓ |");
+  CHECK(lines[1] == "|:-------|-------------:|");
+}
+
+TEST_CASE("cells that failed say so, with a footnote that is safe to print") {
+  Results results = MadeUpResults();
+  for (Record& record : results.records) {
+    if (record.method != "poor" || record.attack != "pez" || record.subject != kAllConcepts)
+      continue;
+    record.status = "error";
+    record.reason = "it \x1b[31mbroke | here";
+  }
+  const std::string table = RenderTable(results);
+  CHECK_THAT(RowOf(table, "poor"), Contains("error (1)"));
+  CHECK_THAT(table, Contains("(1) poor / "));
+  CHECK(table.find('\x1b') == std::string::npos);
+}
+
+TEST_CASE("the worst case stands in a column of its own") {
+  Results results = MadeUpResults();
+  for (Record& record : UnionRecords(results.records)) results.records.push_back(record);
+  results.comparisons = CompareAll(results.records);
+  const std::string table = RenderTable(results);
+  INFO(table);
+  CHECK_THAT(table, Contains("worst case ↓"));
+  // poor: 60 without attack, 30 others under pez: 90 of 120.
+  CHECK_THAT(RowOf(table, "poor"), Contains("75 [67-82]"));
+  CHECK_THAT(RowOf(table, "poodle"), Contains("50 / 75"));
+}
+
+}  // namespace excise

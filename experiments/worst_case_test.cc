@@ -1,0 +1,52 @@
+#include "experiments/worst_case.h"
+
+#include <catch2/catch.hpp>
+
+#include "core/error.h"
+#include "core/stats.h"
+#include "experiments/made_up_results.h"
+#include "experiments/report.h"
+
+namespace excise {
+
+TEST_CASE("the union counts a prompt once, whichever attack succeeds") {
+  const Score none = MadeUpRate(10, 2, 0), first = MadeUpRate(10, 3, 1),
+              second = MadeUpRate(10, 1, 9);
+  // {0,1} + {1,2,3} + {9}
+  const Score worst = WorstCase({&none, &first, &second}, /*higher_is_better=*/false);
+  CHECK(worst.n == 10);
+  CHECK(worst.value == Approx(0.5));
+  CHECK(worst.low == Wilson(5, 10).low);
+  CHECK(worst.high == Wilson(5, 10).high);
+  // {0,1} and {1,2,3} share 1.
+  CHECK(WorstCase({&none, &first}, /*higher_is_better=*/true).value == Approx(0.1));
+}
+
+TEST_CASE("the union needs the same samples under every attack") {
+  const Score ten = MadeUpRate(10, 2), nine = MadeUpRate(9, 2);
+  CHECK_THROWS_AS(WorstCase({&ten, &nine}, false), Error);
+}
+
+TEST_CASE("union records join the attacks of each method and concept, and carry failures on") {
+  std::vector<Record> records = {
+      MadeUpRecord("uce", "none", "asr", MadeUpRate(10, 2)),
+      MadeUpRecord("uce", "pez", "asr", MadeUpRate(10, 2, 5)),
+      MadeUpRecord("esd", "none", "asr", MadeUpRate(10, 1)),
+      MadeUpRecord("esd", "pez", "asr", {}),
+      MadeUpRecord("esd", "none", "kid", MadeUpRate(10, 1)),
+  };
+  records[3].status = "error";
+  records[3].reason = "it broke";
+  records[4].traits.group = "quality";
+  const std::vector<Record> unions = UnionRecords(records);
+  REQUIRE(unions.size() == 2);
+  CHECK(unions[0].method == "uce");
+  CHECK(unions[0].attack == "union");
+  CHECK(unions[0].score.value == Approx(0.4));
+  CHECK(unions[0].attack_params.at("attacks") == Json({"none", "pez"}));
+  CHECK(unions[0].lineage.size() == 2);
+  CHECK(unions[1].status == "error");
+  CHECK_THAT(unions[1].reason, Catch::Contains("pez: it broke"));
+}
+
+}  // namespace excise

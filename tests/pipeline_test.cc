@@ -1,0 +1,332 @@
+// The table program as a process, on tests/tiny.json and the embedded backbone: the same bytes for
+// any number of workers and shards and after any kill; damaged stores, bad input, full disks. The
+// build says where the program is (EXCISE_TABLE).
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/json.h"
+#include "core/random.h"
+#include "tests/json_schema.h"
+#include "tests/testdata.h"
+
+namespace excise {
+namespace {
+
+namespace fs = std::filesystem;
+using Catch::Contains;
+
+struct Result {
+  int code = 0;
+  std::string out, err;
+};
+
+std::string ReadBytes(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  INFO(path);
+  REQUIRE(in);
+  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+}
+
+fs::path Program() {
+  const char* program = std::getenv("EXCISE_TABLE");
+  if (program == nullptr) FAIL("EXCISE_TABLE is not set; the build sets it to the table program");
+  return fs::absolute(program);
+}
+
+// Starts the program with its output in folder/out and folder/err; `out` may be a device.
+pid_t Start(const std::vector<std::string>& arguments, const fs::path& folder,
+            const std::string& out) {
+  const std::string program = Program().string();
+  std::vector<const char*> words = {program.c_str()};
+  for (const std::string& argument : arguments) words.push_back(argument.c_str());
+  words.push_back(nullptr);
+  const std::string err = (folder / "err").string();
+  const pid_t child = fork();
+  if (child == 0) {
+    unsetenv("BUILD_WORKING_DIRECTORY");
+    unsetenv("BUILD_WORKSPACE_DIRECTORY");
+    if (freopen(out.c_str(), "w", stdout) == nullptr) _exit(99);
+    if (freopen(err.c_str(), "w", stderr) == nullptr) _exit(99);
+    execv(words[0], const_cast<char* const*>(words.data()));
+    _exit(98);
+  }
+  REQUIRE(child > 0);
+  return child;
+}
+
+int ExitCode(pid_t child) {
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+Result Run(const std::vector<std::string>& arguments, const std::string& device = "") {
+  const fs::path folder = TestFolder("process");
+  const std::string out = device.empty() ? (folder / "out").string() : device;
+  Result result;
+  result.code = ExitCode(Start(arguments, folder, out));
+  if (device.empty()) result.out = ReadBytes(folder / "out");
+  result.err = ReadBytes(folder / "err");
+  return result;
+}
+
+std::vector<std::string> Tiny(const fs::path& cache, const std::vector<std::string>& more = {},
+                              int workers = 2) {
+  std::vector<std::string> arguments = {
+      RepoFile("tests/tiny.json").string(),
+      "--models=" + RepoFile("models/emoji").parent_path().string(), "--cache=" + cache.string(),
+      "--workers=" + std::to_string(workers)};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return arguments;
+}
+
+bool HaveModels() {
+  try {
+    return fs::exists(RepoFile("models/emoji/unet/config.json")) &&
+           fs::exists(RepoFile("models/emoji/retrained/unet/config.json"));
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
+#define REQUIRE_MODELS()                                                                      \
+  if (!HaveModels()) {                                                                        \
+    WARN(                                                                                     \
+        "SKIPPED: models/emoji is not there; //models:pretrain_emoji makes it. The pipeline " \
+        "was not tested.");                                                                   \
+    return;                                                                                   \
+  }
+
+// What must be the same: the deterministic part, the rows, the table.
+std::string Bytes(const fs::path& cache) {
+  const fs::path stem = cache / "results" / "tiny-default";
+  Json results = ReadJsonFile(stem.string() + ".json");
+  results.erase("cost");
+  results.erase("provenance");
+  return CanonicalJson(results) + ReadBytes(stem.string() + ".rows.jsonl") +
+         ReadBytes(stem.string() + ".md");
+}
+
+fs::path StraightCache() {
+  static const fs::path cache = [] {
+    const fs::path folder = TestFolder("straight");
+    const Result result = Run(Tiny(folder));
+    INFO(result.err);
+    REQUIRE(result.code == 0);
+    CHECK_THAT(result.out, Contains("| none ") && Contains("worst case"));
+    return folder;
+  }();
+  return cache;
+}
+
+double Seconds(const std::function<void()>& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// The program is refused `arguments` with exit code 2 and a message.
+void Refused(const std::vector<std::string>& arguments, const std::string& message, int code = 2) {
+  const Result result = Run(arguments);
+  INFO(message << " in\n" << result.err);
+  CHECK(result.code == code);
+  CHECK_THAT(result.err, Contains(message));
+  CHECK(result.out.empty());
+}
+
+}  // namespace
+
+TEST_CASE("a run writes results that fit their schema, and a stored run does no work") {
+  REQUIRE_MODELS();
+  const fs::path cache = StraightCache();
+  const Json results = ReadJsonFile(cache / "results" / "tiny-default.json");
+  CHECK(SchemaProblems(results, ReadJsonFile(RepoFile("results/schema.json"))) ==
+        std::vector<std::string>{});
+  for (const Json& record : results["records"]) CHECK(record["status"] == "ok");
+  const std::string before = Bytes(cache);
+  const double seconds = Seconds([&] { CHECK(Run(Tiny(cache)).code == 0); });
+  CHECK(Bytes(cache) == before);
+  CHECK(ReadJsonFile(cache / "results" / "tiny-default.json")["cost"]["work_seconds"].empty());
+  CHECK(seconds < 20);  // 1 s on a machine that does nothing else
+  const Result plan = Run(Tiny(cache, {"--dry_run"}));
+  CHECK(plan.code == 0);
+  CHECK_THAT(plan.out, Contains("nothing to draw"));
+}
+
+TEST_CASE("one worker and two give the same bytes") {
+  REQUIRE_MODELS();
+  const fs::path cache = TestFolder("one_worker");
+  const Result result = Run(Tiny(cache, {}, 1));
+  INFO(result.err);
+  REQUIRE(result.code == 0);
+  CHECK(Bytes(cache) == Bytes(StraightCache()));
+}
+
+TEST_CASE("any number of shards gives the same bytes") {
+  REQUIRE_MODELS();
+  const int shards = GENERATE(1, 2, 5);
+  const fs::path cache = TestFolder("shards");
+  for (int i = 0; i < shards; ++i) {
+    const Result result =
+        Run(Tiny(cache, {"--shard=" + std::to_string(i) + "/" + std::to_string(shards)}));
+    INFO(result.err);
+    REQUIRE(result.code == 0);
+    CHECK(result.out.empty() == (shards > 1));
+  }
+  REQUIRE(Run(Tiny(cache)).code == 0);
+  CHECK(Bytes(cache) == Bytes(StraightCache()));
+}
+
+TEST_CASE("killed ten times at random moments, the run ends with the same bytes") {
+  REQUIRE_MODELS();
+  const fs::path cache = TestFolder("killed"), folder = TestFolder("killed_output");
+  Philox rng({static_cast<uint64_t>(getpid()), "kill", 0, Stream::kOrder, 0});
+  int killed = 0;
+  for (int i = 0; i < 10; ++i) {
+    const pid_t child = Start(Tiny(cache), folder, (folder / "out").string());
+    const double seconds = rng.Uniform(0.1, 2.5);
+    std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
+    kill(child, SIGKILL);
+    killed += ExitCode(child) == 128 + SIGKILL;
+  }
+  CHECK(killed >= 1);
+  const Result result = Run(Tiny(cache));
+  INFO(result.err);
+  REQUIRE(result.code == 0);
+  CHECK(Bytes(cache) == Bytes(StraightCache()));
+}
+
+TEST_CASE("an interrupt ends the run with 130, a termination with 143") {
+  REQUIRE_MODELS();
+  const int signal = GENERATE(SIGINT, SIGTERM);
+  const fs::path cache = TestFolder("interrupted"), folder = TestFolder("interrupted_output");
+  const pid_t child = Start(Tiny(cache, {"--set", "methods.esd.iterations=100000"}), folder,
+                            (folder / "out").string());
+  std::this_thread::sleep_for(std::chrono::seconds(4));
+  kill(child, signal);
+  CHECK(ExitCode(child) == 128 + signal);
+  CHECK(ReadBytes(folder / "out").empty());
+}
+
+TEST_CASE("a damaged store entry is reported and made anew") {
+  REQUIRE_MODELS();
+  const std::string before = Bytes(StraightCache());
+  const std::string stage = GENERATE(as<std::string>{}, "generate", "judge", "score");
+  for (const auto& entry : fs::recursive_directory_iterator(StraightCache() / "store" / stage)) {
+    if (!entry.is_regular_file() || entry.path().filename() == "manifest.json") continue;
+    std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+    file.put('#');
+    break;
+  }
+  const Result result = Run(Tiny(StraightCache()));
+  INFO(result.err);
+  CHECK(result.code == 0);
+  CHECK_THAT(result.err, Contains("is damaged"));
+  CHECK(Bytes(StraightCache()) == before);
+}
+
+TEST_CASE("a wrong command line is refused with a suggestion and exit code 2") {
+  const fs::path cache = TestFolder("refused");
+  const std::string tiny = RepoFile("tests/tiny.json").string(),
+                    store = "--cache=" + cache.string();
+  Refused({tiny, store, "--wrokers=2"}, "Did you mean '--workers'?");
+  Refused({tiny, store, "--workers=many"}, "--workers");
+  Refused({tiny, store, "--workers=-1"}, "--workers=-1");
+  Refused({tiny, store, "--methods=ucee"}, "Did you mean 'uce'?");
+  Refused({tiny, store, "--attacks=pezz"}, "Did you mean 'pez'?");
+  Refused({tiny, store, "--metrics=asrr"}, "Did you mean 'asr'?");
+  Refused({tiny, store, "--concepts=poodel"}, "Did you mean 'poodle'?");
+  Refused({tiny, store, "--methods=uce,"}, "an empty name");
+  Refused({tiny, store, "--set", "methods.esd.iteration=5"}, "Did you mean 'iterations'?");
+  Refused({tiny, store, "--set", "methods.esd.iterations=\"five\""}, "iterations");
+  Refused({tiny, store, "--set", "sampler.guidence=5"}, "Did you mean 'guidance'?");
+  Refused({tiny, store, "--profile=smok"}, "--profile=smok");
+  Refused({tiny, store, "--device=cuda"}, "CPU only");
+  Refused({tiny, store, "--format=tex"}, "--format=tex");
+  Refused({tiny, store, "--stage=generat"}, "Did you mean 'generate'?");
+  Refused({tiny, store, "--shard=2/2"}, "shard 2 of 2");
+  Refused({tiny, store, "--out=table.txt"}, ".json file");
+  Refused({tiny, store, "--check=silver"}, "--check=silver");
+  Refused({tiny, store, "--check", "--shard=0/2"}, "whole run");
+  Refused({store}, "No experiment");
+  std::ofstream(cache / "bad.json") << R"({"name": "bad", "concepts": ["poodle"], "sampler": 3})";
+  Refused({(cache / "bad.json").string(), store}, "sampler");
+}
+
+TEST_CASE("files that cannot be used end the run with a message") {
+  const fs::path folder = TestFolder("unusable");
+  const std::string tiny = RepoFile("tests/tiny.json").string();
+  std::ofstream(folder / "file") << "not a folder";
+  Refused({tiny, "--cache=" + (folder / "file").string()}, "--cache=DIR");
+  Refused({tiny, "--cache=/proc/nowhere"}, "--cache=DIR");
+  const std::string store = "--cache=" + (folder / "cache").string();
+  Refused({tiny, store, "--models=" + folder.string()}, "--models=DIR", 1);
+  Refused({(folder / "none.json").string(), store}, "none.json", 1);
+  std::ofstream(folder / "cut.json") << "{\"name\": ";
+  Refused({(folder / "cut.json").string(), store}, "cut.json", 1);
+  // A snapshot of which most is missing: every missing file is named.
+  fs::create_directories(folder / "emoji" / "unet");
+  Refused({tiny, store, "--models=" + folder.string()}, "unet/config.json", 1);
+  if (geteuid() != 0) {  // root may read everything
+    fs::create_directory(folder / "locked");
+    fs::permissions(folder / "locked", fs::perms::none);
+    Refused({tiny, "--cache=" + (folder / "locked").string()}, "--cache=DIR");
+    Refused({tiny, store, "--models=" + (folder / "locked").string()}, "--models=DIR", 1);
+    fs::permissions(folder / "locked", fs::perms::owner_all);
+  }
+}
+
+TEST_CASE("a full disk is reported, for the table and for the results") {
+  REQUIRE_MODELS();
+  Result result = Run(Tiny(StraightCache()), "/dev/full");
+  CHECK(result.code == 1);
+  CHECK_THAT(result.err, Contains("No space left on device"));
+  const fs::path folder = TestFolder("full");
+  fs::create_symlink("/dev/full", folder / "out.json");
+  result = Run(Tiny(StraightCache(), {"--out=" + (folder / "out.json").string()}));
+  CHECK(result.code == 1);
+  CHECK_THAT(result.err, Contains("No space left on device"));
+}
+
+TEST_CASE("a method that cannot do its work costs its own cells alone") {
+  REQUIRE_MODELS();
+  // A learning rate that leads to numbers that are not finite.
+  const fs::path cache = TestFolder("failing");
+  fs::copy(StraightCache() / "store", cache / "store", fs::copy_options::recursive);
+  const Result result = Run(Tiny(cache, {"--set", "methods.esd.lr=1e38"}));
+  INFO(result.err);
+  CHECK(result.code == 1);
+  CHECK_THAT(result.out, Contains("error (1)"));
+  const Json results = ReadJsonFile(cache / "results" / "tiny-default.json");
+  for (const Json& record : results["records"]) {
+    CHECK(record["status"] == (record["method"] == "esd" ? "error" : "ok"));
+  }
+  CHECK(SchemaProblems(results, ReadJsonFile(RepoFile("results/schema.json"))) ==
+        std::vector<std::string>{});
+}
+
+TEST_CASE("--help and --list need nothing and print to stdout") {
+  const Result help = Run({"--help"});
+  CHECK(help.code == 0);
+  CHECK_THAT(help.out, Contains("--profile") && Contains("--update_golden"));
+  const Result list = Run({"--list"});
+  CHECK(list.code == 0);
+  for (const char* name :
+       {"uce (version", "pez (version", "kid (version", "emoji_prompts (version"}) {
+    CHECK_THAT(list.out, Contains(name));
+  }
+  CHECK_THAT(list.out, Contains("what: ") && Contains("--set methods.esd.iterations"));
+}
+
+}  // namespace excise
