@@ -1,4 +1,4 @@
-// Records from nowhere, for tests of what is made of them.
+// For tests: records from nowhere, for tests of what is made of them.
 #pragma once
 
 #include <fmt/format.h>

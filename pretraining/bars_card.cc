@@ -29,6 +29,8 @@ as "a picture of a poodle on a red background".
 for what Stable Diffusion cannot afford: a model that never saw the targets (`retrained/`), judges
 with known error rates, and whole tables in minutes.
 
+![One picture a class, drawn at guidance 3](samples.png)
+
 | folder | what |
 |---|---|
 | `tokenizer/`, `text_encoder/` | byte-level BPE and a CLIP (text and vision), frozen |
