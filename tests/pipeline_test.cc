@@ -9,7 +9,6 @@
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
-#include <functional>
 #include <iterator>
 #include <string>
 #include <thread>
@@ -130,12 +129,6 @@ fs::path StraightCache() {
   return cache;
 }
 
-double Seconds(const std::function<void()>& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 // The program is refused `arguments` with exit code 2 and a message.
 void Refused(const std::vector<std::string>& arguments, const std::string& message, int code = 2) {
   const Result result = Run(arguments);
@@ -155,10 +148,9 @@ TEST_CASE("a run writes results that fit their schema, and a stored run does no 
         std::vector<std::string>{});
   for (const Json& record : results["records"]) CHECK(record["status"] == "ok");
   const std::string before = Bytes(cache);
-  const double seconds = Seconds([&] { CHECK(Run(Tiny(cache)).code == 0); });
+  CHECK(Run(Tiny(cache)).code == 0);
   CHECK(Bytes(cache) == before);
   CHECK(ReadJsonFile(cache / "results" / "tiny-default.json")["cost"]["work_seconds"].empty());
-  CHECK(seconds < 20);  // 1 s on a machine that does nothing else
   const Result plan = Run(Tiny(cache, {"--dry_run"}));
   CHECK(plan.code == 0);
   CHECK_THAT(plan.out, Contains("nothing to draw"));
