@@ -58,6 +58,8 @@ class Attack : public Parameterised {
   // Named settings, each an object for DecodeParams over the defaults; "paper" is what the paper
   // reports. The defaults are the ones for the emoji backbone.
   virtual std::map<std::string, Json> presets() const { return {}; }
+  // What //experiments:tune searches; empty: there is nothing to tune.
+  virtual SearchSpace search_space() const { return {}; }
 };
 
 // Crafted once and used against every method. Keyed per prompt.
@@ -66,6 +68,11 @@ class TransferAttack : public Attack {
   Access access() const final { return Access::kTransfer; }
   // False for attacks that only edit text ("char_typo"): no surrogate enters their key.
   virtual bool uses_surrogate() const = 0;
+  // Why this seed prompt cannot be attacked ("excluded:no_candidate"), or "". Asked before any
+  // work; such prompts are left out, counted and bounded.
+  virtual std::string Excludes(const Concept& /*subject*/, const Prompt& /*seed*/) const {
+    return "";
+  }
   virtual Trajectory Craft(TransferTarget& target, const Concept& subject,
                            const Prompt& prompt) const = 0;
 };

@@ -156,6 +156,7 @@ class CharTypo : public TransferAttack {
   int version() const override { return 1; }
   bool uses_surrogate() const override { return false; }
   std::map<std::string, Json> presets() const override { return {{"paper", {{"edits", 1}}}}; }
+  SearchSpace search_space() const override { return {{"edits", {1, 2, 3, 4}}}; }
 
   Trajectory Craft(TransferTarget& target, const Concept& subject,
                    const Prompt& prompt) const override {

@@ -46,6 +46,13 @@ class Pez : public TransferAttack {
         {"paper", {{"prompt_len", 16}, {"iterations", 3000}, {"restarts", 1}, {"tokens", "all"}}},
         {"smoke", {{"iterations", 4}, {"restarts", 1}, {"reference_images", 1}}}};
   }
+  // The budget (iterations, restarts) is the experiment's, not the attack's.
+  SearchSpace search_space() const override {
+    return {{"prompt_len", {4, 8, 12, 16}},
+            {"lr", {0.03, 0.1, 0.3}},
+            {"weight_decay", {0, 0.1}},
+            {"target", {"image", "text"}}};
+  }
 
   Trajectory Craft(TransferTarget& target, const Concept& subject,
                    const Prompt& prompt) const override {

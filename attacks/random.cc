@@ -36,6 +36,9 @@ class Random : public TransferAttack {
     return {{"paper", {{"prompt_len", 16}, {"evaluations", 3000}, {"tokens", "all"}}},
             {"smoke", {{"evaluations", 4}, {"reference_images", 1}}}};
   }
+  SearchSpace search_space() const override {
+    return {{"prompt_len", {4, 8, 12, 16}}, {"target", {"image", "text"}}};
+  }
 
   Trajectory Craft(TransferTarget& target, const Concept& subject,
                    const Prompt& prompt) const override {

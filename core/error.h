@@ -10,7 +10,16 @@ namespace excise {
 // what, where, why probably, and what to do next.
 class Error : public std::runtime_error {
  public:
-  using std::runtime_error::runtime_error;
+  explicit Error(const std::string& message) : std::runtime_error(Whole(message)) {}
+
+ private:
+  // what() ends at the first NUL, and a hostile file may have one in any name.
+  static std::string Whole(std::string message) {
+    for (size_t at = 0; (at = message.find('\0', at)) != std::string::npos; at += 4) {
+      message.replace(at, 1, "\\x00");
+    }
+    return message;
+  }
 };
 
 // The command line or a configuration is wrong: unknown name, unknown key, bad range (exit code 2).

@@ -43,6 +43,11 @@ bool IsHarmful(uint32_t code) {
          (code >= 0xe0000 && code <= 0xe007f);  // tags ("ASCII smuggling")
 }
 
+std::string Visible(uint32_t code) {
+  if (code < 0x80) return fmt::format("\\x{:02x}", code);
+  return fmt::format(code > 0xffff ? "\\U{:08x}" : "\\u{:04x}", code);
+}
+
 std::string MakeVisible(std::string_view text) {
   std::string out;
   out.reserve(text.size());
@@ -62,10 +67,8 @@ std::string MakeVisible(std::string_view text) {
       out += "\\r";
     } else if (code == '\t') {
       out += "\\t";
-    } else if (code < 0x80) {
-      out += fmt::format("\\x{:02x}", code);
     } else {
-      out += fmt::format(code > 0xffff ? "\\U{:08x}" : "\\u{:04x}", code);
+      out += Visible(code);
     }
     i += decoded.length;
   }
@@ -89,9 +92,12 @@ std::string Markdown(const std::string& text) {
       out += "&amp;";
     } else if (c == '@') {
       out += "&#64;";  // neither a mention nor an e-mail address
-    } else if (c == ':') {
+    } else if (c == ':' && rest.substr(1, 1) != " ") {
       // Bare addresses become links, and :names: become pictures.
       out += "&#58;";
+    } else if (c == '_' && i > 0 && isalnum(static_cast<unsigned char>(text[i - 1])) &&
+               rest.size() > 1 && isalnum(static_cast<unsigned char>(rest[1]))) {
+      out += c;  // inside a word it is no emphasis
     } else if (c == '.' && i >= 3 && tolower(text[i - 1]) == 'w' && tolower(text[i - 2]) == 'w' &&
                tolower(text[i - 3]) == 'w') {
       out += "&#46;";
@@ -158,9 +164,41 @@ std::string Csv(const std::string& text) {
   return out + "\"";
 }
 
+// What pdflatex sets with its oldest fonts (OT1) and textcomp.
+bool IsInLatexFonts(uint32_t code) {
+  constexpr struct {
+    uint32_t first, last;
+  } kRanges[] = {{0x00, 0x7f},     {0xa1, 0xaa},     {0xac, 0xba},     {0xbc, 0xcf},
+                 {0xd1, 0xdd},     {0xdf, 0xef},     {0xf1, 0xfd},     {0xff, 0x103},
+                 {0x106, 0x10f},   {0x112, 0x117},   {0x11a, 0x125},   {0x128, 0x12d},
+                 {0x130, 0x137},   {0x139, 0x13e},   {0x141, 0x148},   {0x14c, 0x165},
+                 {0x168, 0x171},   {0x174, 0x17e},   {0x2013, 0x2014}, {0x2018, 0x2019},
+                 {0x201c, 0x201d}, {0x2020, 0x2022}, {0x2026, 0x2026}, {0x2030, 0x2030},
+                 {0x20ac, 0x20ac}, {0x2122, 0x2122}, {0x2190, 0x2193}};
+  for (const auto& range : kRanges) {
+    if (code >= range.first && code <= range.last) return true;
+  }
+  return false;
+}
+
+// `text` is valid UTF-8.
+std::string WithinLatexFonts(const std::string& text) {
+  std::string out;
+  for (size_t i = 0; i < text.size();) {
+    const Decoded decoded = DecodeUtf8(text, i);
+    out += IsInLatexFonts(decoded.code) ? text.substr(i, decoded.length) : Visible(decoded.code);
+    i += decoded.length;
+  }
+  return out;
+}
+
 std::string Latex(const std::string& text) {
   std::string out;
-  for (char c : text) {
+  char before = '\0';
+  for (char c : WithinLatexFonts(text)) {
+    // No ligatures: "--" is two hyphens.
+    if (c == before && (c == '-' || c == '\'' || c == ',')) out += "{}";
+    before = c;
     switch (c) {
       case '\\':
         out += "\\textbackslash{}";

@@ -13,9 +13,9 @@ enum class Format { kTerminal, kMarkdown, kCsv, kLatex, kHtml, kGnuplot };
 //   kTerminal  a line on a terminal or in a log
 //   kMarkdown  a cell of a GitHub table, or running text
 //   kCsv       one whole field (RFC 4180, quoted where needed); text that a spreadsheet would run
-//   as
-//              a formula gets a leading apostrophe, plain decimal numbers do not
-//   kLatex     running text or a tabular cell
+//              as a formula gets a leading apostrophe, plain decimal numbers do not
+//   kLatex     running text or a tabular cell for pdflatex with the package textcomp; characters
+//              that its default fonts lack become visible escapes
 //   kHtml      text or a quoted attribute value
 //   kGnuplot   the inside of a 'single-quoted' string that is drawn as enhanced text
 // In every format control characters, bidirectional overrides, invisible characters, line and

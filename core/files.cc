@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -45,6 +46,11 @@ int WriteAll(int fd, std::string_view bytes) {
 }
 
 }  // namespace
+
+fs::path UserPath(const std::string& path) {
+  const char* directory = std::getenv("BUILD_WORKING_DIRECTORY");
+  return directory == nullptr ? fs::path(path) : fs::path(directory) / path;
+}
 
 std::string UniqueSuffix() {
   static std::atomic<int64_t> next{0};

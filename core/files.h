@@ -9,6 +9,10 @@
 
 namespace excise {
 
+// A path as the user typed it: `bazel run` starts programs elsewhere and says in
+// BUILD_WORKING_DIRECTORY where the user stands.
+std::filesystem::path UserPath(const std::string& path);
+
 // Writes beside, fsyncs, renames; keeps an old file's mode, follows a link, and writes straight to
 // a device or pipe. Throws Error (full disk included); the old file stays if it fails.
 void WriteFileAtomically(const std::filesystem::path& path, std::string_view bytes);

@@ -7,9 +7,11 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <map>
 #include <vector>
 
 #include "core/error.h"
+#include "core/json.h"
 
 namespace excise {
 
@@ -74,6 +76,20 @@ std::string Sha256HexOfFile(const std::filesystem::path& path) {
   }
   if (std::ferror(file.get())) fail(errno);
   return digest.Hex();
+}
+
+std::string Sha256HexOfPath(const std::filesystem::path& path) {
+  namespace fs = std::filesystem;
+  std::error_code problem;
+  if (!fs::is_directory(path, problem)) return Sha256HexOfFile(path);
+  std::map<std::string, std::string> files;
+  fs::recursive_directory_iterator entry(path, problem);
+  for (; !problem && entry != fs::recursive_directory_iterator(); entry.increment(problem)) {
+    if (!entry->is_regular_file()) continue;
+    files[entry->path().lexically_relative(path).generic_string()] = Sha256HexOfFile(entry->path());
+  }
+  if (problem) throw Error(fmt::format("{} cannot be read: {}.", path.string(), problem.message()));
+  return Sha256Hex(CanonicalJson(Json(files)));
 }
 
 }  // namespace excise

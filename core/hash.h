@@ -13,6 +13,10 @@ std::string Sha256Hex(std::string_view bytes);
 // Streaming digest of a file. Throws Error naming the path.
 std::string Sha256HexOfFile(const std::filesystem::path& path);
 
+// The same of a folder: of the names and digests of all files below it, links followed. A file's
+// own digest. Throws Error naming what cannot be read.
+std::string Sha256HexOfPath(const std::filesystem::path& path);
+
 // Incremental digest.
 class Sha256 {
  public:

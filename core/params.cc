@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
+#include <filesystem>
 #include <numeric>
 
 #include "core/error.h"
 #include "core/escape.h"
+#include "core/files.h"
 
 namespace excise {
 namespace {
@@ -110,6 +112,25 @@ class Decoder : public ParamVisitor {
     if (assign_) *value = given->get<std::vector<std::string>>();
   }
 
+  void Path(std::string_view name, std::string* value, std::string_view) override {
+    const Json* given = Lookup(name);
+    if (given == nullptr) return;
+    if (!given->is_string()) WrongType(name, *given, "the path of a file or folder");
+    const std::string& text = given->get_ref<const std::string&>();
+    std::string path = text.empty() ? "" : UserPath(text).lexically_normal().string();
+    while (path.size() > 1 && path.back() == '/') path.pop_back();
+    std::error_code problem;
+    const auto kind = std::filesystem::status(path, problem).type();
+    if (!path.empty() && kind != std::filesystem::file_type::regular &&
+        kind != std::filesystem::file_type::directory) {
+      Fail(name,
+           fmt::format("{}: there is no such file or folder that can be read. Check the path; "
+                       "a relative one starts in the folder in which you typed the command.",
+                       Escape(path, Format::kTerminal)));
+    }
+    if (assign_) *value = path;
+  }
+
  private:
   const Json* Lookup(std::string_view name) {
     known_.emplace_back(name);
@@ -132,6 +153,12 @@ class Decoder : public ParamVisitor {
 
 class Encoder : public ParamVisitor {
  public:
+  explicit Encoder(PathForm paths) : paths_(paths) {}
+  void Path(std::string_view name, std::string* value, std::string_view) override {
+    if (paths_ == PathForm::kLeftOut) return;
+    const bool whole = paths_ == PathForm::kWhole;
+    Put(name, whole ? *value : std::filesystem::path(*value).filename().string());
+  }
   void Flag(std::string_view name, bool* value, std::string_view) override { Put(name, *value); }
   void Integer(std::string_view name, int64_t* value, std::string_view, IntegerRange) override {
     Put(name, *value);
@@ -163,7 +190,26 @@ class Encoder : public ParamVisitor {
       throw Error(fmt::format("Fields() names the parameter '{}' twice. Rename one.", name));
     }
   }
+  const PathForm paths_;
   Json object_ = Json::object();
+};
+
+class PathCollector : public ParamVisitor {
+ public:
+  void Flag(std::string_view, bool*, std::string_view) override {}
+  void Integer(std::string_view, int64_t*, std::string_view, IntegerRange) override {}
+  void Number(std::string_view, double*, std::string_view, NumberRange) override {}
+  void Text(std::string_view, std::string*, std::string_view) override {}
+  void Choice(std::string_view, std::string*, std::string_view,
+              const std::vector<std::string>&) override {}
+  void Texts(std::string_view, std::vector<std::string>*, std::string_view) override {}
+  void Path(std::string_view name, std::string* value, std::string_view) override {
+    if (!value->empty()) paths_[std::string(name)] = *value;
+  }
+  std::map<std::string, std::string> Take() { return std::move(paths_); }
+
+ private:
+  std::map<std::string, std::string> paths_;
 };
 
 class Describer : public ParamVisitor {
@@ -202,6 +248,9 @@ class Describer : public ParamVisitor {
   void Texts(std::string_view name, std::vector<std::string>* value,
              std::string_view help) override {
     Line(name, fmt::format("list of texts, default {}", Shown(*value)), help);
+  }
+  void Path(std::string_view name, std::string*, std::string_view help) override {
+    Line(name, "file or folder, default none", help);
   }
   std::string Take() { return std::move(text_); }
 
@@ -257,10 +306,28 @@ void DecodeParams(const Json& object, Parameterised& target, std::string_view or
   target.Fields(assign);
 }
 
-Json EncodeParams(Parameterised& source) {
-  Encoder encoder;
+Json EncodeParams(Parameterised& source, PathForm paths) {
+  Encoder encoder(paths);
   source.Fields(encoder);
   return encoder.Take();
+}
+
+std::map<std::string, std::string> PathsOf(Parameterised& source) {
+  PathCollector collector;
+  source.Fields(collector);
+  return collector.Take();
+}
+
+std::string MissingSetting(Parameterised& source) {
+  const std::vector<std::string> fields = source.needs_one_of();
+  if (fields.empty()) return "";
+  const Json params = EncodeParams(source);
+  for (const std::string& field : fields) {
+    if (!params.at(field).empty() && params.at(field) != "") return "";
+  }
+  return fmt::format(
+      fields.size() == 1 ? "its parameter '{}' is not set" : "none of its parameters {} is set",
+      Joined(fields));
 }
 
 std::string DescribeParams(Parameterised& source) {

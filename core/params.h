@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,6 +44,9 @@ class ParamVisitor {
                       const std::vector<std::string>& allowed) = 0;
   virtual void Texts(std::string_view name, std::vector<std::string>* value,
                      std::string_view help) = 0;
+  // A file or folder of the user, "" when none is given. A relative path starts where the user
+  // stands; one that does not exist is refused. Its content, not its name, belongs in keys.
+  virtual void Path(std::string_view name, std::string* value, std::string_view help) = 0;
 };
 
 // Anything with parameters; plug-ins derive from it.
@@ -50,14 +54,30 @@ class Parameterised {
  public:
   virtual ~Parameterised() = default;
   virtual void Fields(ParamVisitor& visitor) = 0;
+  // Fields of which at least one must be set before this can be used: "file" of a plug-in that
+  // reads the user's. Tables leave such a plug-in out until it is set.
+  virtual std::vector<std::string> needs_one_of() const { return {}; }
 };
+
+// Values that each field of a plug-in may take when its defaults are tuned (experiments/tune.h).
+using SearchSpace = std::map<std::string, std::vector<Json>>;
 
 // Sets the fields named in `object` (a JSON object). Unknown key, wrong type or value out of range:
 // UsageError with `origin`, the JSON pointer and, for a key, the nearest known one.
 void DecodeParams(const Json& object, Parameterised& target, std::string_view origin);
 
+// What stands for the user's files and folders: the whole path (to decode again), the last part of
+// it (for results), or nothing (for keys, which carry digests instead).
+enum class PathForm { kWhole, kName, kLeftOut };
+
 // All fields, defaults included.
-Json EncodeParams(Parameterised& source);
+Json EncodeParams(Parameterised& source, PathForm paths = PathForm::kWhole);
+
+// The user's files and folders that are given: field -> path.
+std::map<std::string, std::string> PathsOf(Parameterised& source);
+
+// Why `source` cannot be used as it is set ("none of 'folder', 'lora' is set"), or "".
+std::string MissingSetting(Parameterised& source);
 
 // "name (type, default, range): help", a line each.
 std::string DescribeParams(Parameterised& source);

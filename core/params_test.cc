@@ -1,10 +1,14 @@
 #include "core/params.h"
 
 #include <catch2/catch.hpp>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <vector>
 
 #include "core/error.h"
+#include "tests/testdata.h"
 
 namespace excise {
 namespace {
@@ -149,6 +153,51 @@ TEST_CASE("suggestions are near or absent", "[params]") {
   CHECK(Suggest("x", {"y", "z"}) == "");
   CHECK(Suggest(std::string(1000000, 'u'), known) == "");
   CHECK(Suggest("ab", {"ac", "aa"}) == "aa");  // ties by name
+}
+
+struct WithFile : Parameterised {
+  std::string file, folder, note;
+  void Fields(ParamVisitor& v) override {
+    v.Path("file", &file, "the prompts");
+    v.Path("folder", &folder, "the model");
+    v.Text("note", &note, "free text");
+  }
+  std::vector<std::string> needs_one_of() const override { return {"file", "folder"}; }
+};
+
+TEST_CASE("paths start where the user stands, and are in no key", "[params]") {
+  const std::filesystem::path desk = TestFolder("params");
+  std::ofstream(desk / "a.csv") << "x";
+  setenv("BUILD_WORKING_DIRECTORY", desk.c_str(), 1);
+  WithFile given;
+  DecodeParams({{"file", "a.csv"}}, given, "t");
+  CHECK(given.file == (desk / "a.csv").string());
+  CHECK_THROWS_WITH(DecodeParams({{"file", "b.csv"}}, given, "t"),
+                    Contains("t: /file: ") && Contains("b.csv: there is no such file or folder"));
+  CHECK_THROWS_AS(DecodeParams({{"file", "/dev/null"}}, given, "t"), UsageError);
+  CHECK_THROWS_AS(DecodeParams({{"file", 3}}, given, "t"), UsageError);
+  unsetenv("BUILD_WORKING_DIRECTORY");
+  DecodeParams({{"folder", desk.string() + "/./"}}, given, "t");
+  CHECK(given.folder == desk.string());
+  const std::string name = desk.filename().string();
+  CHECK(EncodeParams(given, PathForm::kName) ==
+        Json{{"file", "a.csv"}, {"folder", name}, {"note", ""}});
+  CHECK(EncodeParams(given, PathForm::kLeftOut) == Json{{"note", ""}});
+  CHECK(PathsOf(given) ==
+        std::map<std::string, std::string>{{"file", given.file}, {"folder", desk.string()}});
+  WithFile copy;
+  DecodeParams(EncodeParams(given), copy, "t");
+  CHECK(EncodeParams(copy) == EncodeParams(given));
+  CHECK_THAT(DescribeParams(given), Contains("file (file or folder, default none): the prompts"));
+}
+
+TEST_CASE("what needs a setting says so", "[params]") {
+  WithFile none;
+  CHECK(MissingSetting(none) == "none of its parameters file, folder is set");
+  none.folder = "/tmp";
+  CHECK(MissingSetting(none).empty());
+  Example plain;
+  CHECK(MissingSetting(plain).empty());
 }
 
 }  // namespace

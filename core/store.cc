@@ -85,6 +85,8 @@ std::string ReadBytes(const fs::path& path) {
   return bytes.str();
 }
 
+std::string DigestOfFiles(const Json& files) { return Sha256Hex(CanonicalJson(files)); }
+
 // The artifact in `folder`, or why it is not whole.
 struct Inspection {
   std::optional<Artifact> artifact;
@@ -98,6 +100,11 @@ Inspection Inspect(const fs::path& folder, const Json& key, const std::string& d
     if (!manifest.is_object() || !manifest.contains("key") || !manifest.contains("files") ||
         !manifest["files"].is_object() || CanonicalJson(manifest["key"]) != CanonicalJson(key)) {
       return {std::nullopt, "its manifest does not belong to its key"};
+    }
+    // A list that lost a name would look whole.
+    if (manifest.value("files_sha256", DigestOfFiles(manifest["files"])) !=
+        DigestOfFiles(manifest["files"])) {
+      return {std::nullopt, "its manifest is damaged: its list of files was changed"};
     }
     Artifact artifact{digest, folder, {}};
     for (const auto& [name, entry] : manifest["files"].items()) {
@@ -246,6 +253,7 @@ Artifact Store::Put(const Json& key, const std::map<std::string, std::string>& f
     artifact.files[name] = Sha256Hex(bytes);
     manifest["files"][name] = {{"size", bytes.size()}, {"sha256", artifact.files[name]}};
   }
+  manifest["files_sha256"] = DigestOfFiles(manifest["files"]);
 
   const fs::path beside = root_ / ".tmp" / (UniqueSuffix() + ".artifact");
   const auto write_beside = [&](const std::string& name, std::string_view bytes) {

@@ -129,6 +129,16 @@ TEST_CASE("a damaged artifact is reported, removed and can be stored again", "[s
         json["files"]["empty"]["size"] = "large";
         std::ofstream(manifest) << json.dump();
       },
+      [&] {  // a list that lost its names
+        Json json = ReadJsonFile(manifest);
+        json["files"] = Json::object();
+        std::ofstream(manifest) << json.dump();
+      },
+      [&] {  // or one of them
+        Json json = ReadJsonFile(manifest);
+        json["files"].erase("empty");
+        std::ofstream(manifest) << json.dump();
+      },
       [&] {  // a key that is not the folder's
         Json json = ReadJsonFile(manifest);
         json["key"]["version"] = 2;

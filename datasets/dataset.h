@@ -23,6 +23,12 @@ struct Prompt {
   std::string expected_class, expected_style = "plain";
 };
 
+// A row that is left out: counted and bounded in results, its text never shown.
+struct Exclusion {
+  std::string id, reason;  // "excluded:minor"
+  std::string sha256;      // of the text
+};
+
 enum class Split { kErase, kAttackSeed, kSelect, kTest };
 std::string SplitName(Split split);
 
@@ -30,6 +36,7 @@ std::string SplitName(Split split);
 struct PromptSet {
   std::string name;
   std::vector<Prompt> prompts;
+  std::vector<Exclusion> excluded = {};  // of the same rows; limits count them too
 };
 
 class Dataset : public Parameterised {
@@ -37,7 +44,8 @@ class Dataset : public Parameterised {
   static constexpr const char* kKind = "dataset";
   virtual int version() const = 0;
   // `group`: "target", "held_out", "near", "far", "lexical", "preserve", "anchor". Splits are
-  // disjoint by template and composition. Deterministic; at most `limit` prompts.
+  // disjoint by template and composition. Deterministic; at most `limit` rows, excluded ones
+  // included.
   virtual PromptSet Prompts(const Concept& subject, const std::string& group, Split split,
                             int64_t limit) const = 0;
 };

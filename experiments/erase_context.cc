@@ -11,7 +11,7 @@ namespace excise {
 EraseContext::EraseContext(const Lab& lab, size_t method, const std::string& subject,
                            std::filesystem::path checkpoint, DrawBase draw)
     : lab_(lab),
-      stream_(lab.methods[method].name + "/" + subject),
+      stream_(lab.methods[method].plugin_name + "/" + subject),
       checkpoint_(std::move(checkpoint)),
       draw_(std::move(draw)) {}
 
@@ -23,7 +23,8 @@ Philox EraseContext::Rng(std::string_view name, uint64_t step) {
 std::vector<std::string> EraseContext::Prompts(const Concept& subject, const std::string& group,
                                                int64_t limit) {
   std::vector<std::string> texts;
-  for (const Prompt& prompt : lab_.dataset->Prompts(subject, group, Split::kErase, limit).prompts) {
+  for (const Prompt& prompt :
+       lab_.dataset.plugin->Prompts(subject, group, Split::kErase, limit).prompts) {
     texts.push_back(prompt.text);
   }
   return texts;
@@ -68,7 +69,7 @@ at::Tensor MeteredTarget::ReferenceImages(const Prompt& prompt, int64_t n) {
 }
 
 Philox MeteredTarget::Rng(const Prompt& prompt, uint64_t step) {
-  const std::string id = "attack/" + attack_.name + "/" + prompt.root_id;
+  const std::string id = "attack/" + attack_.plugin_name + "/" + prompt.root_id;
   return Philox(
       {static_cast<uint64_t>(lab_.experiment.seeds.attack), id, 0, Stream::kAttack, step});
 }

@@ -7,6 +7,7 @@
 #include <cctype>
 
 #include "core/error.h"
+#include "models/scheduler_config.h"
 
 namespace excise {
 namespace {
@@ -120,8 +121,15 @@ Experiment ParseExperiment(const Json& object, const std::string& origin) {
   e.methods = ParseSelection(section("methods"), origin + "/methods");
   e.attacks = ParseSelection(section("attacks"), origin + "/attacks");
   e.metrics = ParseSelection(section("metrics"), origin + "/metrics");
-  DecodeParams(section("prompts"), e.prompts, origin + "/prompts");
+  Json prompts = section("prompts");
+  if (prompts.is_object() && prompts.contains("params")) {
+    e.dataset_params = prompts["params"];
+    prompts.erase("params");
+  }
+  DecodeParams(prompts, e.prompts, origin + "/prompts");
   DecodeParams(section("sampler"), e.sampler, origin + "/sampler");
+  std::string& scheduler = e.sampler.scheduler;
+  if (!scheduler.empty()) scheduler = CheckedSchedulerName(scheduler);
   DecodeParams(section("seeds"), e.seeds, origin + "/seeds");
   e.caveat = Text(object, "caveat", "", origin);
   e.surrogate = Text(object, "surrogate", e.surrogate, origin);
@@ -176,6 +184,8 @@ void LimitPrompts(int64_t limit, PromptCounts* counts) {
 
 void PromptCounts::Fields(ParamVisitor& v) {
   v.Text("dataset", &dataset, "data set plug-in that the prompts come from");
+  v.Choice("split", &split, "which part of the data set; defaults are tuned on select",
+           {"test", "select"});
   v.Integer("target", &target, "prompts a concept that ask for the target", {1, 100000});
   v.Integer("near", &near, "prompts a concept about near neighbours", {0, 100000});
   v.Integer("far", &far, "prompts a concept about far neighbours", {0, 100000});
@@ -183,7 +193,8 @@ void PromptCounts::Fields(ParamVisitor& v) {
 }
 
 void SamplerSettings::Fields(ParamVisitor& v) {
-  v.Text("scheduler", &scheduler, "ddim, pndm, or empty for the snapshot's own");
+  v.Text("scheduler", &scheduler,
+         fmt::format("{}, or empty for the snapshot's own", fmt::join(SchedulerNames(), ", ")));
   v.Integer("steps", &steps, "denoising steps", {1, 1000});
   v.Integer("images_per_prompt", &images_per_prompt, "pictures a prompt, each with its own noise",
             {1, 1000});
@@ -198,8 +209,13 @@ void Seeds::Fields(ParamVisitor& v) {
 }
 
 Experiment LoadExperiment(const std::filesystem::path& file, const ExperimentChoices& choices) {
-  Json object = ReadJsonFile(file);
-  const std::string origin = file.filename().string();
+  Experiment e = MakeExperiment(ReadJsonFile(file), file.filename().string(), choices);
+  e.file = file;
+  return e;
+}
+
+Experiment MakeExperiment(Json object, const std::string& origin,
+                          const ExperimentChoices& choices) {
   if (!object.is_object()) throw UsageError(fmt::format("{}: expected an object.", origin));
   const Json profiles = object.contains("profiles") ? object["profiles"] : Json::object();
   CheckProfiles(profiles, origin);
@@ -215,7 +231,6 @@ Experiment LoadExperiment(const std::filesystem::path& file, const ExperimentCho
   }
   for (const std::string& setting : choices.settings) ApplySetting(&object, setting);
   Experiment e = ParseExperiment(object, origin);
-  e.file = file;
   e.profile = choices.profile;
   if (!choices.methods.empty()) e.methods.only = choices.methods;
   if (!choices.attacks.empty()) e.attacks.only = choices.attacks;

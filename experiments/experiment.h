@@ -14,6 +14,7 @@ namespace excise {
 
 struct PromptCounts : Parameterised {
   std::string dataset = "emoji_prompts";
+  std::string split = "test";  // "select" is for tuning; nothing else may read "test"
   int64_t target = 20, near = 8, far = 8, lexical = 4;
   void Fields(ParamVisitor& v) override;
 };
@@ -33,7 +34,8 @@ struct Seeds : Parameterised {
 // Which plug-ins of one kind take part: every registered one but `exclude`, or exactly `only`.
 struct Selection {
   std::vector<std::string> only, exclude;
-  std::map<std::string, Json> params;  // by plug-in name
+  // By plug-in name, or by a name of the user's own with the plug-in's name under "plugin".
+  std::map<std::string, Json> params;
 };
 
 struct Experiment {
@@ -42,6 +44,7 @@ struct Experiment {
   Selection methods, attacks, metrics;
   std::vector<std::string> reference_rows;  // printed first, never ranked
   PromptCounts prompts;
+  Json dataset_params = Json::object();  // "params" of the section "prompts"
   SamplerSettings sampler;
   Seeds seeds;
   std::string surrogate = "base";  // whose encoder transfer attacks read: base | independent
@@ -61,6 +64,8 @@ struct ExperimentChoices {
 // Reads `file`, applies the profile's overrides and then `choices`. Throws UsageError with the
 // file, the JSON pointer and a suggestion.
 Experiment LoadExperiment(const std::filesystem::path& file, const ExperimentChoices& choices);
+// The same of what such a file holds; `origin` opens every message.
+Experiment MakeExperiment(Json object, const std::string& origin, const ExperimentChoices& choices);
 
 // Everything that defines the experiment, for results and for people.
 Json ExperimentToJson(Experiment experiment);

@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "datasets/data_file.h"
 #include "experiments/runner.h"
+#include "models/digest_cache.h"
 #include "models/program.h"
 
 namespace excise {
@@ -55,11 +56,21 @@ void AddFlags(CLI::App& app, Flags* f) {
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_option("--limit", f->choices.limit, "at most that many prompts a concept and group");
-  app.add_option("--device", f->device, "cpu")->capture_default_str();
+  app.add_option("--device", f->device, "cpu, cuda or cuda:N")->capture_default_str();
+  app.add_option("--dtype", f->dtype, "in which pictures are drawn: fp32, bf16, or fp16 on CUDA")
+      ->capture_default_str();
   app.add_option("--models", f->models, "folder that holds the backbone's folder");
   app.add_option("--cache", f->cache, "folder of the store (default: ~/.cache/excise)");
-  app.add_option("--out", f->out, "results file, FILE.json; rows and table are written beside it");
-  app.add_option("--format", f->format, "what is printed: md or json")->capture_default_str();
+  app.add_option(
+      "--out", f->out,
+      "results file, FILE.json; rows and tables (md, tex, csv, html) are written beside it");
+  app.add_option("--format", f->format, "what is printed: md, tex, html, csv or json")
+      ->capture_default_str();
+  app.add_option("--images", f->images,
+                 "score pictures made by other software: a folder with manifest.json");
+  app.add_option("--export_prompts", f->export_prompts,
+                 "write FILE.csv and initial latents for other software, and stop");
+  app.add_option("--concepts_dir", f->concepts_dir, "a folder with concepts of your own");
   app.add_option("--shard", f->shard, "i/n: do part i of n; then run once more without it");
   app.add_option("--workers", f->workers, "threads (default: all cores)");
   app.add_option("--stage", f->stage,
@@ -68,25 +79,55 @@ void AddFlags(CLI::App& app, Flags* f) {
   app.add_flag("--explain", f->explain, "say why what is missing is missing");
   app.add_flag("--force", f->force, "recompute what is stored, and compare");
   app.add_flag("--list", f->list, "list all plug-ins");
-  app.add_option("--check", f->check, "compare with results/golden (recomputes): --check=golden")
+  app.add_option(
+         "--check", f->check,
+         "golden or reference: compare a fresh run with results/golden or results/reference; "
+         "published: what papers print, against the committed results, without a run")
       ->expected(0, 1)
       ->default_str("golden");
+  app.add_option("--user_data", f->user_data,
+                 "for --check=published: a folder with your copies of prompt files and CLIP's "
+                 "tokenizer");
+  app.add_option("--update_reference", f->update_reference,
+                 "write results/reference from that many erase seeds, and stop");
   app.add_flag("--update_golden", f->update_golden, "write results/golden (recomputes)");
+}
+
+std::vector<std::string> ArgumentsOfNumbers(int argc, const char* const* argv) {
+  const std::vector<std::string> deciding = {
+      "--experiment", "--profile", "--methods", "--attacks", "--concepts", "--metrics",     "--set",
+      "--limit",      "--device",  "--dtype",   "--models",  "--images",   "--concepts_dir"};
+  std::vector<std::string> kept;
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (std::find(deciding.begin(), deciding.end(), word.substr(0, word.find('='))) ==
+        deciding.end()) {
+      continue;
+    }
+    const bool apart = word.find('=') == std::string::npos && i + 1 < argc;
+    kept.push_back(apart ? word + "=" + argv[++i] : word);
+  }
+  return kept;
 }
 
 void CheckFlags(Flags* flags) {
   Flags& f = *flags;
-  if (f.device != "cpu") {
-    throw UsageError(fmt::format(
-        "--device={}: this version computes on the CPU only. Leave the flag out.", f.device));
-  }
-  RequireOneOf("--format", f.format, {"md", "json"});
+  RequireOneOf("--format", f.format, {"md", "tex", "html", "csv", "json"});
   RequireOneOf("--stage", f.stage, StageNames());
-  RequireOneOf("--check", f.check, {"", "golden"});
+  RequireOneOf("--check", f.check, {"", "golden", "reference", "published"});
   if (f.workers < 0) throw UsageError(fmt::format("--workers={}: 1 or more.", f.workers));
   const bool whole = f.stage == "score" && f.shard.empty();
-  if (!whole && (!f.check.empty() || f.update_golden)) {
-    throw UsageError("--check and --update_golden need a whole run, without --stage and --shard.");
+  if (!whole && (!f.check.empty() || f.update_golden || f.update_reference != 0)) {
+    throw UsageError(
+        "--check, --update_golden and --update_reference need a whole run, without --stage and "
+        "--shard.");
+  }
+  if (f.update_reference != 0 && (f.update_reference < 2 || f.update_reference > 100)) {
+    throw UsageError(fmt::format(
+        "--update_reference={}: 2 to 100 erase seeds; one tells no spread.", f.update_reference));
+  }
+  if (!f.user_data.empty() && f.check != "published") {
+    throw UsageError("--user_data is for --check=published.");
   }
   if (!f.out.empty() && fs::path(f.out).extension() != ".json") {
     throw UsageError(fmt::format("--out={}: the name of a .json file is expected.", f.out));
@@ -110,17 +151,7 @@ fs::path ExperimentFile(const Flags& f) {
 
 fs::path CacheFolder(const Flags& f) {
   if (!f.cache.empty()) return UserPath(f.cache);
-  const auto environment = [](const char* name) {
-    const char* value = std::getenv(name);
-    return std::string(value == nullptr ? "" : value);
-  };
-  if (const std::string given = environment("EXCISE_CACHE"); !given.empty()) return given;
-  if (const std::string xdg = environment("XDG_CACHE_HOME"); !xdg.empty()) {
-    return fs::path(xdg) / "excise";
-  }
-  if (const std::string home = environment("HOME"); !home.empty()) {
-    return fs::path(home) / ".cache" / "excise";
-  }
+  if (const fs::path own = UserCacheFolder(); !own.empty()) return own;
   throw UsageError("There is no HOME to keep the store in. Name a folder with --cache=DIR.");
 }
 
@@ -133,11 +164,18 @@ fs::path ModelsFolder(const Flags& f, const std::string& backbone) {
   }
 }
 
-fs::path GoldenFile(const Experiment& experiment, bool write) {
-  const std::string relative = "results/golden/" + experiment.name + ".json";
+Folders FoldersOf(const Flags& f, const std::string& backbone) {
+  Folders folders{ModelsFolder(f, backbone), DataFile("datasets/concepts")};
+  if (!f.concepts_dir.empty()) folders.own_concepts = UserPath(f.concepts_dir);
+  if (!f.images.empty()) folders.pictures = UserPath(f.images);
+  return folders;
+}
+
+fs::path CommittedFile(const std::string& relative, bool write) {
+  const std::string path = "results/" + relative;
   const char* workspace = std::getenv("BUILD_WORKSPACE_DIRECTORY");
-  if (workspace != nullptr) return fs::path(workspace) / relative;
-  return write ? fs::path(relative) : DataFile(relative);
+  if (workspace != nullptr) return fs::path(workspace) / path;
+  return write ? fs::path(path) : DataFile(path);
 }
 
 }  // namespace excise

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "experiments/experiment.h"
+#include "experiments/lab.h"
 
 namespace CLI {
 class App;
@@ -16,12 +17,20 @@ struct Flags {
   std::string bundled, experiment;  // the build names the bundled one
   ExperimentChoices choices;
   std::string methods, attacks, concepts, metrics;
-  std::string device = "cpu", models, cache, out, format = "md", shard, stage = "score", check;
+  std::string device = "cpu", dtype = "fp32", models, cache, out, format = "md", shard,
+              stage = "score", check;
+  std::string images, concepts_dir, export_prompts, user_data;
+  int64_t update_reference = 0;  // erase seeds; 0 = no
   int workers = 0;
+  std::vector<std::string> arguments;
   bool dry_run = false, explain = false, force = false, list = false, update_golden = false;
 };
 
 void AddFlags(CLI::App& app, Flags* flags);
+// Those of the command line that decide numbers, for provenance: not folders of this machine such
+// as
+// --cache, nor --workers.
+std::vector<std::string> ArgumentsOfNumbers(int argc, const char* const* argv);
 // Throws UsageError on values and combinations that cannot be meant. Also fills `choices` from the
 // comma-separated lists.
 void CheckFlags(Flags* flags);
@@ -32,7 +41,10 @@ std::filesystem::path ExperimentFile(const Flags& flags);
 std::filesystem::path CacheFolder(const Flags& flags);
 // The folder that holds the backbone's folder.
 std::filesystem::path ModelsFolder(const Flags& flags, const std::string& backbone);
-// results/golden/<name>.json: golden files belong to the sources, not to the runfiles.
-std::filesystem::path GoldenFile(const Experiment& experiment, bool write);
+// Where models, concepts and pictures are.
+Folders FoldersOf(const Flags& flags, const std::string& backbone);
+// A file below results/, as golden/table1.json: what is written belongs to the sources, not to the
+// runfiles.
+std::filesystem::path CommittedFile(const std::string& relative, bool write = false);
 
 }  // namespace excise

@@ -1,6 +1,7 @@
 #include "experiments/grid.h"
 
 #include <algorithm>
+#include <set>
 
 namespace excise {
 
@@ -9,12 +10,13 @@ bool ReadsTarget(const MetricTraits& traits) {
          traits.sample_groups.end();
 }
 
-Grid::Grid(const Lab& lab) : lab_(lab) {
+Grid::Grid(const Lab& lab, const std::function<bool(const Cell&)>& keep) : lab_(lab) {
   for (size_t attack = 1; attack < lab.attacks.size(); ++attack) {
     for (size_t subject = 0; subject < lab.concepts.size(); ++subject) {
       const auto target = lab.prompts[subject].find("target");
       if (target == lab.prompts[subject].end()) continue;
       for (size_t prompt = 0; prompt < target->second.size(); ++prompt) {
+        if (!lab.NotAttacked(attack, subject, target->second[prompt]).empty()) continue;
         craftings_.push_back({attack, subject, prompt});
       }
     }
@@ -22,7 +24,8 @@ Grid::Grid(const Lab& lab) : lab_(lab) {
   for (size_t method = 0; method < lab.methods.size(); ++method) {
     if (!lab.methods[method].not_applicable.empty()) continue;
     for (size_t subject = 0; subject < lab.concepts.size(); ++subject) {
-      removals_.push_back({method, subject});
+      if (!lab.Claims(method, subject)) continue;
+      if (lab.methods[method].pictures == nullptr) removals_.push_back({method, subject});
       for (size_t attack = 0; attack < lab.attacks.size(); ++attack) {
         for (const std::string group : kGroups) {
           if (group != "target" && attack != 0) continue;
@@ -42,6 +45,37 @@ Grid::Grid(const Lab& lab) : lab_(lab) {
       }
     }
   }
+  if (keep) KeepOnly(keep);
+}
+
+void Grid::KeepOnly(const std::function<bool(const Cell&)>& keep) {
+  std::vector<Cell> cells;
+  std::set<std::string> digests;
+  for (const Cell& cell : cells_) {
+    if (!keep(cell)) continue;
+    cells.push_back(cell);
+    for (const CellUnits& subject : UnitsOfCell(cell)) {
+      for (const Unit& unit : subject.units) digests.insert(unit.digest);
+      for (const Unit& unit : subject.base) digests.insert(unit.digest);
+    }
+  }
+  cells_ = std::move(cells);
+  std::vector<Unit> units;
+  std::set<std::pair<size_t, size_t>> erased, crafted;  // (method, concept), (attack, concept)
+  places_.clear();
+  for (Unit& unit : units_) {
+    if (digests.count(unit.digest) == 0) continue;
+    erased.insert({unit.method, unit.subject});
+    if (unit.group == "target") crafted.insert({unit.attack, unit.subject});
+    places_[{unit.method, unit.subject, unit.attack, unit.group}].push_back(units.size());
+    units.push_back(std::move(unit));
+  }
+  units_ = std::move(units);
+  const auto remove = [](auto* list, const auto& unneeded) {
+    list->erase(std::remove_if(list->begin(), list->end(), unneeded), list->end());
+  };
+  remove(&removals_, [&](const Removal& r) { return erased.count({r.method, r.subject}) == 0; });
+  remove(&craftings_, [&](const Crafting& c) { return crafted.count({c.attack, c.subject}) == 0; });
 }
 
 size_t Grid::RemovalOf(const Unit& unit) const {
@@ -69,7 +103,7 @@ std::vector<CellUnits> Grid::UnitsOfCell(const Cell& cell) const {
     for (const std::string& group : traits.sample_groups) {
       Append(cell.method, subject, group == "target" ? cell.attack : 0, group,
              &subjects[subject].units);
-      Append(lab_.unmodified, subject, 0, group, &subjects[subject].base);
+      Append(lab_.BaseOf(cell.method), subject, 0, group, &subjects[subject].base);
     }
   }
   return subjects;

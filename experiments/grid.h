@@ -1,6 +1,7 @@
 // The grid of an experiment: which removals, attacks, pictures and scores it consists of.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <tuple>
@@ -25,8 +26,9 @@ struct Cell {
 
 class Grid {
  public:
-  // Targets under every attack; neighbours, which must stay, without attack only.
-  explicit Grid(const Lab& lab);
+  // Targets under every attack; neighbours, which must stay, without attack only. With `keep`,
+  // those cells alone and what they are computed from.
+  explicit Grid(const Lab& lab, const std::function<bool(const Cell&)>& keep = {});
 
   const std::vector<Removal>& removals() const { return removals_; }
   const std::vector<Crafting>& craftings() const { return craftings_; }
@@ -43,6 +45,7 @@ class Grid {
   using Place = std::tuple<size_t, size_t, size_t, std::string>;
   void Append(size_t method, size_t subject, size_t attack, const std::string& group,
               std::vector<Unit>* units) const;
+  void KeepOnly(const std::function<bool(const Cell&)>& keep);
 
   const Lab& lab_;
   std::vector<Removal> removals_;

@@ -17,6 +17,17 @@ Json PluginKey(const char* stage, const std::string& name, int version, const Js
           {"numerics", lab.numerics}};
 }
 
+// Files of the user enter by their content, and only where there are any.
+template <class Base>
+Json EntryKey(const char* stage, const Entry<Base>& entry, const Lab& lab) {
+  return PluginKey(stage, entry.plugin_name, entry.plugin->version(), entry.key_params, lab);
+}
+
+template <class Base>
+void AddFiles(const Entry<Base>& entry, Json* inputs) {
+  if (!entry.files.empty()) (*inputs)["files"] = entry.files;
+}
+
 Json SamplerKey(const Lab& lab) {
   SamplerSettings sampler = lab.experiment.sampler;
   Json key = EncodeParams(sampler);
@@ -32,13 +43,29 @@ Json ReferenceSamplerKey(const Lab& lab) {
 }
 
 Json DatasetKey(const Lab& lab) {
-  return {{"name", lab.experiment.prompts.dataset},
-          {"version", lab.dataset->version()},
-          {"params", lab.dataset_params}};
+  Json key = {{"name", lab.dataset.plugin_name},
+              {"version", lab.dataset.plugin->version()},
+              {"params", lab.dataset.key_params}};
+  if (!lab.dataset.files.empty()) key["files"] = lab.dataset.files;
+  return key;
 }
 
 Json PromptKey(const Prompt& prompt) {
   return {{"id", prompt.id}, {"root_id", prompt.root_id}, {"text", prompt.text}};
+}
+
+// Pictures made elsewhere are keyed by their bytes and by the size to which they are brought.
+Json PictureUnitKey(const Lab& lab, const Unit& unit, Json prompts) {
+  Json pictures = Json::array();
+  for (const Prompt& prompt : unit.prompts) {
+    const PictureRow::Picture* picture = PictureOf(lab, unit, prompt);
+    pictures.push_back(picture == nullptr || picture->sha256.empty() ? Json(nullptr)
+                                                                     : Json(picture->sha256));
+  }
+  Json key = PluginKey("generate", "pictures", 1, {{"side", lab.PictureSide()}}, lab);
+  key["seeds"] = {{"replicate", unit.replicate}};
+  key["inputs"] = {{"pictures", std::move(pictures)}, {"prompts", std::move(prompts)}};
+  return key;
 }
 
 Json UnitKey(const Lab& lab, const Unit& unit) {
@@ -49,6 +76,9 @@ Json UnitKey(const Lab& lab, const Unit& unit) {
                           ? Json(Store::Digest(AttackKey(lab, unit.attack, unit.subject, prompt)))
                           : PromptKey(prompt));
   }
+  if (lab.methods[unit.method].pictures != nullptr) {
+    return PictureUnitKey(lab, unit, std::move(prompts));
+  }
   Json key = PluginKey("generate", "sampler", 1, SamplerKey(lab), lab);
   key["seeds"] = {{"noise", lab.experiment.seeds.noise}, {"replicate", unit.replicate}};
   key["inputs"] = {{"backbone", lab.backbone.digest},
@@ -58,7 +88,7 @@ Json UnitKey(const Lab& lab, const Unit& unit) {
 }
 
 Json VerdictKey(const Lab& lab, const Unit& unit) {
-  Json key = PluginKey("judge", "reporting", 1, Json::object(), lab);
+  Json key = PluginKey("judge", "reporting", 2, Json::object(), lab);
   key["seeds"] = Json::object();
   key["inputs"] = {{"judge", lab.judges->digest()}, {"unit", unit.digest}};
   return key;
@@ -68,22 +98,24 @@ Json VerdictKey(const Lab& lab, const Unit& unit) {
 
 Json EraseKey(const Lab& lab, size_t method, size_t subject) {
   const Entry<Method>& entry = lab.methods[method];
-  Json key = PluginKey("erase", entry.name, entry.plugin->version(), entry.params, lab);
+  Json key = EntryKey("erase", entry, lab);
   key["seeds"] = {{"erase", lab.experiment.seeds.erase}};
   key["inputs"] = {{"backbone", lab.backbone.digest},
                    {"concept", ConceptToJson(VisibleToMethods(lab.concepts[subject]))},
                    {"dataset", DatasetKey(lab)},
                    {"sampler", SamplerKey(lab)}};
   if (!entry.folder_digest.empty()) key["inputs"]["folder"] = entry.folder_digest;
+  AddFiles(entry, &key["inputs"]);
   return key;
 }
 
 Json AttackKey(const Lab& lab, size_t attack, size_t subject, const Prompt& prompt) {
   const Entry<Attack>& entry = lab.attacks[attack];
-  Json key = PluginKey("attack", entry.name, entry.plugin->version(), entry.params, lab);
+  Json key = EntryKey("attack", entry, lab);
   key["seeds"] = {{"attack", lab.experiment.seeds.attack}};
   key["inputs"] = {{"prompt", PromptKey(prompt)},
                    {"concept", ConceptToJson(VisibleToMethods(lab.concepts[subject]))}};
+  AddFiles(entry, &key["inputs"]);
   const auto* transfer = dynamic_cast<const TransferAttack*>(entry.plugin.get());
   if (transfer == nullptr || transfer->uses_surrogate()) {
     key["inputs"]["backbone"] = lab.backbone.digest;
@@ -104,7 +136,7 @@ Json ReferenceKey(const Lab& lab, const Prompt& prompt, int64_t n) {
 Json ScoreKey(const Lab& lab, size_t metric, const std::vector<Unit>& units,
               const std::vector<Unit>& base_units) {
   const Entry<Metric>& entry = lab.metrics[metric];
-  Json key = PluginKey("score", entry.name, entry.plugin->version(), entry.params, lab);
+  Json key = EntryKey("score", entry, lab);
   const auto digests = [&](const std::vector<Unit>& list) {
     Json out = Json::array();
     for (const Unit& unit : list) {
@@ -120,7 +152,14 @@ Json ScoreKey(const Lab& lab, size_t metric, const std::vector<Unit>& units,
   key["inputs"] = {{"units", digests(units)},
                    {"base_units", digests(base_units)},
                    {"reference_clip", lab.reference_clip.digest}};
+  AddFiles(entry, &key["inputs"]);
   return key;
+}
+
+const PictureRow::Picture* PictureOf(const Lab& lab, const Unit& unit, const Prompt& prompt) {
+  const auto& pictures = lab.methods[unit.method].pictures->pictures;
+  const auto found = pictures.find({unit.subject, unit.attack, prompt.root_id, unit.replicate});
+  return found == pictures.end() ? nullptr : &found->second;
 }
 
 std::vector<Unit> UnitsOf(const Lab& lab, size_t method, size_t subject, size_t attack,
@@ -128,7 +167,15 @@ std::vector<Unit> UnitsOf(const Lab& lab, size_t method, size_t subject, size_t 
   std::vector<Unit> units;
   const auto found = lab.prompts[subject].find(group);
   if (found == lab.prompts[subject].end()) return units;
-  const std::vector<Prompt>& prompts = found->second;
+  const PictureRow* pictures = lab.methods[method].pictures.get();
+  if (pictures != nullptr && pictures->offered.count({subject, attack, group}) == 0) return units;
+  std::vector<Prompt> prompts = found->second;
+  if (group == "target") {
+    const auto left_out = [&](const Prompt& seed) {
+      return !lab.NotAttacked(attack, subject, seed).empty();
+    };
+    prompts.erase(std::remove_if(prompts.begin(), prompts.end(), left_out), prompts.end());
+  }
   const auto size = static_cast<size_t>(lab.experiment.sampler.unit_size);
   for (int64_t replicate = 0; replicate < lab.experiment.sampler.images_per_prompt; ++replicate) {
     for (size_t start = 0; start < prompts.size(); start += size) {

@@ -28,8 +28,12 @@ Json ReferenceKey(const Lab& lab, const Prompt& prompt, int64_t n);
 Json ScoreKey(const Lab& lab, size_t metric, const std::vector<Unit>& units,
               const std::vector<Unit>& base_units);
 
+// The picture of a seed prompt of `unit` that was made elsewhere, or null when the manifest has
+// none.
+const PictureRow::Picture* PictureOf(const Lab& lab, const Unit& unit, const Prompt& prompt);
+
 // The units of (method, attack, concept, group) with their keys, in the order of replicates and
-// prompts.
+// prompts. Prompts that the attack leaves out are in none.
 std::vector<Unit> UnitsOf(const Lab& lab, size_t method, size_t subject, size_t attack,
                           const std::string& group);
 

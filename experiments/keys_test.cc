@@ -11,9 +11,7 @@ namespace {
 
 template <class Base>
 Entry<Base> MakeEntry(const std::string& name) {
-  Entry<Base> entry{name, Registry<Base>::Get().Make(name), {}, "", ""};
-  entry.params = EncodeParams(*entry.plugin);
-  return entry;
+  return excise::MakeEntry<Base>(name, name, Registry<Base>::Get().Make(name));
 }
 
 std::unique_ptr<Lab> TinyLab(const std::vector<std::string>& methods = {"none", "uce"}) {
@@ -26,8 +24,7 @@ std::unique_ptr<Lab> TinyLab(const std::vector<std::string>& methods = {"none", 
   lab->reference_clip = lab->independent_clip = TinyClip();
   lab->own_clip = TinyClip(8);
   lab->concepts = {TinyConcept()};
-  lab->dataset = Registry<Dataset>::Get().Make("emoji_prompts");
-  lab->dataset_params = Json::object();
+  lab->dataset = MakeEntry<Dataset>("emoji_prompts");
   for (const std::string& name : methods) lab->methods.push_back(MakeEntry<Method>(name));
   for (const char* name : {"none", "char_typo", "pez"}) {
     lab->attacks.push_back(MakeEntry<Attack>(name));
@@ -68,6 +65,59 @@ Digests DigestsOf(const Lab& lab) {
           Store::Digest(ScoreKey(lab, 0, plain, base))};
 }
 
+// Plug-ins whose numbers changed: the version grew and nothing else.
+class NewerMethod : public Method {
+ public:
+  explicit NewerMethod(std::unique_ptr<Method> old) : old_(std::move(old)) {}
+  void Fields(ParamVisitor& v) override { old_->Fields(v); }
+  int version() const override { return old_->version() + 1; }
+  MethodTraits traits() const override { return old_->traits(); }
+  Erased Erase(Context& context, const Backbone& base,
+               const std::vector<Concept>& concepts) const override {
+    return old_->Erase(context, base, concepts);
+  }
+
+ private:
+  std::unique_ptr<Method> old_;
+};
+
+class NewerAttack : public TransferAttack {
+ public:
+  explicit NewerAttack(std::unique_ptr<Attack> old) : old_(std::move(old)) {}
+  void Fields(ParamVisitor& v) override { old_->Fields(v); }
+  int version() const override { return old_->version() + 1; }
+  bool uses_surrogate() const override { return Old().uses_surrogate(); }
+  Trajectory Craft(TransferTarget& target, const Concept& subject,
+                   const Prompt& prompt) const override {
+    return Old().Craft(target, subject, prompt);
+  }
+
+ private:
+  const TransferAttack& Old() const { return dynamic_cast<const TransferAttack&>(*old_); }
+  std::unique_ptr<Attack> old_;
+};
+
+class NewerMetric : public Metric {
+ public:
+  explicit NewerMetric(std::unique_ptr<Metric> old) : old_(std::move(old)) {}
+  void Fields(ParamVisitor& v) override { old_->Fields(v); }
+  int version() const override { return old_->version() + 1; }
+  MetricTraits traits() const override { return old_->traits(); }
+  void Update(const MetricModels& models, const std::vector<Sample>& samples) override {
+    old_->Update(models, samples);
+  }
+  void Merge(const Metric& other) override { old_->Merge(other); }
+  Score Compute() const override { return old_->Compute(); }
+
+ private:
+  std::unique_ptr<Metric> old_;
+};
+
+template <class Newer, class Base>
+void Renew(Entry<Base>* entry) {
+  entry->plugin = std::make_unique<Newer>(std::move(entry->plugin));
+}
+
 // Which digests an edit changes, a letter each: e t p g a v s.
 std::string Changed(const std::function<void(Lab*)>& edit) {
   const Digests a = DigestsOf(*TinyLab());
@@ -93,18 +143,33 @@ TEST_CASE("every input of a stage is in its key, and in those that follow") {
   CHECK(Changed([](Lab* lab) { lab->numerics["fingerprint"] = "b"; }) == "etpgavs");
   CHECK(Changed([](Lab* lab) { lab->experiment.seeds.erase = 9; }) == "egavs");
   CHECK(Changed([](Lab* lab) { lab->experiment.seeds.noise = 9; }) == "gavs");
-  CHECK(Changed([](Lab* lab) { lab->methods[1].params["lambda"] = 9; }) == "egavs");
+  CHECK(Changed([](Lab* lab) { lab->methods[1].key_params["lambda"] = 9; }) == "egavs");
   CHECK(Changed([](Lab* lab) { lab->methods[1].folder_digest = "x"; }) == "egavs");
-  CHECK(Changed([](Lab* lab) { lab->attacks[kPez].params["lr"] = 9; }) == "pa");
-  CHECK(Changed([](Lab* lab) { lab->metrics[0].params["x"] = 9; }) == "s");
+  CHECK(Changed([](Lab* lab) { lab->attacks[kPez].key_params["lr"] = 9; }) == "pa");
+  CHECK(Changed([](Lab* lab) { lab->metrics[0].key_params["x"] = 9; }) == "s");
   CHECK(Changed([](Lab* lab) { lab->experiment.sampler.guidance = 9; }) == "epgavs");
   CHECK(Changed([](Lab* lab) { lab->prompts[0]["target"][0].text = "the poodle"; }) == "tpgavs");
+}
+
+TEST_CASE("files of the user enter keys by their content, a row's own name does not") {
+  CHECK(Changed([](Lab* lab) { lab->methods[1].files["lora"] = "x"; }) == "egavs");
+  CHECK(Changed([](Lab* lab) { lab->attacks[kPez].files["file"] = "x"; }) == "pa");
+  CHECK(Changed([](Lab* lab) { lab->dataset.files["file"] = "x"; }) == "egavs");
+  CHECK(Changed([](Lab* lab) { lab->methods[1].params["file"] = "other.csv"; }).empty());
+  CHECK(Changed([](Lab* lab) { lab->attacks[kPez].name = "my_pez"; }).empty());
 }
 
 TEST_CASE("an attack's key names the surrogate only where it reads one") {
   CHECK(Changed([](Lab* lab) { lab->own_clip.digest = "other"; }) == "pa");
   CHECK(Changed([](Lab* lab) { lab->independent_clip.digest = "other"; }).empty());
   CHECK(Changed([](Lab* lab) { lab->experiment.seeds.attack = 9; }) == "tpa");
+}
+
+TEST_CASE("a plug-in whose version grew is run anew, and so is all that follows") {
+  CHECK(Changed([](Lab* lab) { Renew<NewerMethod>(&lab->methods[1]); }) == "egavs");
+  CHECK(Changed([](Lab* lab) { Renew<NewerAttack>(&lab->attacks[kPez]); }) == "pa");
+  CHECK(Changed([](Lab* lab) { Renew<NewerAttack>(&lab->attacks[kCharTypo]); }) == "t");
+  CHECK(Changed([](Lab* lab) { Renew<NewerMetric>(&lab->metrics[0]); }) == "s");
 }
 
 TEST_CASE("what methods may not see is in no key of theirs") {

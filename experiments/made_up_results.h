@@ -37,7 +37,8 @@ inline Record MadeUpRecord(const std::string& method, const std::string& attack,
   record.traits = {"fraction", false, 0, 1, "erasure", {"target"}};
   record.uses = {"known_names"};
   record.lineage = {sha};
-  record.denominators = {{"set", 120}, {"eligible", 120}, {"excluded", 0}, {"scored", 120}};
+  record.denominators = {
+      {"set", 120}, {"eligible", 120}, {"excluded", 0}, {"attacked", 0}, {"scored", 120}};
   record.protocol = {{"sampler", "ddim"},
                      {"steps", 20},
                      {"guidance", 3.0},

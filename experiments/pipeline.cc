@@ -3,16 +3,19 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
 #include <chrono>
 #include <cmath>
 
 #include "core/error.h"
+#include "core/progress.h"
 #include "experiments/artifacts.h"
 #include "experiments/record.h"
 #include "models/autograd.h"
 #include "models/noise.h"
+#include "models/picture_file.h"
 #include "models/safetensors.h"
 
 namespace excise {
@@ -68,7 +71,7 @@ void Pipeline::Put(const Json& key, const std::map<std::string, std::string>& fi
 }
 
 const ErasedModel& Pipeline::Base() {
-  std::call_once(base_once_, [this] { base_.model = lab_.backbone; });
+  std::call_once(base_once_, [this] { base_.model = Place(lab_.backbone, lab_.compute); });
   return base_;
 }
 
@@ -102,7 +105,7 @@ ErasedModel Pipeline::EraseOrLoad(size_t method, size_t subject) {
     result.cost = {meta.at("unet_evaluations"), meta.at("gradient_steps")};
     // Hooks are code, not data: a method that acts through hooks erases anew, which is cheap.
     if (!meta.at("hooks").get<bool>()) {
-      result.model = ApplyErased(lab_.backbone,
+      result.model = ApplyErased(Base().model,
                                  PartTensors(LoadSafetensors(stored->File("tensors.safetensors"))));
       return result;
     }
@@ -117,7 +120,7 @@ ErasedModel Pipeline::EraseOrLoad(size_t method, size_t subject) {
                                      lab_.experiment.sampler.unit_size);
                        });
   const Erased erased = lab_.methods[method].plugin->Erase(context, lab_.backbone, {visible});
-  result.model = ApplyErased(lab_.backbone, erased);
+  result.model = ApplyErased(Base().model, erased);
   result.hooks = erased.hooks;
   if (stored) return result;
   result.cost = context.cost();
@@ -136,8 +139,8 @@ at::Tensor Pipeline::DrawBatch(const ErasedModel& erased, const std::vector<Shot
   const SamplerSettings& settings = lab_.experiment.sampler;
   const int64_t factor = int64_t{1} << (model.vae_config.block_out_channels.size() - 1);
   const int64_t side = model.unet_config.sample_size;
-  const SamplerSpec spec{settings.scheduler, settings.steps, settings.guidance, side * factor,
-                         side * factor};
+  SamplerSpec spec{settings.scheduler, settings.steps, settings.guidance, side * factor,
+                   side * factor};
   const int64_t context = model.clip.text.max_position_embeddings;
   std::vector<std::string> texts;
   std::vector<at::Tensor> noise;
@@ -147,6 +150,15 @@ at::Tensor Pipeline::DrawBatch(const ErasedModel& erased, const std::vector<Shot
                                 static_cast<uint64_t>(shot.replicate),
                                 {model.unet_config.in_channels, side, side}));
   }
+  // As the latents: drawn per sample, the same for every method and attack.
+  spec.noise = [&](size_t step, const at::Tensor& like) {
+    std::vector<at::Tensor> drawn;
+    for (const Shot& shot : shots) {
+      drawn.push_back(SamplerNoise(static_cast<uint64_t>(seed), shot.prompt.root_id,
+                                   static_cast<uint64_t>(shot.replicate), step, like[0].sizes()));
+    }
+    return at::stack(drawn);
+  };
   const at::Tensor states = EncodeText(model, TokenizeBatch(*model.tokenizer, texts, context));
   const at::Tensor empty =
       EncodeText(model, TokenizeBatch(*model.tokenizer, {""}, context)).expand_as(states);
@@ -227,6 +239,46 @@ Trajectory Pipeline::Craft(size_t attack, size_t subject, const Prompt& prompt) 
   return trajectory;
 }
 
+std::vector<Prompt> Pipeline::PromptsToDraw(const Unit& unit) {
+  if (unit.group != "target" || lab_.attacks[unit.attack].name == kUnmodified) return unit.prompts;
+  std::vector<Prompt> prompts;
+  for (const Prompt& prompt : unit.prompts) {
+    prompts.push_back(Craft(unit.attack, unit.subject, prompt).back().prompt);
+  }
+  return prompts;
+}
+
+UnitPictures Pipeline::Import(const Unit& unit) {
+  const Stopwatch watch;
+  const int64_t side = lab_.PictureSide();
+  UnitPictures result;
+  result.prompts = PromptsToDraw(unit);
+  std::vector<at::Tensor> images;
+  for (const Prompt& prompt : unit.prompts) {
+    const PictureRow::Picture* picture = PictureOf(lab_, unit, prompt);
+    std::string problem;
+    if (picture == nullptr) {
+      problem = "the manifest has no picture of this prompt";
+    } else if (picture->sha256.empty()) {
+      problem = picture->file.filename().string() + " is missing";
+    } else {
+      try {
+        images.push_back(CentredSquare(ReadPicture(picture->file), side));
+        continue;
+      } catch (const Error& error) {
+        problem = FirstLine(error);
+      }
+    }
+    LogWarning(
+        fmt::format("{}, prompt {}: {}", lab_.methods[unit.method].name, prompt.id, problem));
+    result.problems[static_cast<int64_t>(images.size())] = problem;
+    images.push_back(at::zeros({3, side, side}, at::kByte));
+  }
+  result.images = at::stack(images);
+  Spend("import", watch.Seconds());
+  return result;
+}
+
 UnitPictures Pipeline::Generate(const Unit& unit) {
   UnitPictures result;
   if (const auto artifact = Find(unit.key)) {
@@ -234,28 +286,32 @@ UnitPictures Pipeline::Generate(const Unit& unit) {
     result.images = PicturesFrom(artifact->Read("images.u8"), meta.at("shape"), artifact->folder);
     for (const Json& prompt : meta.at("prompts")) result.prompts.push_back(PromptFromJson(prompt));
     result.evaluations_per_image = meta.at("evaluations_per_image");
+    for (const Json& problem : meta.value("problems", Json::array())) {
+      result.problems[problem.at(0)] = problem.at(1);
+    }
     return result;
   }
-  const bool attacked = unit.group == "target" && lab_.attacks[unit.attack].name != kUnmodified;
-  std::vector<Shot> shots;
-  Json prompts = Json::array();
-  for (const Prompt& prompt : unit.prompts) {
-    result.prompts.push_back(attacked ? Craft(unit.attack, unit.subject, prompt).back().prompt
-                                      : prompt);
-    shots.push_back({result.prompts.back(), unit.replicate});
-    prompts.push_back(PromptToJson(result.prompts.back()));
+  if (lab_.methods[unit.method].pictures != nullptr) {
+    result = Import(unit);
+  } else {
+    result.prompts = PromptsToDraw(unit);
+    std::vector<Shot> shots;
+    for (const Prompt& prompt : result.prompts) shots.push_back({prompt, unit.replicate});
+    const ErasedModel& erased = Erase(unit.method, unit.subject);
+    const Stopwatch watch;
+    const Drawn drawn =
+        Draw(erased, shots, lab_.experiment.seeds.noise, lab_.experiment.sampler.unit_size);
+    result.images = drawn.images;
+    result.evaluations_per_image = drawn.evaluations_per_image;
+    Spend("generate", watch.Seconds());
   }
-  const ErasedModel& erased = Erase(unit.method, unit.subject);
-  const Stopwatch watch;
-  const Drawn drawn =
-      Draw(erased, shots, lab_.experiment.seeds.noise, lab_.experiment.sampler.unit_size);
-  result.images = drawn.images;
-  result.evaluations_per_image = drawn.evaluations_per_image;
-  const Json meta = {{"shape", result.images.sizes().vec()},
-                     {"prompts", std::move(prompts)},
-                     {"evaluations_per_image", result.evaluations_per_image}};
+  Json prompts = Json::array();
+  for (const Prompt& prompt : result.prompts) prompts.push_back(PromptToJson(prompt));
+  Json meta = {{"shape", result.images.sizes().vec()},
+               {"prompts", std::move(prompts)},
+               {"evaluations_per_image", result.evaluations_per_image}};
+  if (!result.problems.empty()) meta["problems"] = Json(result.problems);
   Put(unit.key, {{"images.u8", PictureBytes(result.images)}, {"unit.json", CanonicalJson(meta)}});
-  Spend("generate", watch.Seconds());
   return result;
 }
 
@@ -263,10 +319,17 @@ std::vector<Verdict> Pipeline::Judge(const Unit& unit) {
   if (const auto artifact = Find(unit.verdict_key)) {
     return VerdictsFromJson(ReadJson(*artifact, "verdicts.json"));
   }
-  const at::Tensor images = Generate(unit).images;
+  const UnitPictures pictures = Generate(unit);
   const Stopwatch watch;
   const NoGrad no_grad;
-  const std::vector<Verdict> verdicts = lab_.judges->Report(images);
+  // A batch's size decides bytes here too, so a short unit is padded with its last picture.
+  const int64_t n = pictures.images.size(0), size = lab_.experiment.sampler.unit_size;
+  const at::Tensor last = pictures.images.narrow(0, n - 1, 1);
+  const at::Tensor padded =
+      n < size ? at::cat({pictures.images, last.expand({size - n, -1, -1, -1})}) : pictures.images;
+  std::vector<Verdict> verdicts = lab_.judges->Report(padded);
+  verdicts.resize(static_cast<size_t>(n));
+  for (const auto& [i, problem] : pictures.problems) verdicts[static_cast<size_t>(i)] = {};
   Put(unit.verdict_key, {{"verdicts.json", CanonicalJson(VerdictsToJson(verdicts))}});
   Spend("judge", watch.Seconds());
   return verdicts;
@@ -275,7 +338,8 @@ std::vector<Verdict> Pipeline::Judge(const Unit& unit) {
 std::vector<Sample> Pipeline::Samples(const Unit& unit, const std::map<std::string, Sample>& base) {
   const UnitPictures pictures = Generate(unit);
   const std::vector<Verdict> verdicts = Judge(unit);
-  const EraseCost cost = Erase(unit.method, unit.subject).cost;
+  const bool ours = lab_.methods[unit.method].pictures == nullptr;
+  const EraseCost cost = ours ? Erase(unit.method, unit.subject).cost : EraseCost();
   std::vector<Sample> samples;
   for (size_t i = 0; i < verdicts.size(); ++i) {
     Sample sample;
@@ -283,12 +347,18 @@ std::vector<Sample> Pipeline::Samples(const Unit& unit, const std::map<std::stri
     sample.prompt = pictures.prompts[i];
     sample.group = unit.group;
     sample.replicate = unit.replicate;
-    sample.image = pictures.images[static_cast<int64_t>(i)];
+    if (pictures.problems.count(static_cast<int64_t>(i)) == 0) {
+      sample.image = pictures.images[static_cast<int64_t>(i)];
+    }
     sample.verdict = verdicts[i];
     sample.erase_cost = cost;
     sample.image_unet_evaluations = static_cast<double>(pictures.evaluations_per_image);
     const auto it = base.find(PairingId(sample));
     if (it != base.end()) {
+      if (!it->second.image.defined()) {
+        throw Error(fmt::format("the picture of prompt {} that it is compared with cannot be read.",
+                                sample.prompt.root_id));
+      }
       sample.base_image = it->second.image;
       sample.base_verdict = it->second.verdict;
     }

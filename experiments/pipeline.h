@@ -28,6 +28,8 @@ struct UnitPictures {
   at::Tensor images;            // uint8 (n, 3, h, w)
   std::vector<Prompt> prompts;  // as drawn: crafted ones where the unit is attacked
   int64_t evaluations_per_image = 0;
+  // Why picture i is not there (one that was made elsewhere); its pixels are 0 then.
+  std::map<int64_t, std::string> problems;
 };
 
 // What a metric reads of one concept: a cell's units, and the unmodified model's units of the same
@@ -82,6 +84,9 @@ class Pipeline {
   Drawn Draw(const ErasedModel& model, const std::vector<Shot>& shots, int64_t seed, int64_t batch);
   at::Tensor DrawBatch(const ErasedModel& model, const std::vector<Shot>& shots, int64_t seed,
                        int64_t* evaluations);
+  // The pictures of `unit` that were made elsewhere.
+  UnitPictures Import(const Unit& unit);
+  std::vector<Prompt> PromptsToDraw(const Unit& unit);
   Drawn Reference(const Prompt& prompt, int64_t n);
   const ErasedModel& Base();
   std::vector<Sample> Samples(const Unit& unit, const std::map<std::string, Sample>& base);

@@ -84,13 +84,15 @@ Json ComparisonToJson(const Comparison& c) {
 }
 
 Json RowToJson(const Row& row) {
-  return {{"method", row.method},       {"concept", row.subject},
-          {"attack", row.attack},       {"group", row.group},
-          {"prompt_id", row.prompt_id}, {"root_id", row.root_id},
-          {"prompt", row.prompt},       {"replicate", row.replicate},
-          {"outcome", row.outcome},     {"class", row.class_id},
-          {"style", row.style},         {"class_probability", row.class_probability},
-          {"artifact", row.artifact}};
+  Json json = {{"method", row.method},       {"concept", row.subject},
+               {"attack", row.attack},       {"group", row.group},
+               {"prompt_id", row.prompt_id}, {"root_id", row.root_id},
+               {"prompt", row.prompt},       {"replicate", row.replicate},
+               {"outcome", row.outcome},     {"class", row.class_id},
+               {"style", row.style},         {"class_probability", row.class_probability},
+               {"artifact", row.artifact}};
+  if (row.truncated) json["truncated"] = true;
+  return json;
 }
 
 Json ResultsToJson(const Results& results) {
@@ -115,16 +117,18 @@ Json DeterministicPart(const Json& results) {
           {"comparisons", results.at("comparisons")}};
 }
 
-void WriteResults(const Results& results, const std::string& markdown,
+void WriteResults(const Results& results, const std::map<std::string, std::string>& documents,
                   const std::filesystem::path& file) {
   if (file.has_parent_path()) CreateFolders(file.parent_path());
-  std::filesystem::path rows_file = file, table_file = file;
+  std::filesystem::path rows_file = file;
   rows_file.replace_extension(".rows.jsonl");
-  table_file.replace_extension(".md");
   std::string rows;
   for (const Row& row : results.rows) rows += CanonicalJson(RowToJson(row)) + "\n";
   WriteFileAtomically(rows_file, rows);
-  WriteFileAtomically(table_file, markdown);
+  for (const auto& [extension, text] : documents) {
+    std::filesystem::path beside = file;
+    WriteFileAtomically(beside.replace_extension(extension), text);
+  }
   WriteFileAtomically(file, ResultsToJson(results).dump(1) + "\n");
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -25,8 +26,9 @@ struct Record {
   Score score;
   MetricTraits traits;
   Json protocol = Json::object();
-  Json denominators = Json::object();  // set -> eligible -> attacked -> scored
-  std::vector<std::string> lineage;    // digests of the artifacts it was computed from
+  // set -> eligible -> attacked -> scored; reasons and bounds of what was left out
+  Json denominators = Json::object();
+  std::vector<std::string> lineage;  // digests of the artifacts it was computed from
 };
 
 inline constexpr const char* kAllConcepts = "*";
@@ -44,7 +46,8 @@ struct Row {
   std::string method, subject, attack, group, prompt_id, root_id, prompt, outcome, class_id, style;
   int64_t replicate = 0;
   double class_probability = 0;
-  std::string artifact;  // digest of the unit that holds the picture
+  bool truncated = false;  // the prompt is longer than the text encoder reads
+  std::string artifact;    // digest of the unit that holds the picture
 };
 Json RowToJson(const Row& row);
 
@@ -72,8 +75,9 @@ struct Results {
 Json ResultsToJson(const Results& results);
 // The deterministic part alone, for golden files and comparison of bytes.
 Json DeterministicPart(const Json& results);
-// FILE.json, FILE.rows.jsonl and FILE.md. Throws Error (full disk included).
-void WriteResults(const Results& results, const std::string& markdown,
+// FILE.json, FILE.rows.jsonl and the documents beside them, by extension (".md"). Throws Error
+// (full disk included).
+void WriteResults(const Results& results, const std::map<std::string, std::string>& documents,
                   const std::filesystem::path& file);
 
 }  // namespace excise

@@ -5,8 +5,8 @@
 #include <sstream>
 
 #include "core/error.h"
+#include "core/json_schema.h"
 #include "experiments/made_up_results.h"
-#include "tests/json_schema.h"
 #include "tests/testdata.h"
 
 namespace excise {
@@ -52,7 +52,7 @@ TEST_CASE("results are written as three files") {
   Results results = MadeUpResults();
   results.rows.resize(2);
   results.rows[1].prompt = "a \"line\"\nbreak";
-  WriteResults(results, "the table\n", file);
+  WriteResults(results, {{".md", "the table\n"}}, file);
   CHECK(ReadJsonFile(file) == ResultsToJson(results));
   std::ifstream rows(file.parent_path() / "table.rows.jsonl");
   int count = 0;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 
 #include "core/hash.h"
 #include "core/store.h"
@@ -66,12 +67,48 @@ Json Protocol(const Lab& lab, size_t attack, const Concept* subject,
           {"weights_sha", lab.backbone.digest}};
 }
 
-Json Denominators(const std::vector<CellUnits>& cells, const Score& score) {
-  int64_t pictures = 0;
-  for (const CellUnits& cell : cells) {
-    for (const Unit& unit : cell.units) pictures += static_cast<int64_t>(unit.prompts.size());
+// set -> eligible -> attacked -> scored, in pictures. What was left out is counted by reason.
+Json Denominators(const Lab& lab, const Cell& cell, const std::vector<size_t>& subjects,
+                  const Score& score) {
+  const int64_t replicates = lab.experiment.sampler.images_per_prompt;
+  const bool attack = lab.attacks[cell.attack].name != kUnmodified;
+  int64_t set = 0, attacked = 0, left_out = 0;
+  std::map<std::string, int64_t> reasons;
+  const auto leave_out = [&](const std::string& reason) {
+    reasons[reason] += replicates;
+    left_out += replicates;
+  };
+  for (const size_t subject : subjects) {
+    for (const std::string& group : lab.metrics[cell.metric].plugin->traits().sample_groups) {
+      const auto prompts = lab.prompts[subject].find(group);
+      if (prompts == lab.prompts[subject].end()) continue;
+      set += static_cast<int64_t>(prompts->second.size()) * replicates;
+      if (group == "target" && attack) {
+        for (const Prompt& seed : prompts->second) {
+          const std::string reason = lab.NotAttacked(cell.attack, subject, seed);
+          if (!reason.empty()) leave_out(reason);
+          attacked += reason.empty() ? replicates : 0;
+        }
+      }
+      const auto excluded = lab.excluded[subject].find(group);
+      if (excluded == lab.excluded[subject].end()) continue;
+      set += static_cast<int64_t>(excluded->second.size()) * replicates;
+      for (const Exclusion& one : excluded->second) leave_out(one.reason);
+    }
   }
-  return {{"set", pictures}, {"eligible", pictures}, {"excluded", 0}, {"scored", score.n}};
+  Json json = {{"set", set},
+               {"eligible", set - left_out},
+               {"excluded", left_out},
+               {"attacked", attacked},
+               {"scored", score.n}};
+  if (left_out == 0) return json;
+  json["reasons"] = reasons;
+  // Had all that was left out failed, or succeeded.
+  if (score.n > 0 && lab.metrics[cell.metric].plugin->traits().unit == "fraction") {
+    const double n = static_cast<double>(score.n), out = static_cast<double>(left_out);
+    json["bounds"] = {score.value * n / (n + out), (score.value * n + out) / (n + out)};
+  }
+  return json;
 }
 
 void Enter(const ScoreResult& result, Record* record) {
@@ -97,6 +134,32 @@ bool HasWorstCase(const Record& record) {
 
 }  // namespace
 
+namespace {
+
+// Of rows that were left out results keep the digest alone.
+Json DescribeDataset(const Lab& lab) {
+  Json json = {{"name", lab.dataset.plugin_name},
+               {"version", lab.dataset.plugin->version()},
+               {"params", lab.dataset.params}};
+  if (!lab.dataset.files.empty()) json["files"] = lab.dataset.files;
+  Json excluded = Json::array();
+  for (size_t i = 0; i < lab.excluded.size(); ++i) {
+    for (const auto& [group, list] : lab.excluded[i]) {
+      for (const Exclusion& one : list) {
+        excluded.push_back({{"concept", lab.concepts[i].name},
+                            {"group", group},
+                            {"id", one.id},
+                            {"reason", one.reason},
+                            {"text_sha256", one.sha256}});
+      }
+    }
+  }
+  if (!excluded.empty()) json["excluded"] = std::move(excluded);
+  return json;
+}
+
+}  // namespace
+
 Json DescribeInputs(const Lab& lab) {
   Json concepts = Json::object();
   for (size_t i = 0; i < lab.concepts.size(); ++i) {
@@ -113,13 +176,47 @@ Json DescribeInputs(const Lab& lab) {
           {"judge", {{"name", "reporting"}, {"sha", lab.judges->digest()}}},
           {"reference_clip", {{"sha", lab.reference_clip.digest}}},
           {"surrogate", {{"name", lab.experiment.surrogate}, {"sha", lab.Surrogate().digest}}},
-          {"dataset",
-           {{"name", lab.experiment.prompts.dataset},
-            {"version", lab.dataset->version()},
-            {"params", lab.dataset_params}}},
+          {"dataset", DescribeDataset(lab)},
           {"concepts", std::move(concepts)},
           {"numerics", lab.numerics}};
 }
+
+namespace {
+
+// Why a cell has no number for these concepts, or "".
+std::string NotApplicable(const Lab& lab, const Cell& cell, const std::vector<size_t>& subjects) {
+  const Entry<Method>& method = lab.methods[cell.method];
+  if (!method.not_applicable.empty()) return method.not_applicable;
+  for (const size_t subject : subjects) {
+    if (lab.Claims(cell.method, subject)) continue;
+    return fmt::format("it is not said to remove '{}' (its parameter 'concepts')",
+                       lab.concepts[subject].name);
+  }
+  if (method.pictures == nullptr) return "";
+  const MetricTraits traits = lab.metrics[cell.metric].plugin->traits();
+  if (traits.group == "cost") return "what pictures that were made elsewhere cost is not known";
+  for (const size_t subject : subjects) {
+    for (const std::string& group : traits.sample_groups) {
+      const auto prompts = lab.prompts[subject].find(group);
+      if (prompts == lab.prompts[subject].end() || prompts->second.empty()) continue;
+      const size_t attack = group == "target" ? cell.attack : 0;
+      if (method.pictures->offered.count({subject, attack, group}) != 0) continue;
+      return fmt::format("the manifest has no {} pictures of '{}' under attack {}", group,
+                         lab.concepts[subject].name, lab.attacks[attack].name);
+    }
+  }
+  return "";
+}
+
+template <class Base>
+Json ShownParams(const Entry<Base>& entry) {
+  Json params = entry.params;
+  for (const auto& [field, sha256] : entry.files.items()) params[field + "_sha256"] = sha256;
+  if (entry.name != entry.plugin_name) params["plugin"] = entry.plugin_name;
+  return params;
+}
+
+}  // namespace
 
 std::vector<Record> RecordsOfCell(const Lab& lab, const Grid& grid, const Cell& cell,
                                   const std::vector<ScoreResult>& results) {
@@ -131,28 +228,36 @@ std::vector<Record> RecordsOfCell(const Lab& lab, const Grid& grid, const Cell& 
   for (size_t i = 0; i <= lab.concepts.size(); ++i) {
     const bool whole = i == lab.concepts.size();
     const std::vector<CellUnits> own = whole ? cells : std::vector<CellUnits>{cells[i]};
+    std::vector<size_t> subjects = {i};
+    if (whole) {
+      subjects.resize(lab.concepts.size());
+      std::iota(subjects.begin(), subjects.end(), size_t{0});
+    }
     Record record;
     record.method = method.name;
     record.method_version = method.plugin->version();
-    record.method_params = method.params;
+    record.method_params = ShownParams(method);
     record.uses = method.plugin->traits().uses;
     record.subject = whole ? kAllConcepts : lab.concepts[i].name;
     record.attack = attack.name;
     record.attack_version = attack.plugin->version();
-    record.attack_params = attack.params;
+    record.attack_params = ShownParams(attack);
     record.metric = metric.name;
     record.metric_version = metric.plugin->version();
-    record.metric_params = metric.params;
+    record.metric_params = ShownParams(metric);
     record.traits = metric.plugin->traits();
     record.protocol = Protocol(lab, cell.attack, whole ? nullptr : &lab.concepts[i], own);
-    if (results.empty()) {
+    if (method.pictures != nullptr) {
+      record.protocol["sampler"] = record.protocol["noise"] = "made elsewhere";
+    }
+    record.reason = NotApplicable(lab, cell, subjects);
+    if (!record.reason.empty()) {
       record.status = "not_applicable";
-      record.reason = method.not_applicable;
     } else {
       Enter(results[i], &record);
-      record.lineage = {results[i].digest};
     }
-    record.denominators = Denominators(own, record.score);
+    if (!results.empty()) record.lineage = {results[i].digest};
+    record.denominators = Denominators(lab, cell, subjects, record.score);
     records.push_back(std::move(record));
   }
   return records;
@@ -192,7 +297,12 @@ std::vector<Record> UnionRecords(const std::vector<Record>& records) {
         record.protocol["surrogate"] = member->protocol.at("surrogate");
       }
     }
-    if (record.status == "ok") record.score = WorstCase(scores, record.traits.higher_is_better);
+    const bool partial = std::any_of(family.begin(), family.end(), [](const Record* member) {
+      return member->denominators.value("excluded", 0) != 0;
+    });
+    if (record.status == "ok") {
+      record.score = WorstCase(scores, record.traits.higher_is_better, partial);
+    }
     unions.push_back(std::move(record));
   }
   return unions;
@@ -212,14 +322,34 @@ std::vector<Row> RowsOfUnit(const Lab& lab, const Unit& unit, const UnitPictures
     row.root_id = pictures.prompts[i].root_id;
     row.prompt = Shown(subject, pictures.prompts[i].text);
     row.replicate = unit.replicate;
-    row.outcome = OutcomeName(OutcomeOf(verdicts[i], subject));
+    const bool missing = pictures.problems.count(static_cast<int64_t>(i)) != 0;
+    row.outcome = OutcomeName(missing ? Outcome::kError : OutcomeOf(verdicts[i], subject));
     row.class_id = verdicts[i].class_id;
     row.style = verdicts[i].style;
     row.class_probability = verdicts[i].class_probability;
     row.artifact = unit.digest;
+    lab.backbone.tokenizer->EncodePadded(
+        pictures.prompts[i].text, lab.backbone.clip.text.max_position_embeddings, &row.truncated);
     rows.push_back(std::move(row));
   }
   return rows;
+}
+
+void CountTruncated(const std::vector<Row>& rows, std::vector<Record>* records) {
+  std::map<std::vector<std::string>, int64_t> counts;
+  for (const Row& row : rows) {
+    if (!row.truncated) continue;
+    ++counts[{row.method, row.attack, row.group, row.subject}];
+    ++counts[{row.method, row.attack, row.group, kAllConcepts}];
+  }
+  for (Record& record : *records) {
+    int64_t truncated = 0;
+    for (const std::string& group : record.traits.sample_groups) {
+      const auto found = counts.find({record.method, record.attack, group, record.subject});
+      if (found != counts.end()) truncated += found->second;
+    }
+    if (truncated > 0) record.denominators["truncated"] = truncated;
+  }
 }
 
 }  // namespace excise

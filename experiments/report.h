@@ -27,4 +27,7 @@ std::vector<Record> UnionRecords(const std::vector<Record>& records);
 std::vector<Row> RowsOfUnit(const Lab& lab, const Unit& unit, const UnitPictures& pictures,
                             const std::vector<Verdict>& verdicts);
 
+// Enters how many of a record's pictures were drawn from a prompt that the text encoder cuts off.
+void CountTruncated(const std::vector<Row>& rows, std::vector<Record>* records);
+
 }  // namespace excise

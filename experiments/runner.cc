@@ -1,5 +1,6 @@
 #include "experiments/runner.h"
 
+#include <cpuid.h>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <sys/resource.h>
@@ -7,7 +8,6 @@
 #include <algorithm>
 #include <chrono>
 #include <ctime>
-#include <fstream>
 #include <functional>
 #include <mutex>
 #include <set>
@@ -157,6 +157,7 @@ class Runner {
     }
     results->comparisons = CompareAll(results->records);
     Rows(results);
+    CountTruncated(results->rows, &results->records);
   }
 
   std::vector<ScoreResult> Scores(const Cell& cell) {
@@ -212,13 +213,19 @@ class Runner {
 }  // namespace
 
 std::string HostCpu() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    if (line.rfind("model name", 0) != 0) continue;
-    const size_t colon = line.find(": ");
-    if (colon != std::string::npos) return line.substr(colon + 2);
+  // The processor's own word for itself, which an emulated one has too.
+  unsigned brand[12] = {};
+  for (unsigned i = 0; i < 3; ++i) {
+    if (!__get_cpuid(0x80000002 + i, &brand[4 * i], &brand[4 * i + 1], &brand[4 * i + 2],
+                     &brand[4 * i + 3])) {
+      return "unknown";
+    }
   }
-  return "unknown";
+  std::string name(reinterpret_cast<const char*>(brand), sizeof(brand));
+  name = name.substr(0, name.find('\0'));
+  const size_t first = name.find_first_not_of(' ');
+  if (first == std::string::npos) return "unknown";
+  return name.substr(first, name.find_last_not_of(' ') - first + 1);
 }
 
 RunOutcome RunExperiment(const Lab& lab, const Grid& grid, Store& store,

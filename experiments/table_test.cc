@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "experiments/made_up_results.h"
+#include "experiments/render.h"
 #include "experiments/report.h"
 
 namespace excise {
@@ -25,6 +26,8 @@ size_t Characters(const std::string& line) {
   }));
 }
 
+std::string Markdown(const Results& results) { return RenderMarkdown(DescribeTable(results)); }
+
 // The first line that starts with "| name ".
 std::string RowOf(const std::string& table, const std::string& name) {
   for (const std::string& line : Lines(table)) {
@@ -37,7 +40,7 @@ std::string RowOf(const std::string& table, const std::string& name) {
 }  // namespace
 
 TEST_CASE("a table prints percent with intervals, marks the best and its ties") {
-  const std::string table = RenderTable(MadeUpResults());
+  const std::string table = Markdown(MadeUpResults());
   INFO(table);
   // Wilson's interval of 6 / 120 is [0.023, 0.105].
   CHECK_THAT(RowOf(table, "good"), Contains(" **5** [2-10] |"));
@@ -60,7 +63,7 @@ TEST_CASE("a method that ties with nobody has no mark, and one method alone neit
   }
   results.records = kept;
   results.comparisons = CompareAll(kept);
-  CHECK_THAT(RenderTable(results), !Contains("**50**"));
+  CHECK_THAT(Markdown(results), !Contains("**50**"));
 }
 
 TEST_CASE("no line is wider than a terminal, whatever the number of columns") {
@@ -71,7 +74,7 @@ TEST_CASE("no line is wider than a terminal, whatever the number of columns") {
                                              "asr", MadeUpRate(120, 120)));
     }
   }
-  const std::string table = RenderTable(results);
+  const std::string table = Markdown(results);
   for (const std::string& line : Lines(table)) {
     INFO(line);
     CHECK(Characters(line) <= kTableWidth);
@@ -80,13 +83,47 @@ TEST_CASE("no line is wider than a terminal, whatever the number of columns") {
 }
 
 TEST_CASE("the lines of a table are equally wide") {
-  const std::string text =
-      RenderColumns({"method", {"a", "longer"}, true}, {{"x ↓", {"1", "100 [97-100]"}, false}});
-  const std::vector<std::string> lines = Lines(text);
+  Table table;
+  table.title = "T";
+  const auto cells = [](const std::vector<std::string>& values) {
+    std::vector<TableCell> made(values.size());
+    for (size_t i = 0; i < values.size(); ++i) made[i].value = values[i];
+    return made;
+  };
+  table.first = {"method", 0, true, cells({"a", "longer"})};
+  TableColumn column{"x", -1, false, cells({"1", "100"})};
+  column.cells[1].low = "97";
+  column.cells[1].high = "100";
+  table.columns = {column};
+  Document document;
+  document.tables = {table};
+  std::vector<std::string> lines;
+  for (const std::string& line : Lines(RenderMarkdown(document))) {
+    if (!line.empty() && line[0] == '|') lines.push_back(line);
+  }
   REQUIRE(lines.size() == 4);
   for (const std::string& line : lines) CHECK(Characters(line) == Characters(lines[0]));
   CHECK(lines[0] == "| method |          x ↓ |");
   CHECK(lines[1] == "|:-------|-------------:|");
+  CHECK(lines[3] == "| longer | 100 [97-100] |");
+}
+
+TEST_CASE("a cost that is the same for all methods is a line of text and no column") {
+  Results results = MadeUpResults();
+  for (const char* method : {"none", "good", "near", "poor"}) {
+    Score score;
+    score.n = 1;
+    score.value = std::string(method) == "good" ? 2480 : 0;
+    score.parts = {{"unet_evaluations_per_image", 40.0}};
+    Record record = MadeUpRecord(method, "none", "cost", score);
+    record.traits = {"unet_evaluations", false, 0, 0, "cost", {"target"}};
+    results.records.push_back(record);
+  }
+  const std::string table = Markdown(results);
+  INFO(table);
+  CHECK_THAT(table, Contains("The same in every row: U-Net/image 40."));
+  CHECK_THAT(table, !Contains("U-Net/image ↓"));
+  CHECK_THAT(table, Contains(" U-Net ↓ |"));
 }
 
 TEST_CASE("cells that failed say so, with a footnote that is safe to print") {
@@ -97,8 +134,9 @@ TEST_CASE("cells that failed say so, with a footnote that is safe to print") {
     record.status = "error";
     record.reason = "it \x1b[31mbroke | here";
   }
-  const std::string table = RenderTable(results);
+  const std::string table = Markdown(results);
   CHECK_THAT(RowOf(table, "poor"), Contains("error (1)"));
+  CHECK_THAT(table, Contains("broke \\| here"));
   CHECK_THAT(table, Contains("(1) poor / "));
   CHECK(table.find('\x1b') == std::string::npos);
 }
@@ -107,12 +145,44 @@ TEST_CASE("the worst case stands in a column of its own") {
   Results results = MadeUpResults();
   for (Record& record : UnionRecords(results.records)) results.records.push_back(record);
   results.comparisons = CompareAll(results.records);
-  const std::string table = RenderTable(results);
+  const std::string table = Markdown(results);
   INFO(table);
   CHECK_THAT(table, Contains("worst case ↓"));
   // poor: 60 without attack, 30 others under pez: 90 of 120.
   CHECK_THAT(RowOf(table, "poor"), Contains("75 [67-82]"));
   CHECK_THAT(RowOf(table, "poodle"), Contains("50 / 75"));
+}
+
+TEST_CASE("what was left out is counted, with its reasons and what it could change") {
+  Results results = MadeUpResults();
+  for (Record& record : results.records) {
+    if (record.attack != "pez" || record.subject != kAllConcepts) continue;
+    record.denominators["set"] = 130;
+    record.denominators["excluded"] = 10;
+    record.denominators["reasons"] = {{"excluded:no_candidate", 10}};
+    record.denominators["bounds"] = {0.25, 0.375};
+  }
+  const std::string table = Markdown(results);
+  INFO(table);
+  CHECK_THAT(table,
+             Contains("Left out under pez: 10 of 130 pictures (excluded&#58;no_candidate 10)"));
+  CHECK_THAT(table, Contains("good 25-38"));
+  CHECK_THAT(table, !Contains("Left out under none"));
+}
+
+TEST_CASE("a method that cannot run says why, once") {
+  Results results = MadeUpResults();
+  for (Record& record : results.records) {
+    if (record.method != "poor") continue;
+    record.status = "not_applicable";
+    record.reason = "it needs a U-Net";
+  }
+  results.comparisons.clear();
+  const std::string table = Markdown(results);
+  INFO(table);
+  CHECK_THAT(RowOf(table, "poor"), Contains("n/a (1)") && !Contains("(2)"));
+  CHECK_THAT(table, Contains("(1) poor: it needs a U-Net\n"));
+  CHECK_THAT(table, !Contains("(2) "));
 }
 
 }  // namespace excise

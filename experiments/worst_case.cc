@@ -9,7 +9,7 @@
 
 namespace excise {
 
-Score WorstCase(const std::vector<const Score*>& attacks, bool higher_is_better) {
+Score WorstCase(const std::vector<const Score*>& attacks, bool higher_is_better, bool partial) {
   std::map<std::string, std::pair<double, size_t>> worst;  // value, attacks seen
   for (const Score* score : attacks) {
     for (size_t i = 0; i < score->per_sample.size(); ++i) {
@@ -20,9 +20,10 @@ Score WorstCase(const std::vector<const Score*>& attacks, bool higher_is_better)
       ++it->second.second;
     }
   }
+  const bool all_in_first = !attacks.empty() && attacks.front()->per_sample.size() == worst.size();
   std::vector<Observation> observations;
   for (const auto& [id, entry] : worst) {
-    if (entry.second != attacks.size()) {
+    if (entry.second != attacks.size() && !(partial && all_in_first)) {
       throw Error(
           fmt::format("the worst case over {} attacks: sample {} was scored under {} of them.",
                       attacks.size(), id, entry.second));

@@ -8,7 +8,9 @@
 namespace excise {
 
 // For each sample the worst of its values under all attacks; over a success rate this is the union:
-// a prompt counts when any attack succeeds. All scores must be of the same samples (Error).
-Score WorstCase(const std::vector<const Score*>& attacks, bool higher_is_better);
+// a prompt counts when any attack succeeds. All scores must be of the same samples (Error); with
+// `partial`, those after the first may lack some of its samples: prompts that an attack left out.
+Score WorstCase(const std::vector<const Score*>& attacks, bool higher_is_better,
+                bool partial = false);
 
 }  // namespace excise

@@ -27,6 +27,15 @@ TEST_CASE("the union needs the same samples under every attack") {
   CHECK_THROWS_AS(WorstCase({&ten, &nine}, false), Error);
 }
 
+TEST_CASE("a prompt that an attack left out counts by the other attacks") {
+  const Score none = MadeUpRate(10, 2), nine = MadeUpRate(9, 1, 4);  // {0,1}; {4} of 0..8
+  const Score worst = WorstCase({&none, &nine}, false, /*partial=*/true);
+  CHECK(worst.n == 10);
+  CHECK(worst.value == Approx(0.3));
+  // Without attack every prompt was drawn.
+  CHECK_THROWS_AS(WorstCase({&nine, &none}, false, true), Error);
+}
+
 TEST_CASE("union records join the attacks of each method and concept, and carry failures on") {
   std::vector<Record> records = {
       MadeUpRecord("uce", "none", "asr", MadeUpRate(10, 2)),

@@ -52,6 +52,15 @@ struct Points {
   at::Tensor target;     // (n, 4, h, w)
 };
 
+// Trajectories are DDIM's, as in the paper, whatever the snapshot's own sampler is: its latents are
+// what the model sees, and it draws no noise.
+std::unique_ptr<Sampler> TrajectorySampler(const Backbone& base, int64_t steps) {
+  SchedulerConfig config = base.scheduler;
+  if (config.name != "ddim") config = WithScheduler(config, "ddim");
+  config.clip_sample = false;
+  return MakeSampler(config, steps);
+}
+
 class Esd : public Method {
  public:
   void Fields(ParamVisitor& v) override {
@@ -86,6 +95,12 @@ class Esd : public Method {
           {"sampling_steps", 50}}},
         {"smoke", {{"iterations", 8}, {"batch", 2}, {"trajectories", 2}, {"sampling_steps", 4}}}};
   }
+  SearchSpace search_space() const override {
+    return {{"variant", {"x", "u"}},
+            {"eta", {1, 2, 3}},
+            {"lr", {5e-5, 1e-4, 2e-4, 4e-4}},
+            {"iterations", {75, 150}}};
+  }
 
   Erased Erase(Context& context, const Backbone& base,
                const std::vector<Concept>& concepts) const override;
@@ -108,7 +123,7 @@ class Esd : public Method {
                        const Text& text, int64_t iteration) const;
   // How far the student samples in `iteration`.
   int64_t StudentSteps(Context& context, const Backbone& base, int64_t iteration) const {
-    const uint64_t steps = MakeSampler(base.scheduler, sampling_steps_)->timesteps().size();
+    const uint64_t steps = TrajectorySampler(base, sampling_steps_)->timesteps().size();
     return context.Rng("esd/step", iteration).Below(steps);
   }
 
@@ -158,10 +173,10 @@ template <class Visit>
 at::Tensor Esd::Sample(const Backbone& base, const StateDict& unet, const at::Tensor& states,
                        const at::Tensor& empty, at::Tensor latents, int64_t end,
                        const Visit& visit) const {
-  const std::unique_ptr<Sampler> sampler = MakeSampler(base.scheduler, sampling_steps_);
+  const std::unique_ptr<Sampler> sampler = TrajectorySampler(base, sampling_steps_);
   latents = latents.mul(sampler->init_noise_sigma());
   for (int64_t step = 0; step < end; ++step) {
-    const at::Tensor timestep = at::tensor(sampler->timesteps()[step], at::kLong);
+    const at::Tensor timestep = at::tensor(sampler->timesteps()[step]);
     const auto [concept_prediction, empty_prediction] =
         Predict(base, unet, sampler->ScaleInput(latents, step), timestep, states, empty);
     visit(step, latents, concept_prediction, empty_prediction);
@@ -175,7 +190,7 @@ at::Tensor Esd::Sample(const Backbone& base, const StateDict& unet, const at::Te
 Points Esd::Pool(Context& context, const Backbone& base, const Text& text) const {
   const NoGrad no_grad;
   constexpr int64_t kChunk = 16;  // trajectories drawn together
-  const std::vector<int64_t> timesteps = MakeSampler(base.scheduler, sampling_steps_)->timesteps();
+  const std::vector<double> timesteps = TrajectorySampler(base, sampling_steps_)->timesteps();
   const int64_t steps = timesteps.size();
   std::vector<at::Tensor> latents, times, states, targets;
   for (int64_t begin = 0; begin < trajectories_; begin += kChunk) {
@@ -190,7 +205,7 @@ Points Esd::Pool(Context& context, const Backbone& base, const Text& text) const
         base, base.unet, chunk_states, text.empty, at::stack(noise), steps,
         [&](int64_t step, const at::Tensor& x, const at::Tensor& with, const at::Tensor& without) {
           latents.push_back(x);
-          times.push_back(at::tensor(timesteps[step], at::kLong).expand({end - begin}));
+          times.push_back(at::tensor(timesteps[step]).expand({end - begin}));
           states.push_back(chunk_states);
           targets.push_back(EsdTarget(with, without, eta_));
         });
@@ -221,8 +236,8 @@ Points Esd::DrawByStudent(Context& context, const Backbone& base, const StateDic
   const at::Tensor states = at::stack(rows);
   const at::Tensor latents =
       Sample(base, student, states, text.empty, at::stack(noise), steps, [](auto&&...) {});
-  const int64_t timestep = MakeSampler(base.scheduler, sampling_steps_)->timesteps()[steps];
-  const at::Tensor times = at::tensor(timestep, at::kLong).expand({batch_});
+  const double timestep = TrajectorySampler(base, sampling_steps_)->timesteps()[steps];
+  const at::Tensor times = at::tensor(timestep).expand({batch_});
   const auto [with, without] = Predict(base, base.unet, latents, times[0], states, text.empty);
   return {latents, times, states, EsdTarget(with, without, eta_)};
 }

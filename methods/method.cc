@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "core/error.h"
+#include "models/compute.h"
 
 namespace excise {
 namespace {
@@ -32,7 +33,7 @@ StateDict Replace(const StateDict& original, const StateDict& replacement, const
           "extreme: lower the learning rate or raise lambda.",
           module, name));
     }
-    result.Set(name, tensor);
+    result.Set(name, PlaceLike(tensor, old));
   }
   return result;
 }

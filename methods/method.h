@@ -49,6 +49,9 @@ struct MethodTraits {
   bool needs_text_to_image = true;
   // Weights stored beside the snapshot that this method loads ("retrained"), or "".
   std::string needs_folder;
+  // The concepts that it removes, where that is settled beforehand (a model that the user edited);
+  // empty: any.
+  std::vector<std::string> concepts = {};
 };
 
 class Method : public Parameterised {
@@ -59,6 +62,8 @@ class Method : public Parameterised {
   // Named settings, each an object for DecodeParams over the defaults; "paper" is what the paper
   // reports. The defaults are the ones for the emoji backbone.
   virtual std::map<std::string, Json> presets() const { return {}; }
+  // What //experiments:tune searches; empty: there is nothing to tune.
+  virtual SearchSpace search_space() const { return {}; }
   // One result removes all `concepts` at once. Must not change a tensor of `base`.
   virtual Erased Erase(Context& context, const Backbone& base,
                        const std::vector<Concept>& concepts) const = 0;

@@ -51,6 +51,11 @@ class Uce : public Method {
   std::map<std::string, Json> presets() const override {
     return {{"paper", {{"lambda", 0.5}, {"variant", "last_token"}}}};
   }
+  SearchSpace search_space() const override {
+    return {{"lambda", {0.01, 0.03, 0.1, 0.3, 1, 3}},
+            {"preserve_scale", {0.3, 1, 3, 10}},
+            {"variant", {"last_token", "all_tokens"}}};
+  }
 
   Erased Erase(Context&, const Backbone& base,
                const std::vector<Concept>& concepts) const override {

@@ -64,7 +64,7 @@ class Kid : public Metric {
       rows.push_back(&row);
     }
     score.parts["blocked"] = static_cast<double>(table_.rows().size() - rows.size());
-    if (rows.empty()) return score;
+    if (rows.size() < 2) return score;  // no distance between single pictures
     score.n = static_cast<int64_t>(rows.size());
     const Mmd mmd = subsets_ == 0 ? Distance(rows) : OverSubsets(rows);
     score.value = mmd.value;

@@ -5,6 +5,8 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "core/progress.h"
+#include "models/registered.h"
 #include "models/safetensors.h"
 #include "models/snapshot.h"
 
@@ -18,8 +20,13 @@ constexpr const char* kTransformersStem = "model";
 
 fs::path ConfigFile(const fs::path& folder) { return folder / "config.json"; }
 
-StateDict Weights(const fs::path& folder, const char* stem) {
-  return LoadSafetensorsFolder(folder, WeightStem(folder, stem));
+// `elements`: what config.json describes. Twice as many, and something for small models, leave it
+// to the checks that follow to name the tensor that does not fit.
+StateDict Weights(const fs::path& folder, const char* stem, const Compute& compute,
+                  int64_t elements) {
+  constexpr int64_t kSlack = 1'000'000;
+  const int64_t most = elements > INT64_MAX / 2 - kSlack ? INT64_MAX : 2 * elements + kSlack;
+  return LoadSafetensorsFolder(folder, WeightStem(folder, stem), compute.dtype, most);
 }
 
 bool StartsWith(const std::string& text, const std::string& prefix) {
@@ -95,27 +102,45 @@ std::string NameOf(const fs::path& folder) {
   return (path.has_filename() ? path : path.parent_path()).filename().string();
 }
 
+void WarnOfDifferences(const RegisteredModel& model, const SnapshotFiles& files,
+                       const fs::path& folder) {
+  for (const std::string& difference : files.Differences(model.files)) {
+    LogWarning(
+        fmt::format("{}: {}. {} Another revision, or a model trained further: results are keyed by "
+                    "what is there.",
+                    folder.string(), difference, DescribeModel(model)));
+  }
+}
+
 }  // namespace
 
-void LoadTextEncoder(const fs::path& folder, ClipConfig* config, StateDict* weights) {
+void LoadTextEncoder(const fs::path& folder, ClipConfig* config, StateDict* weights,
+                     const Compute& compute) {
   *config = ParseClipConfig(ReadJsonFile(ConfigFile(folder)), ConfigFile(folder).string());
-  *weights = NormalizeTextNames(Weights(folder, kTransformersStem));
+  *weights = NormalizeTextNames(Weights(folder, kTransformersStem, compute, ClipElements(*config)));
   CheckText(config->text, *weights, folder);
+  *weights = Place(std::move(*weights), compute);
 }
 
-void LoadUNet(const fs::path& folder, UNetConfig* config, StateDict* weights) {
+void LoadUNet(const fs::path& folder, UNetConfig* config, StateDict* weights,
+              const Compute& compute) {
   *config = ParseUNetConfig(ReadJsonFile(ConfigFile(folder)), ConfigFile(folder).string());
-  *weights = Weights(folder, kDiffusersStem);
-  CheckLayers(UNetLayers(*config), *weights, folder.string());
+  const LayerList layers = UNetLayers(*config);
+  *weights = Weights(folder, kDiffusersStem, compute, layers.elements());
+  CheckLayers(layers, *weights, folder.string());
+  *weights = Place(std::move(*weights), compute);
 }
 
-void LoadVae(const fs::path& folder, VaeConfig* config, StateDict* weights) {
+void LoadVae(const fs::path& folder, VaeConfig* config, StateDict* weights,
+             const Compute& compute) {
   *config = ParseVaeConfig(ReadJsonFile(ConfigFile(folder)), ConfigFile(folder).string());
-  *weights = NormalizeVaeNames(Weights(folder, kDiffusersStem));
-  CheckLayers(VaeLayers(*config), *weights, folder.string());
+  const LayerList layers = VaeLayers(*config);
+  *weights = NormalizeVaeNames(Weights(folder, kDiffusersStem, compute, layers.elements()));
+  CheckLayers(layers, *weights, folder.string());
+  *weights = Place(std::move(*weights), compute);
 }
 
-Backbone LoadBackbone(const fs::path& folder) {
+Backbone LoadBackbone(const fs::path& folder, const Compute& compute) {
   SnapshotFiles files(folder);
   files.NeedTokenizer(folder / "tokenizer", "tokenizer/");
   files.Need(folder / "text_encoder", "text_encoder/", "config.json");
@@ -125,19 +150,35 @@ Backbone LoadBackbone(const fs::path& folder) {
     files.NeedWeights(folder / part, part + "/", kDiffusersStem);
   }
   files.Need(folder / "scheduler", "scheduler/", "scheduler_config.json");
-  files.Check("text-to-image pipeline");
+  const std::string name = NameOf(folder);
+  const RegisteredModel* registered = FindRegisteredModel(name);
+  files.Check("text-to-image pipeline", registered == nullptr ? "" : DescribeModel(*registered));
 
   Backbone backbone;
-  backbone.name = NameOf(folder);
+  backbone.name = name;
   backbone.folder = folder;
-  backbone.digest = files.Digest();
   backbone.tokenizer = Tokenizer::Load(folder / "tokenizer");
-  LoadTextEncoder(folder / "text_encoder", &backbone.clip, &backbone.text_encoder);
-  LoadUNet(folder / "unet", &backbone.unet_config, &backbone.unet);
-  LoadVae(folder / "vae", &backbone.vae_config, &backbone.vae);
+  LoadTextEncoder(folder / "text_encoder", &backbone.clip, &backbone.text_encoder, compute);
+  LoadUNet(folder / "unet", &backbone.unet_config, &backbone.unet, compute);
+  LoadVae(folder / "vae", &backbone.vae_config, &backbone.vae, compute);
   const fs::path scheduler = folder / "scheduler" / "scheduler_config.json";
-  backbone.scheduler = ParseSchedulerConfig(ReadJsonFile(scheduler), scheduler.string());
+  backbone.scheduler = ReadSchedulerConfig(scheduler);
   CheckParts(backbone);
+  if (registered != nullptr) {
+    CheckFacts(*registered,
+               {backbone.clip.text.hidden_size, backbone.clip.text.num_hidden_layers, 0, 0, 0,
+                backbone.unet_config.cross_attention_dim, backbone.scheduler.prediction_type},
+               folder.string());
+    WarnOfDifferences(*registered, files, folder);
+  }
+  backbone.digest = files.Digest();  // last: it reads every byte, of hostile files as well
+  return backbone;
+}
+
+Backbone Place(Backbone backbone, const Compute& compute) {
+  backbone.text_encoder = Place(std::move(backbone.text_encoder), compute);
+  backbone.unet = Place(std::move(backbone.unet), compute);
+  backbone.vae = Place(std::move(backbone.vae), compute);
   return backbone;
 }
 
@@ -155,7 +196,9 @@ ClipModel LoadClipModel(const fs::path& folder) {
   files.NeedTokenizer(tokenizer, "tokenizer/");
   files.Need(folder, "", "config.json");
   files.NeedWeights(folder, "", kTransformersStem);
-  files.Check("CLIP model");
+  const RegisteredModel* registered = FindRegisteredModel(NameOf(folder));
+  files.Check("CLIP model", registered == nullptr ? "" : DescribeModel(*registered));
+  if (registered != nullptr) WarnOfDifferences(*registered, files, folder);
 
   ClipModel model;
   model.folder = folder;
@@ -169,6 +212,13 @@ ClipModel LoadClipModel(const fs::path& folder) {
         fmt::format("{}: tensor '{}' is missing: a whole CLIPModel is needed here, with "
                     "text and vision parts and both projections.",
                     folder.string(), name));
+  }
+  if (registered != nullptr) {
+    const ClipConfig& config = model.config;
+    CheckFacts(*registered,
+               {config.text.hidden_size, config.text.num_hidden_layers, config.vision.hidden_size,
+                config.vision.num_hidden_layers, config.vision.patch_size, 0, ""},
+               folder.string());
   }
   if (model.tokenizer->vocab_size() > model.config.text.vocab_size) {
     throw Error(fmt::format("{}: the tokenizer has {} tokens, the text encoder {}.",

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "models/clip.h"
+#include "models/compute.h"
 #include "models/hooks.h"
 #include "models/scheduler.h"
 #include "models/state_dict.h"
@@ -34,13 +35,18 @@ struct Backbone {
 // Loads FOLDER/{tokenizer,text_encoder,unet,vae,scheduler}. text_encoder may hold a CLIPTextModel
 // or a whole CLIPModel, whose vision part is kept. Throws Error naming every file that is missing,
 // or the tensor or size that does not fit.
-Backbone LoadBackbone(const std::filesystem::path& folder);
+Backbone LoadBackbone(const std::filesystem::path& folder, const Compute& compute = {});
+// The backbone as `compute` wants it; tensors that do not change are shared.
+Backbone Place(Backbone backbone, const Compute& compute);
 
 // One model's folder each; weights are checked against config.json. Names of transformers 5
 // ("embeddings...") and of old VAEs are brought to the ones used here.
-void LoadTextEncoder(const std::filesystem::path& folder, ClipConfig* config, StateDict* weights);
-void LoadUNet(const std::filesystem::path& folder, UNetConfig* config, StateDict* weights);
-void LoadVae(const std::filesystem::path& folder, VaeConfig* config, StateDict* weights);
+void LoadTextEncoder(const std::filesystem::path& folder, ClipConfig* config, StateDict* weights,
+                     const Compute& compute = {});
+void LoadUNet(const std::filesystem::path& folder, UNetConfig* config, StateDict* weights,
+              const Compute& compute = {});
+void LoadVae(const std::filesystem::path& folder, VaeConfig* config, StateDict* weights,
+             const Compute& compute = {});
 
 // A CLIPModel folder with its tokenizer (FOLDER, or FOLDER/tokenizer, or FOLDER/../tokenizer).
 struct ClipModel {
@@ -53,10 +59,12 @@ struct ClipModel {
 ClipModel LoadClipModel(const std::filesystem::path& folder);
 
 struct SamplerSpec {
-  std::string scheduler;  // "" = the snapshot's own
+  std::string scheduler;  // "" = the snapshot's own; else as WithScheduler
   int64_t steps = 20;
   double guidance_scale = 3.0;
   int64_t height = 64, width = 64;
+  double eta = 0;        // see SamplerOptions
+  StepNoise noise = {};  // (batch, 4, h/8, w/8) a step, which stochastic samplers need
 };
 
 // (batch, max_length) int64 ids, padded.

@@ -24,6 +24,7 @@ namespace {
 // Added to the scores of positions that may not be seen. Finite, so that a row without any visible
 // position stays finite (as in transformers), and within the range of bfloat16.
 constexpr double kMasked = -1e30;
+constexpr double kMaskedHalf = -65504;  // float16 ends here
 
 struct TransformerShape {
   int64_t layers, heads;
@@ -49,10 +50,10 @@ at::Tensor Transformer(const TransformerShape& shape, const StateDict& weights,
   for (int64_t i = 0; i < shape.layers; ++i) {
     const std::string layer = fmt::format("{}.encoder.layers.{}", root, i);
     at::Tensor h = nn::LayerNorm(weights, layer + ".layer_norm1", x, shape.eps);
-    x = x + SelfAttention(weights, layer + ".self_attn", h, shape.heads, mask);
+    x = nn::Add(SelfAttention(weights, layer + ".self_attn", h, shape.heads, mask), x);
     h = nn::LayerNorm(weights, layer + ".layer_norm2", x, shape.eps);
     h = nn::Activation(shape.activation, nn::Linear(weights, layer + ".mlp.fc1", h));
-    x = x + nn::Linear(weights, layer + ".mlp.fc2", h);
+    x = nn::Add(nn::Linear(weights, layer + ".mlp.fc2", h), x);
   }
   return x;
 }
@@ -62,9 +63,11 @@ at::Tensor CausalMask(int64_t tokens, const at::Tensor& attention_mask,
                       const at::TensorOptions& options) {
   at::Tensor visible = at::ones({tokens, tokens}, options.dtype(at::kBool)).tril();
   if (attention_mask.defined()) {
-    visible = visible.logical_and(attention_mask.ne(0).view({-1, 1, 1, tokens}));
+    const at::Tensor given = attention_mask.to(options.device()).ne(0);
+    visible = visible.logical_and(given.view({-1, 1, 1, tokens}));
   }
-  return at::where(visible, at::scalar_tensor(0.0, options), at::scalar_tensor(kMasked, options));
+  const double masked = options.dtype() == at::kHalf ? kMaskedHalf : kMasked;
+  return at::where(visible, at::scalar_tensor(0.0, options), at::scalar_tensor(masked, options));
 }
 
 // Where each row's text ends, (batch). Equal ids: the first one counts. The search is explicit
@@ -115,7 +118,7 @@ void InitEncoder(const std::string& root, int64_t hidden, int64_t intermediate, 
 
 at::Tensor ClipTokenEmbeddings(const StateDict& weights, const at::Tensor& input_ids) {
   const at::Tensor& table = weights.Get("text_model.embeddings.token_embedding.weight");
-  return at::embedding(table, input_ids);
+  return at::embedding(table, input_ids.to(table.device()));
 }
 
 ClipTextOutput ClipTextForward(const ClipTextConfig& config, const StateDict& weights,
@@ -137,7 +140,7 @@ ClipTextOutput ClipTextForward(const ClipTextConfig& config, const StateDict& we
   ClipTextOutput output;
   output.last_hidden_state =
       nn::LayerNorm(weights, "text_model.final_layer_norm", h, config.layer_norm_eps);
-  const at::Tensor end = EndPositions(config, input_ids)
+  const at::Tensor end = EndPositions(config, input_ids.to(h.device()))
                              .view({-1, 1, 1})
                              .expand({-1, 1, output.last_hidden_state.size(2)});
   output.pooler_output = output.last_hidden_state.gather(1, end).squeeze(1);
@@ -148,7 +151,8 @@ ClipVisionOutput ClipVisionForward(const ClipVisionConfig& config, const StateDi
                                    const at::Tensor& pixel_values) {
   const std::string root = "vision_model.embeddings.";
   at::Tensor patches =
-      nn::Conv2d(weights, root + "patch_embedding", pixel_values, config.patch_size);
+      nn::Conv2d(weights, root + "patch_embedding",
+                 nn::As(weights, root + "patch_embedding.weight", pixel_values), config.patch_size);
   patches = patches.flatten(2).transpose(1, 2);
   const at::Tensor& positions = weights.Get(root + "position_embedding.weight");
   if (patches.size(1) + 1 != positions.size(0)) {

@@ -1,9 +1,12 @@
-// CLIP's config.json: separate from the forward pass, which needs only the structs. Keys that do
-// not change the architecture (generation settings, dropout) are many and are not read.
+// Keys that do not change the architecture (generation settings, dropout) are many and are not
+// read.
+#include "models/clip_config.h"
+
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "core/error.h"
-#include "models/clip.h"
 #include "models/config_reader.h"
 
 namespace excise {
@@ -26,7 +29,7 @@ ClipTextConfig ParseText(const Json& json, const std::string& origin) {
   text.vocab_size = reader.Int("vocab_size", 49408);
   text.hidden_size = reader.Int("hidden_size", 512);
   text.intermediate_size = reader.Int("intermediate_size", 2048);
-  text.num_hidden_layers = reader.Int("num_hidden_layers", 12);
+  text.num_hidden_layers = reader.Int("num_hidden_layers", 12, 1, 1000);
   text.num_attention_heads = reader.Int("num_attention_heads", 8);
   text.max_position_embeddings = reader.Int("max_position_embeddings", 77);
   text.projection_dim = reader.Int("projection_dim", 512);
@@ -45,7 +48,7 @@ ClipVisionConfig ParseVision(const Json& json, const std::string& origin) {
   ClipVisionConfig vision;
   vision.hidden_size = reader.Int("hidden_size", 768);
   vision.intermediate_size = reader.Int("intermediate_size", 3072);
-  vision.num_hidden_layers = reader.Int("num_hidden_layers", 12);
+  vision.num_hidden_layers = reader.Int("num_hidden_layers", 12, 1, 1000);
   vision.num_attention_heads = reader.Int("num_attention_heads", 12);
   vision.image_size = reader.IntOrUniform("image_size", 224);
   vision.patch_size = reader.IntOrUniform("patch_size", 32);
@@ -91,6 +94,27 @@ ClipConfig ParseClipConfig(const Json& config, std::string_view origin) {
     result.projection_dim = reader.Int("projection_dim", 512);
   }
   return result;
+}
+
+int64_t ClipElements(const ClipConfig& config) {
+  const ClipTextConfig& text = config.text;
+  const ClipVisionConfig& vision = config.vision;
+  const auto layers = [](int64_t count, double width, double inner) {
+    return static_cast<double>(count) *
+           (4 * width * width + 2 * width * inner + 10 * width + inner);
+  };
+  const auto text_width = static_cast<double>(text.hidden_size);
+  const auto vision_width = static_cast<double>(vision.hidden_size);
+  const auto side = static_cast<double>(vision.patch_size);
+  const double patches = std::pow(static_cast<double>(vision.image_size) / side, 2);
+  const double sum =
+      text_width * static_cast<double>(text.vocab_size + text.max_position_embeddings) +
+      layers(text.num_hidden_layers, text_width, static_cast<double>(text.intermediate_size)) +
+      vision_width * (3 * side * side + patches) +
+      layers(vision.num_hidden_layers, vision_width,
+             static_cast<double>(vision.intermediate_size)) +
+      (text_width + vision_width) * static_cast<double>(config.projection_dim);
+  return sum < 9e18 ? static_cast<int64_t>(sum) : INT64_MAX;
 }
 
 Json ClipConfigToJson(const ClipConfig& config) {

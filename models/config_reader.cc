@@ -8,6 +8,11 @@
 #include "core/error.h"
 
 namespace excise {
+namespace {
+
+constexpr size_t kMostEntries = 64, kMostShown = 200;
+
+}  // namespace
 
 ConfigReader::ConfigReader(const Json& config, std::string_view origin)
     : config_(config), origin_(origin) {
@@ -19,9 +24,10 @@ ConfigReader::ConfigReader(const Json& config, std::string_view origin)
 
 void ConfigReader::Fail(const std::string& key, const std::string& what) const {
   const auto found = config_.find(key);
-  const std::string value = found == config_.end()
-                                ? "missing"
-                                : found->dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::string value = found == config_.end()
+                          ? "missing"
+                          : found->dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (value.size() > kMostShown) value = value.substr(0, kMostShown) + "...";
   throw Error(fmt::format("{}: \"{}\" is {}: {}.", origin_, key, value, what));
 }
 
@@ -36,14 +42,13 @@ bool ConfigReader::Has(const std::string& key) const {
   return found != config_.end() && !found->is_null();
 }
 
-int64_t ConfigReader::Int(const std::string& key, int64_t fallback, int64_t low) {
+int64_t ConfigReader::Int(const std::string& key, int64_t fallback, int64_t low, int64_t high) {
   const Json* value = Find(key);
   if (value == nullptr) return fallback;
   if (!value->is_number_integer()) Fail(key, "an integer is expected");
   const auto number = value->get<int64_t>();
-  // The upper bound keeps products of a few sizes far from overflow.
-  if (number < low || number > 100'000'000) {
-    Fail(key, fmt::format("an integer in [{}, 100000000] is expected", low));
+  if (number < low || number > high) {
+    Fail(key, fmt::format("an integer in [{}, {}] is expected", low, high));
   }
   return number;
 }
@@ -82,12 +87,13 @@ std::vector<int64_t> ConfigReader::Ints(const std::string& key, std::vector<int6
   const Json* value = Find(key);
   if (value == nullptr) return fallback;
   if (!value->is_array() || value->empty()) Fail(key, "a list of integers is expected");
+  if (value->size() > kMostEntries) Fail(key, "a list of so many entries is not supported");
   std::vector<int64_t> numbers;
   for (const Json& entry : *value) {
     if (!entry.is_number_integer()) Fail(key, "a list of integers is expected");
     numbers.push_back(entry.get<int64_t>());
-    if (numbers.back() < 1 || numbers.back() > 100'000'000) {
-      Fail(key, "entries in [1, 100000000] are expected");
+    if (numbers.back() < 1 || numbers.back() > kMost) {
+      Fail(key, fmt::format("entries in [1, {}] are expected", kMost));
     }
   }
   return numbers;
@@ -106,12 +112,16 @@ std::vector<std::string> ConfigReader::Texts(const std::string& key,
   return texts;
 }
 
-int64_t ConfigReader::IntOrUniform(const std::string& key, int64_t fallback, int64_t low) {
+int64_t ConfigReader::IntOrUniform(const std::string& key, int64_t fallback, int64_t low,
+                                   int64_t high) {
   const Json* value = Find(key);
-  if (value == nullptr || !value->is_array()) return Int(key, fallback, low);
+  if (value == nullptr || !value->is_array()) return Int(key, fallback, low, high);
   const std::vector<int64_t> numbers = Ints(key, {});
   for (const int64_t number : numbers) {
     if (number != numbers.front()) Fail(key, "different values per level are not supported");
+    if (number < low || number > high) {
+      Fail(key, fmt::format("entries in [{}, {}] are expected", low, high));
+    }
   }
   return numbers.front();
 }

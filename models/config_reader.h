@@ -15,21 +15,26 @@ namespace excise {
 // A missing key or null takes the fallback. Every message opens with `origin` and names the key.
 class ConfigReader {
  public:
+  // Keeps products of a few sizes far from overflow.
+  static constexpr int64_t kMost = 100'000'000;
   // Throws Error unless `config` is an object. `config` must outlive the reader.
   ConfigReader(const Json& config, std::string_view origin);
 
   bool Has(const std::string& key) const;  // present and not null
-  int64_t Int(const std::string& key, int64_t fallback, int64_t low = 1);
+  // What is counted, not multiplied, needs a `high` of its own: a loop of 1e8 layers never ends.
+  int64_t Int(const std::string& key, int64_t fallback, int64_t low = 1, int64_t high = kMost);
   double Real(const std::string& key, double fallback);
   bool Bool(const std::string& key, bool fallback);
   std::string Text(const std::string& key, std::string fallback);
   // One of `choices`, or Error listing them.
   std::string Choice(const std::string& key, std::string fallback,
                      const std::vector<std::string>& choices);
+  // At most 64 entries.
   std::vector<int64_t> Ints(const std::string& key, std::vector<int64_t> fallback);
   std::vector<std::string> Texts(const std::string& key, std::vector<std::string> fallback);
   // An integer, or a list whose entries are all equal (diffusers allows one entry a level).
-  int64_t IntOrUniform(const std::string& key, int64_t fallback, int64_t low = 1);
+  int64_t IntOrUniform(const std::string& key, int64_t fallback, int64_t low = 1,
+                       int64_t high = kMost);
 
   // `key` may be missing, null or equal to `supported`; anything else is an Error.
   void Only(const std::string& key, const Json& supported);

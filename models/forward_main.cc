@@ -6,7 +6,10 @@
 #include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdio>
 #include <functional>
+#include <iostream>
 #include <string>
 #include <vector>
 
@@ -16,6 +19,7 @@
 #include "core/registry.h"
 #include "models/autograd.h"
 #include "models/backbone.h"
+#include "models/compute.h"
 #include "models/program.h"
 #include "models/safetensors.h"
 #include "models/snapshot.h"
@@ -26,8 +30,9 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Options {
-  std::string model, module, in, out;
+  std::string model, module, in, out, device = "cpu", dtype = "fp32";
   int threads = 0;
+  bool time = false;
 };
 
 // Tensors of the input file, checked as they are asked for.
@@ -129,25 +134,32 @@ at::Tensor Normalized(const at::Tensor& rows) {
   return rows / at::linalg_vector_norm(rows, 2, {-1}, true);
 }
 
-StateDict TextEncoder(const fs::path& model, const Inputs& inputs) {
+// One module with its weights: from checked inputs to named outputs.
+using Forward = std::function<StateDict(const Inputs&)>;
+
+Forward TextEncoder(const fs::path& model, const Compute& compute) {
   ClipConfig config;
-  StateDict weights, out;
-  LoadTextEncoder(PartFolder(model, "text_encoder"), &config, &weights);
-  const at::Tensor ids = inputs.Ids(config.text);
-  const ClipTextOutput text = ClipTextForward(
-      config.text, weights, ClipTokenEmbeddings(weights, ids), ids, inputs.Mask(ids));
-  out.Set("last_hidden_state", text.last_hidden_state);
-  out.Set("pooler_output", text.pooler_output);
-  if (weights.Contains("text_projection.weight")) {
-    out.Set("text_embeds", ClipTextEmbeds(weights, text.pooler_output));
-  }
-  return out;
+  StateDict weights;
+  LoadTextEncoder(PartFolder(model, "text_encoder"), &config, &weights, compute);
+  return [config, weights](const Inputs& inputs) {
+    StateDict out;
+    const at::Tensor ids = inputs.Ids(config.text);
+    const ClipTextOutput text = ClipTextForward(
+        config.text, weights, ClipTokenEmbeddings(weights, ids), ids, inputs.Mask(ids));
+    out.Set("last_hidden_state", text.last_hidden_state);
+    out.Set("pooler_output", text.pooler_output);
+    if (weights.Contains("text_projection.weight")) {
+      out.Set("text_embeds", ClipTextEmbeds(weights, text.pooler_output));
+    }
+    return out;
+  };
 }
 
 // A CLIPModel or a CLIPVisionModel (whose names transformers 5 may write without "vision_model.").
-StateDict VisionWeights(const fs::path& folder) {
+StateDict VisionWeights(const fs::path& folder, const Compute& compute) {
   StateDict weights;
-  for (const auto& [name, tensor] : LoadSafetensorsFolder(folder, WeightStem(folder, "model"))) {
+  for (const auto& [name, tensor] :
+       LoadSafetensorsFolder(folder, WeightStem(folder, "model"), compute.dtype)) {
     const bool bare = name.rfind("embeddings.", 0) == 0 || name.rfind("encoder.", 0) == 0 ||
                       name.rfind("pre_layrnorm.", 0) == 0 || name.rfind("post_layernorm.", 0) == 0;
     weights.Set(bare ? "vision_model." + name : name, tensor);
@@ -158,85 +170,100 @@ StateDict VisionWeights(const fs::path& folder) {
                     "of a CLIPModel or CLIPVisionModel.",
                     folder.string()));
   }
-  return weights;
+  return Place(std::move(weights), compute);
 }
 
-StateDict VisionModel(const fs::path& model, const Inputs& inputs) {
+Forward VisionModel(const fs::path& model, const Compute& compute) {
   const fs::path folder = PartFolder(model, "text_encoder"), file = folder / "config.json";
-  const StateDict weights = VisionWeights(folder);
+  const StateDict weights = VisionWeights(folder, compute);
   const ClipVisionConfig config = ParseClipConfig(ReadJsonFile(file), file.string()).vision;
-  const ClipVisionOutput vision = ClipVisionForward(
-      config, weights,
-      inputs.Get("pixel_values", {-1, 3, config.image_size, config.image_size}, false));
-  StateDict out;
-  out.Set("last_hidden_state", vision.last_hidden_state);
-  out.Set("pooler_output", vision.pooler_output);
-  if (weights.Contains("visual_projection.weight")) {
-    out.Set("image_embeds", ClipImageEmbeds(weights, vision.pooler_output));
-  }
-  return out;
+  return [config, weights](const Inputs& inputs) {
+    StateDict out;
+    const ClipVisionOutput vision = ClipVisionForward(
+        config, weights,
+        inputs.Get("pixel_values", {-1, 3, config.image_size, config.image_size}, false));
+    out.Set("last_hidden_state", vision.last_hidden_state);
+    out.Set("pooler_output", vision.pooler_output);
+    if (weights.Contains("visual_projection.weight")) {
+      out.Set("image_embeds", ClipImageEmbeds(weights, vision.pooler_output));
+    }
+    return out;
+  };
 }
 
-StateDict Clip(const fs::path& model, const Inputs& inputs) {
+Forward Clip(const fs::path& model, const Compute& compute) {
   const fs::path folder = PartFolder(model, "text_encoder");
   ClipConfig config;
-  StateDict weights, out;
-  LoadTextEncoder(folder, &config, &weights);
+  StateDict weights;
+  LoadTextEncoder(folder, &config, &weights, compute);
   for (const char* name : {"text_projection.weight", "visual_projection.weight", "logit_scale"}) {
     if (weights.Contains(name)) continue;
     throw Error(fmt::format("{}: '{}' is missing; the module clip needs a whole CLIPModel.",
                             folder.string(), name));
   }
-  const at::Tensor ids = inputs.Ids(config.text);
-  const int64_t size = config.vision.image_size;
-  const at::Tensor pixels = inputs.Get("pixel_values", {-1, 3, size, size}, false);
-  const ClipTextOutput text = ClipTextForward(
-      config.text, weights, ClipTokenEmbeddings(weights, ids), ids, inputs.Mask(ids));
-  const ClipVisionOutput vision = ClipVisionForward(config.vision, weights, pixels);
-  const at::Tensor text_embeds = Normalized(ClipTextEmbeds(weights, text.pooler_output));
-  const at::Tensor image_embeds = Normalized(ClipImageEmbeds(weights, vision.pooler_output));
-  out.Set("text_embeds", text_embeds);
-  out.Set("image_embeds", image_embeds);
-  out.Set("logits_per_image",
-          at::matmul(image_embeds, text_embeds.t()) * weights.Get("logit_scale").exp());
-  return out;
+  return [config, weights](const Inputs& inputs) {
+    const at::Tensor ids = inputs.Ids(config.text);
+    const int64_t size = config.vision.image_size;
+    const at::Tensor pixels = inputs.Get("pixel_values", {-1, 3, size, size}, false);
+    const ClipTextOutput text = ClipTextForward(
+        config.text, weights, ClipTokenEmbeddings(weights, ids), ids, inputs.Mask(ids));
+    const ClipVisionOutput vision = ClipVisionForward(config.vision, weights, pixels);
+    const at::Tensor text_embeds = Normalized(ClipTextEmbeds(weights, text.pooler_output));
+    const at::Tensor image_embeds = Normalized(ClipImageEmbeds(weights, vision.pooler_output));
+    StateDict out;
+    out.Set("text_embeds", text_embeds);
+    out.Set("image_embeds", image_embeds);
+    out.Set("logits_per_image",
+            at::matmul(image_embeds, text_embeds.t()) * weights.Get("logit_scale").exp());
+    return out;
+  };
 }
 
-StateDict UNet(const fs::path& model, const Inputs& inputs) {
+Forward UNet(const fs::path& model, const Compute& compute) {
   UNetConfig config;
-  StateDict weights, out;
-  LoadUNet(PartFolder(model, "unet"), &config, &weights);
-  const at::Tensor sample = inputs.Get("sample", {-1, config.in_channels, -1, -1}, false);
-  const at::Tensor states =
-      inputs.Get("encoder_hidden_states", {sample.size(0), -1, config.cross_attention_dim}, false);
-  out.Set("sample", UNetForward(config, weights, sample, inputs.Timestep(sample.size(0)), states));
-  return out;
+  StateDict weights;
+  LoadUNet(PartFolder(model, "unet"), &config, &weights, compute);
+  return [config, weights](const Inputs& inputs) {
+    StateDict out;
+    const at::Tensor sample = inputs.Get("sample", {-1, config.in_channels, -1, -1}, false);
+    const at::Tensor states = inputs.Get("encoder_hidden_states",
+                                         {sample.size(0), -1, config.cross_attention_dim}, false);
+    out.Set("sample",
+            UNetForward(config, weights, sample, inputs.Timestep(sample.size(0)), states));
+    return out;
+  };
 }
 
-StateDict VaeEncoder(const fs::path& model, const Inputs& inputs) {
+Forward VaeEncoder(const fs::path& model, const Compute& compute) {
   VaeConfig config;
-  StateDict weights, out;
-  LoadVae(PartFolder(model, "vae"), &config, &weights);
-  const at::Tensor images = inputs.Get("sample", {-1, config.in_channels, -1, -1}, false);
-  const VaeMoments moments = VaeEncode(config, weights, images);
-  out.Set("latent_dist.mean", moments.mean);
-  out.Set("latent_dist.logvar", moments.logvar);
-  return out;
+  StateDict weights;
+  LoadVae(PartFolder(model, "vae"), &config, &weights, compute);
+  return [config, weights](const Inputs& inputs) {
+    StateDict out;
+    const at::Tensor images = inputs.Get("sample", {-1, config.in_channels, -1, -1}, false);
+    const VaeMoments moments = VaeEncode(config, weights, images);
+    out.Set("latent_dist.mean", moments.mean);
+    out.Set("latent_dist.logvar", moments.logvar);
+    return out;
+  };
 }
 
-StateDict VaeDecoder(const fs::path& model, const Inputs& inputs) {
+Forward VaeDecoder(const fs::path& model, const Compute& compute) {
   VaeConfig config;
-  StateDict weights, out;
-  LoadVae(PartFolder(model, "vae"), &config, &weights);
-  const at::Tensor latents = inputs.Get("sample", {-1, config.latent_channels, -1, -1}, false);
-  out.Set("sample", VaeDecode(config, weights, latents));
-  return out;
+  StateDict weights;
+  LoadVae(PartFolder(model, "vae"), &config, &weights, compute);
+  return [config, weights](const Inputs& inputs) {
+    StateDict out;
+    const at::Tensor latents = inputs.Get("sample", {-1, config.latent_channels, -1, -1}, false);
+    out.Set("sample", VaeDecode(config, weights, latents));
+    return out;
+  };
 }
 
 struct Module {
   std::string name;
   std::vector<std::string> inputs;
-  std::function<StateDict(const fs::path&, const Inputs&)> run;
+  Forward (*load)(const fs::path&, const Compute&);
 };
 
 const std::vector<Module>& Modules() {
@@ -260,17 +287,42 @@ const Module& FindModule(const std::string& name) {
   ThrowUnknownName("module", name, names);
 }
 
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// One run for every line of stdin, its seconds on stdout: another program can alternate with this
+// one and compare. Nothing of a run is kept.
+void RunOnDemand(const Forward& forward, const Inputs& inputs) {
+  for (std::string line; std::getline(std::cin, line);) {
+    const Clock::time_point start = Clock::now();
+    for (const auto& [name, tensor] : forward(inputs)) tensor.cpu();
+    fmt::print("{:.6f}\n", SecondsSince(start));
+    std::fflush(stdout);
+  }
+}
+
 void Run(const Options& options) {
   const Module& module = FindModule(options.module);
+  const Compute compute = ParseCompute(options.device, options.dtype);
   UseThreads(options.threads);
   const NoGrad no_grad;
   const Inputs inputs(UserPath(options.in));
   inputs.WarnUnused(module.inputs);
-  StateDict contiguous;
-  for (const auto& [name, tensor] : module.run(UserPath(options.model), inputs)) {
-    contiguous.Set(name, tensor.contiguous());
+  const Clock::time_point start = Clock::now();
+  const Forward forward = module.load(UserPath(options.model), compute);
+  if (options.time) {
+    fmt::print("{:.6f}\n", SecondsSince(start));
+    std::fflush(stdout);
+    RunOnDemand(forward, inputs);
   }
-  SaveSafetensors(UserPath(options.out), contiguous);
+  StateDict out;
+  for (const auto& [name, tensor] : forward(inputs)) {
+    out.Set(name, tensor.to(at::kCPU, at::kFloat).contiguous());
+  }
+  SaveSafetensors(UserPath(options.out), out);
 }
 
 }  // namespace
@@ -293,6 +345,13 @@ int main(int argc, char** argv) {
   app.add_option("--module", options.module, "which of the above")->required();
   app.add_option("--in", options.in, "safetensors file")->required();
   app.add_option("--out", options.out, "safetensors file")->required();
+  app.add_option("--device", options.device, "cpu, cuda or cuda:N")->capture_default_str();
+  app.add_option("--dtype", options.dtype,
+                 "of weights and activations: fp32, bf16, or fp16 on CUDA; outputs are float32")
+      ->capture_default_str();
   app.add_option("--threads", options.threads, "0 = all cores")->capture_default_str();
+  app.add_flag("--time", options.time,
+               "print the seconds that loading took, then run once for every line of stdin and "
+               "print its seconds");
   return excise::RunProgram(app, argc, argv, [&] { excise::Run(options); });
 }

@@ -58,7 +58,10 @@ class HookRun {
   // when the guidance scale is not 1, else {prompt}.
   virtual std::vector<at::Tensor> Rows(const GuidanceBatch& batch, int64_t step);
   // Noise predictions (epsilon) of the streams, in the order of Rows, to one prediction. Default:
-  // classifier-free guidance.
+  // classifier-free guidance. (Where a model that predicts v or x0 sees next to no signal, as at
+  // the first step of a schedule with zero terminal SNR, epsilon says nothing about its prediction;
+  // there the raw outputs are handed over. Sums with weights that add up to 1 mean the same for
+  // both.)
   virtual at::Tensor Combine(const GuidanceBatch& batch, int64_t step,
                              const std::vector<at::Tensor>& predictions);
   // After the sampler's update. Default: unchanged.

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "models/nn.h"
+#include "models/state_dict.h"
 
 namespace excise {
 namespace {

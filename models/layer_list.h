@@ -8,9 +8,9 @@
 #include <utility>
 #include <vector>
 
-#include "models/state_dict.h"
-
 namespace excise {
+
+class StateDict;
 
 struct LayerSpec {
   std::string prefix;          // "<prefix>.weight", "<prefix>.bias"
@@ -30,6 +30,16 @@ class LayerList {
     specs_.push_back({prefix, {channels}, true});
   }
   const std::vector<LayerSpec>& specs() const& { return specs_; }
+  // Weights and biases of all layers. Parsers of configurations bound both factors and count.
+  int64_t elements() const {
+    int64_t sum = 0;
+    for (const LayerSpec& spec : specs_) {
+      int64_t product = 1;
+      for (const int64_t size : spec.shape) product *= size;
+      if (__builtin_add_overflow(sum, product + spec.shape[0], &sum)) return INT64_MAX;
+    }
+    return sum;
+  }
   // A temporary hands its layers over, so that a range-for over it does not dangle.
   std::vector<LayerSpec> specs() && { return std::move(specs_); }
 

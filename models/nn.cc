@@ -1,6 +1,8 @@
 #include "models/nn.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/gelu.h>
@@ -15,12 +17,14 @@
 #include <ATen/ops/silu.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/zeros.h>
+#include <c10/core/GradMode.h>
 #include <fmt/format.h>
 
 #include <cmath>
 #include <optional>
 
 #include "core/error.h"
+#include "models/packed.h"
 
 namespace excise::nn {
 namespace {
@@ -37,6 +41,43 @@ std::optional<at::Tensor> Bias(const StateDict& weights, const std::string& pref
   return weights.Get(name);
 }
 
+// Whether a gradient may be asked for through an operation on `x`.
+bool Recorded(const at::Tensor& x) { return c10::GradMode::is_enabled() && x.requires_grad(); }
+
+// Whether a sum of both may overwrite y without changing its dtype or its layout.
+bool InPlace(const at::Tensor& y, const at::Tensor& x) {
+  return !c10::GradMode::is_enabled() && y.scalar_type() == x.scalar_type() &&
+         (y.sizes() != x.sizes() || y.strides() == x.strides());
+}
+
+// On a CPU, oneDNN's float32 convolution of many channels over few positions waits for the weights,
+// which it rearranges at every call; one matrix product over gathered neighbourhoods does not (1.2
+// times faster at 16 x 16, 2 times at 8 x 8).
+constexpr int64_t kFewPositions = 256, kManyChannels = 640;
+
+bool PrefersProduct(const at::Tensor& x, const at::Tensor& weight, int64_t stride,
+                    int64_t padding) {
+  return !c10::GradMode::is_enabled() && x.device().is_cpu() && x.scalar_type() == at::kFloat &&
+         weight.scalar_type() == at::kFloat && x.dim() == 4 && weight.size(2) == 3 &&
+         weight.size(3) == 3 && stride == 1 && padding == 1 &&
+         x.size(2) * x.size(3) <= kFewPositions && x.size(1) >= kManyChannels;
+}
+
+// A 3 x 3 convolution with padding 1 as one product.
+at::Tensor ProductConv2d(const at::Tensor& x, const at::Tensor& weight,
+                         const std::optional<at::Tensor>& bias) {
+  const int64_t batch = x.size(0), in = x.size(1), height = x.size(2), width = x.size(3);
+  const at::Tensor padded = at::constant_pad_nd(x, {1, 1, 1, 1}, 0).contiguous();
+  const int64_t image = padded.stride(0), plane = padded.stride(1), row = padded.stride(2);
+  const at::Tensor columns =
+      padded.as_strided({in, 3, 3, batch, height, width}, {plane, row, 1, image, row, 1})
+          .reshape({in * 9, batch * height * width});
+  const at::Tensor matrix = weight.reshape({weight.size(0), in * 9});
+  const at::Tensor y =
+      bias ? at::addmm(bias->unsqueeze(1), matrix, columns) : at::matmul(matrix, columns);
+  return y.view({weight.size(0), batch, height, width}).transpose(0, 1).contiguous();
+}
+
 int64_t FanIn(at::IntArrayRef weight_shape) {
   int64_t fan_in = 1;
   for (size_t i = 1; i < weight_shape.size(); ++i) fan_in *= weight_shape[i];
@@ -47,14 +88,28 @@ int64_t FanIn(at::IntArrayRef weight_shape) {
 
 at::Tensor Linear(const StateDict& weights, const std::string& prefix, const at::Tensor& x,
                   LayerHooks* hooks) {
-  at::Tensor y = at::linear(x, weights.Get(prefix + ".weight"), Bias(weights, prefix));
+  const at::Tensor& weight = weights.Get(prefix + ".weight");
+  at::Tensor y;
+  if (!IsPacked(weight)) {
+    y = at::linear(x, weight, Bias(weights, prefix));
+  } else if (Recorded(x)) {
+    y = at::linear(x, PackedDense(weight), Bias(weights, prefix));
+  } else {
+    y = PackedLinear(x, weight, Bias(weights, prefix));
+  }
   if (hooks != nullptr && hooks->WantsLinear(prefix)) y = hooks->OnLinear(prefix, x, std::move(y));
   return y;
 }
 
 at::Tensor Conv2d(const StateDict& weights, const std::string& prefix, const at::Tensor& x,
                   int64_t stride, int64_t padding) {
-  return at::conv2d(x, weights.Get(prefix + ".weight"), Bias(weights, prefix), {stride, stride},
+  const at::Tensor& weight = weights.Get(prefix + ".weight");
+  const std::optional<at::Tensor> bias = Bias(weights, prefix);
+  if (IsPacked(weight) && !Recorded(x)) return PackedConv2d(x, weight, bias, stride, padding);
+  if (!IsPacked(weight) && PrefersProduct(x, weight, stride, padding)) {
+    return ProductConv2d(x, weight, bias);
+  }
+  return at::conv2d(x, IsPacked(weight) ? PackedDense(weight) : weight, bias, {stride, stride},
                     {padding, padding});
 }
 
@@ -67,6 +122,17 @@ at::Tensor LayerNorm(const StateDict& weights, const std::string& prefix, const 
 at::Tensor GroupNorm(const StateDict& weights, const std::string& prefix, const at::Tensor& x,
                      int64_t groups, double eps) {
   return at::group_norm(x, groups, weights.Get(prefix + ".weight"), Bias(weights, prefix), eps);
+}
+
+at::Tensor Silu(at::Tensor x) { return c10::GradMode::is_enabled() ? at::silu(x) : at::silu_(x); }
+
+at::Tensor Add(at::Tensor y, const at::Tensor& x) { return InPlace(y, x) ? y.add_(x) : x + y; }
+
+at::Tensor Multiply(at::Tensor y, const at::Tensor& x) { return InPlace(y, x) ? y.mul_(x) : x * y; }
+
+at::Tensor As(const StateDict& weights, const std::string& name, const at::Tensor& x) {
+  const at::Tensor& weight = weights.Get(name);
+  return x.to(weight.device(), weight.scalar_type());
 }
 
 at::Tensor Activation(const std::string& name, const at::Tensor& x) {

@@ -22,6 +22,13 @@ at::Tensor LayerNorm(const StateDict& weights, const std::string& prefix, const 
                      double eps);
 at::Tensor GroupNorm(const StateDict& weights, const std::string& prefix, const at::Tensor& x,
                      int64_t groups, double eps);
+// SiLU(y), y + x and y * x: in y's memory, which must be the caller's alone, where no gradients are
+// recorded.
+at::Tensor Silu(at::Tensor y);
+at::Tensor Add(at::Tensor y, const at::Tensor& x);
+at::Tensor Multiply(at::Tensor y, const at::Tensor& x);
+// x on the device and in the dtype of the tensor `name`.
+at::Tensor As(const StateDict& weights, const std::string& name, const at::Tensor& x);
 // "quick_gelu" (x * sigmoid(1.702 x)), "gelu" (erf), "silu", "relu". Throws Error on another name.
 at::Tensor Activation(const std::string& name, const at::Tensor& x);
 

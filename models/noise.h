@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <string_view>
 
 namespace excise {
@@ -12,5 +13,13 @@ namespace excise {
 // prompt id, replicate, stream latent), so that a sample never depends on its batch.
 at::Tensor LatentNoise(uint64_t seed, std::string_view root_id, uint64_t replicate,
                        at::IntArrayRef shape);
+// The same for what a stochastic sampler adds in U-Net call `step`.
+at::Tensor SamplerNoise(uint64_t seed, std::string_view root_id, uint64_t replicate, uint64_t step,
+                        at::IntArrayRef shape);
+
+// Successive draws of unit normal float32 as of torch.randn(shape, generator=generator) with
+// generator = torch.Generator("cpu").manual_seed(seed), for papers that drew so. The generator is
+// this object's own; the global one is not touched.
+std::function<at::Tensor(at::IntArrayRef shape)> TorchCpuNoise(uint64_t seed);
 
 }  // namespace excise

@@ -32,12 +32,29 @@
 #include "core/random.h"
 #include "models/autograd.h"
 
+// The build names the LibTorch that it links; other compilers of these files know its version only.
+#ifndef EXCISE_LIBTORCH_ID
+#define EXCISE_LIBTORCH_ID TORCH_VERSION
+#endif
+
 namespace excise {
 namespace {
 
 std::string Environment(const char* name) {
   const char* value = std::getenv(name);
   return value == nullptr ? "" : value;
+}
+
+// What oneDNN may use: its limit, else the widest set of this CPU that it distinguishes.
+std::string OneDnnIsa() {
+  const std::string limit = Environment("ONEDNN_MAX_CPU_ISA");
+  if (!limit.empty()) return limit;
+  return CpuHas(CpuFeature::kAmxBf16)      ? "AVX512_CORE_AMX"
+         : CpuHas(CpuFeature::kAvx512Bf16) ? "AVX512_CORE_BF16"
+         : CpuHas(CpuFeature::kAvx512Vnni) ? "AVX512_CORE_VNNI"
+         : CpuHas(CpuFeature::kAvx512)     ? "AVX512_CORE"
+         : CpuHas(CpuFeature::kAvxVnni)    ? "AVX2_VNNI"
+                                           : "AVX2";
 }
 
 // Fixed inputs, drawn by counter: the same on every machine that agrees on Philox and Box-Muller.
@@ -175,14 +192,14 @@ void UseOneThreadPerWorker() {
   });
 }
 
-Json Numerics() {
-  return {{"device", "cpu"},
-          {"dtype", "float32"},
+Json Numerics(const Compute& compute) {
+  return {{"device", DeviceKind(compute)},
+          {"dtype", DtypeName(compute.dtype)},
           {"intra_op_threads", at::get_num_threads()},
           {"isa", at::get_cpu_capability()},
           {"mkl_cbwr", Environment("MKL_CBWR")},
-          {"onednn_max_cpu_isa", Environment("ONEDNN_MAX_CPU_ISA")},
-          {"libtorch", TORCH_VERSION},
+          {"onednn_isa", OneDnnIsa()},
+          {"libtorch", EXCISE_LIBTORCH_ID},
           {"deterministic", at::globalContext().deterministicAlgorithms()},
           {"fingerprint", NumericsFingerprint()}};
 }

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "core/json.h"
+#include "models/compute.h"
 
 namespace excise {
 
@@ -17,9 +18,10 @@ void PinGolden();
 // call does not reach it). Repeating it costs nothing.
 void UseOneThreadPerWorker();
 
-// {device, dtype, intra_op_threads, isa, mkl_cbwr, onednn_max_cpu_isa, libtorch, deterministic,
-// fingerprint}: part of every key.
-Json Numerics();
+// {device, dtype, intra_op_threads, isa, mkl_cbwr, onednn_isa, libtorch, deterministic,
+// fingerprint}: part of every key. `device` names the GPU and its driver, `libtorch` the build that
+// is linked (version and part of its hash), `onednn_isa` what oneDNN was limited to or finds here.
+Json Numerics(const Compute& compute = {});
 
 // Hash of a fixed battery of forward and backward ops (about 100 ms): equal bytes, equal hash. Run
 // on one thread; remembered for the life of the process.

@@ -1,5 +1,6 @@
 // Our models against transformers 5.23.0 and diffusers 0.42.1 on the small random-weight folders of
 // tests/fixtures (tools/make_fixtures.py): outputs, gradients and whole sampling loops.
+#include <ATen/Parallel.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/mul.h>
 #include <ATen/ops/sub.h>
@@ -12,6 +13,7 @@
 #include "models/autograd.h"
 #include "models/backbone.h"
 #include "models/clip.h"
+#include "models/noise.h"
 #include "models/safetensors.h"
 #include "models/unet.h"
 #include "models/vae.h"
@@ -171,6 +173,87 @@ TEST_CASE("text to image equals diffusers' pipeline with DDIM and PNDM") {
     fixture.Check(scheduler + ".latents", latents);
     fixture.Check(scheduler + ".image", DecodeImages(backbone, latents));
     CHECK(evaluations == (scheduler == "ddim" ? 2 * 6 : 2 * 7));  // two streams
+  }
+}
+
+TEST_CASE(
+    "CLIP of other shapes: sharded with end id 2, or a text model as transformers 5 saves it") {
+  const std::string name = GENERATE(as<std::string>{}, "clip_sharded", "clip_text_only");
+  const Fixture fixture(name);
+  ClipConfig config;
+  StateDict weights;
+  LoadTextEncoder(fixture.folder, &config, &weights);
+  const NoGrad no_grad;
+  const at::Tensor ids = fixture.In("input_ids");
+  const ClipTextOutput text =
+      ClipTextForward(config.text, weights, ClipTokenEmbeddings(weights, ids), ids);
+  fixture.Check("text.last_hidden_state", text.last_hidden_state);
+  fixture.Check("text.text_embeds", ClipTextEmbeds(weights, text.pooler_output));
+  if (name == "clip_text_only") return;
+  fixture.Check("text.pooler_output", text.pooler_output);
+  const ClipVisionOutput vision =
+      ClipVisionForward(config.vision, weights, fixture.In("pixel_values"));
+  fixture.Check("vision.last_hidden_state", vision.last_hidden_state);
+  fixture.Check("vision.pooler_output", vision.pooler_output);
+  fixture.Check("vision.image_embeds", ClipImageEmbeds(weights, vision.pooler_output));
+}
+
+TEST_CASE("U-Nets of other layouts, at sizes whose way up needs the way down's sizes") {
+  const std::string name = GENERATE(as<std::string>{}, "unet_plain", "sd_zero_snr/unet");
+  const Fixture fixture(name);
+  UNetConfig config;
+  StateDict weights;
+  LoadUNet(fixture.folder, &config, &weights);
+  const NoGrad no_grad;
+  const at::Tensor out = UNetForward(config, weights, fixture.In("sample"), fixture.In("timestep"),
+                                     fixture.In("encoder_hidden_states"));
+  fixture.Check("sample", out);
+}
+
+TEST_CASE("a VAE of three levels and another scaling factor") {
+  const Fixture fixture("vae_three_levels");
+  VaeConfig config;
+  StateDict weights;
+  LoadVae(fixture.folder, &config, &weights);
+  CHECK(config.scaling_factor == 0.13025);
+  const NoGrad no_grad;
+  const VaeMoments moments = VaeEncode(config, weights, fixture.In("images"));
+  fixture.Check("mean", moments.mean);
+  fixture.Check("logvar", moments.logvar);
+  fixture.Check("image", VaeDecode(config, weights, fixture.In("latents")));
+}
+
+TEST_CASE("12 steps of diffusers' pipeline with every sampler, guided by a negative prompt") {
+  const std::string name = GENERATE(as<std::string>{}, "sd1", "sd2", "sd_zero_snr");
+  at::set_num_threads(1);  // on tensors this small, threads cost more than they do
+  const StateDict expected = LoadSafetensors(RepoFile("tests/fixtures/pipelines.safetensors"));
+  const Backbone backbone = LoadBackbone(RepoFile("tests/fixtures/" + name));
+  const NoGrad no_grad;
+  const auto encode = [&](const std::string& text) {
+    return EncodeText(backbone, TokenizeBatch(*backbone.tokenizer, {text}, 16));
+  };
+  const at::Tensor prompt = encode("a picture of a poodle on a red background");
+  const at::Tensor negative = encode("a blue dog");
+  std::vector<std::string> schedulers = SchedulerNames();
+  schedulers.insert(schedulers.begin(), "");
+  for (const std::string& scheduler : schedulers) {
+    SamplerSpec spec;
+    spec.scheduler = scheduler;
+    spec.steps = 12;
+    spec.guidance_scale = name == "sd1" ? 7.5 : name == "sd2" ? 3.0 : 2.0;
+    spec.noise = [draw = TorchCpuNoise(651)](size_t, const at::Tensor& like) {
+      return draw(like.sizes());
+    };
+    const at::Tensor latents =
+        SampleLatents(backbone, nullptr, prompt, negative, expected.Get(name + ".latents"), spec);
+    const std::string key = name + "." + (scheduler.empty() ? "own" : scheduler);
+    CAPTURE(key);
+    // The U-Net of random weights amplifies rounding from step to step.
+    CHECK(RelativeL2(latents, expected.Get(key + ".final")) <= 1e-4);
+    if (!scheduler.empty()) continue;
+    const at::Tensor difference =
+        at::sub(DecodeImages(backbone, latents), expected.Get(key + ".image"));
+    CHECK(difference.abs().max().item<double>() <= 1e-3);
   }
 }
 

@@ -2,10 +2,12 @@
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <cstdlib>
+#include <new>
 #include <string_view>
 #include <vector>
 
@@ -20,7 +22,8 @@ namespace {
 constexpr int kFailed = 1, kUsage = 2;
 
 void PrintError(std::string_view message) {
-  fmt::print(stderr, "error: {}\n", Escape(message, Format::kTerminal));
+  // Not fmt::print, which throws where stderr is on a full disk: the exit code still tells.
+  std::fputs(fmt::format("error: {}\n", Escape(message, Format::kTerminal)).c_str(), stderr);
 }
 
 std::vector<std::string> FlagNames(const CLI::App& app) {
@@ -63,9 +66,24 @@ std::vector<const char*> WithEmptyValues(int argc, const char* const* argv,
 
 }  // namespace
 
+namespace {
+
+// Where memory ends, an exception would leave threads and libraries in any state; a message and an
+// end leave the store whole. Only what needs no memory may be called.
+[[noreturn]] void EndOfMemory() {
+  constexpr std::string_view kMessage =
+      "error: out of memory. What was finished is stored: run the same command again, with fewer "
+      "--workers or a smaller sampler.unit_size, or with more memory.\n";
+  [[maybe_unused]] const ssize_t n = write(STDERR_FILENO, kMessage.data(), kMessage.size());
+  _exit(kFailed);
+}
+
+}  // namespace
+
 int RunProgram(CLI::App& app, int argc, const char* const* argv,
                const std::function<void()>& body) {
   app.allow_extras();
+  std::set_new_handler(EndOfMemory);
   std::vector<std::string> storage;
   const std::vector<const char*> words = WithEmptyValues(argc, argv, &storage);
   try {
@@ -74,8 +92,8 @@ int RunProgram(CLI::App& app, int argc, const char* const* argv,
     body();
     return 0;
   } catch (const CLI::CallForHelp&) {
-    fmt::print("{}", app.help());
-    return 0;
+    const bool written = std::fputs(app.help().c_str(), stdout) >= 0 && std::fflush(stdout) == 0;
+    return written ? 0 : kFailed;
   } catch (const CLI::ParseError& error) {
     // A misspelt flag often makes a required one missing; the misspelling is the better message.
     try {
@@ -99,12 +117,6 @@ int RunProgram(CLI::App& app, int argc, const char* const* argv,
     PrintError(message.substr(0, message.find('\n')));
     return kFailed;
   }
-}
-
-std::filesystem::path UserPath(const std::string& path) {
-  const char* directory = std::getenv("BUILD_WORKING_DIRECTORY");
-  return directory == nullptr ? std::filesystem::path(path)
-                              : std::filesystem::path(directory) / path;
 }
 
 void UseThreads(int threads) {

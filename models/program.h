@@ -5,6 +5,8 @@
 #include <functional>
 #include <string>
 
+#include "core/files.h"  // UserPath
+
 namespace CLI {
 class App;
 }
@@ -15,10 +17,6 @@ namespace excise {
 // for Error and anything else that `body` throws, 2 for a wrong command line or UsageError. Errors
 // go to stderr in one line; an unknown flag names the nearest known one.
 int RunProgram(CLI::App& app, int argc, const char* const* argv, const std::function<void()>& body);
-
-// A path as the user typed it: `bazel run` starts programs elsewhere and says in
-// BUILD_WORKING_DIRECTORY where the user stands.
-std::filesystem::path UserPath(const std::string& path);
 
 // Sets LibTorch's intra-op threads; 0 keeps its own choice. Throws UsageError below 0.
 void UseThreads(int threads);

@@ -1,115 +1,99 @@
 #include "models/safetensors.h"
 
-#include <ATen/ops/empty.h>
-#include <ATen/ops/isfinite.h>
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <optional>
 #include <vector>
 
 #include "core/error.h"
+#include "core/files.h"
 #include "core/json.h"
 #include "core/store.h"
 #include "models/safetensors_header.h"
+#include "models/tensor_reader.h"
 
 namespace excise {
 namespace {
-
-struct DtypeName {
-  const char* name;
-  at::ScalarType type;
-};
-constexpr DtypeName kDtypes[] = {{"F64", at::kDouble},    {"F32", at::kFloat}, {"F16", at::kHalf},
-                                 {"BF16", at::kBFloat16}, {"I64", at::kLong},  {"I32", at::kInt},
-                                 {"I16", at::kShort},     {"I8", at::kChar},   {"U8", at::kByte},
-                                 {"BOOL", at::kBool}};
-
-std::optional<at::ScalarType> ScalarTypeOf(std::string_view name) {
-  for (const DtypeName& dtype : kDtypes) {
-    if (name == dtype.name) return dtype.type;
-  }
-  return std::nullopt;
-}
-
-const char* NameOf(at::ScalarType type) {
-  for (const DtypeName& dtype : kDtypes) {
-    if (type == dtype.type) return dtype.name;
-  }
-  return nullptr;
-}
-
-bool IsFinite(const at::Tensor& tensor) {
-  return !tensor.is_floating_point() || at::isfinite(tensor).all().item<bool>();
-}
 
 // safetensors data is little-endian and has no alignment, so it is read into tensors, never cast.
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "safetensors data is little-endian");
 
 class File {
  public:
-  explicit File(const std::filesystem::path& path) : path_(path) {
+  explicit File(const std::filesystem::path& path)
+      : path_(path), file_(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) {
     std::error_code error;
     size_ = std::filesystem::file_size(path, error);
-    if (!error) stream_.open(path, std::ios::binary);
-    if (error || !stream_) {
+    if (!error && file_.get() < 0) error.assign(errno, std::generic_category());
+    if (error) {
       throw Error(fmt::format("Cannot read {}: {}. Check the path and its permissions.",
-                              path.string(), error ? error.message() : "it cannot be opened"));
+                              path.string(), error.message()));
     }
   }
-  uint64_t size() const { return size_; }
-  void Read(uint64_t offset, char* out, uint64_t bytes) {
-    stream_.seekg(static_cast<std::streamoff>(offset));
-    stream_.read(out, static_cast<std::streamsize>(bytes));
-    if (!stream_) {
-      throw Error(
-          fmt::format("Cannot read {} bytes at {} of {}: a disk error, or the file changed.", bytes,
-                      offset, path_.string()));
-    }
-  }
+
+  int fd() const { return file_.get(); }
+
   SafetensorsHeader ReadHeader() {
     const std::string origin = path_.string();
-    std::string bytes(std::min<uint64_t>(8, size_), '\0');
-    Read(0, bytes.data(), bytes.size());
-    const uint64_t length = SafetensorsHeaderLength(bytes, size_, origin);
-    bytes.resize(length);
-    Read(8, bytes.data(), length);
-    return ParseSafetensorsHeader(bytes, size_, origin);
+    const uint64_t length =
+        SafetensorsHeaderLength(Read(0, std::min<uint64_t>(8, size_)), size_, origin);
+    return ParseSafetensorsHeader(Read(8, length), size_, origin);
   }
 
  private:
+  std::string Read(uint64_t offset, uint64_t bytes) {
+    std::string out(bytes, '\0');
+    for (uint64_t done = 0; done < bytes;) {
+      const ssize_t n =
+          pread(file_.get(), out.data() + done, bytes - done, static_cast<off_t>(offset + done));
+      if (n < 0 && errno == EINTR) continue;
+      if (n <= 0) {
+        throw Error(
+            fmt::format("Cannot read {} bytes at {} of {}: a disk error, or the file changed.",
+                        bytes, offset, path_.string()));
+      }
+      done += static_cast<uint64_t>(n);
+    }
+    return out;
+  }
+
   std::filesystem::path path_;
-  std::ifstream stream_;
+  Descriptor file_;
   uint64_t size_ = 0;
 };
 
-at::Tensor ReadTensor(File& file, const SafetensorsHeader& header, const SafetensorsEntry& entry,
-                      bool upcast, const std::string& origin) {
-  const auto type = ScalarTypeOf(entry.dtype);
-  if (!type) {
-    throw Error(
-        fmt::format("{}: tensor '{}' has dtype {}, which Excise does not read. Convert the "
-                    "weights to F32, F16 or BF16.",
-                    origin, entry.name, entry.dtype));
+// Takes the elements of `header` off `room`.
+void CheckRoom(const SafetensorsHeader& header, const std::filesystem::path& path, int64_t* room) {
+  for (const SafetensorsEntry& entry : header.entries) {
+    // The header's parser has checked that the bytes of each tensor fit 64 bits.
+    const auto elements =
+        static_cast<int64_t>((entry.end - entry.begin) / SafetensorsElementSize(entry.dtype));
+    if (elements > *room) {
+      throw Error(
+          fmt::format("{}: with tensor '{}' of {} elements the weights are far more than "
+                      "config.json describes. Check that both are of the same model.",
+                      path.string(), entry.name, elements));
+    }
+    *room -= elements;
   }
-  at::Tensor tensor = at::empty(entry.shape, *type);
-  file.Read(header.data_begin + entry.begin, static_cast<char*>(tensor.data_ptr()),
-            entry.end - entry.begin);
-  if (*type == at::kBool) {
-    // Any byte but 0 and 1 would be undefined behaviour as a bool.
-    auto* bytes = static_cast<unsigned char*>(tensor.data_ptr());
-    for (int64_t i = 0; i < tensor.numel(); ++i) bytes[i] = bytes[i] != 0;
+}
+
+StateDict Load(const std::filesystem::path& path, std::optional<at::ScalarType> float_dtype,
+               int64_t* room = nullptr) {
+  File file(path);
+  const SafetensorsHeader header = file.ReadHeader();
+  if (room != nullptr) CheckRoom(header, path, room);
+  std::vector<at::Tensor> tensors = ReadTensors(file.fd(), path, header, float_dtype);
+  StateDict result;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    result.Set(header.entries[i].name, std::move(tensors[i]));
   }
-  if (!IsFinite(tensor)) {
-    throw Error(
-        fmt::format("{}: tensor '{}' holds a value that is not finite. The training that "
-                    "made it probably diverged; use other weights.",
-                    origin, entry.name));
-  }
-  const bool half = *type == at::kHalf || *type == at::kBFloat16;
-  return upcast && half ? tensor.to(at::kFloat) : tensor;
+  return result;
 }
 
 // A shard lies in the folder of its index; anything else could read files elsewhere.
@@ -142,19 +126,16 @@ std::map<std::string, std::vector<std::string>> ReadIndex(const std::filesystem:
 }  // namespace
 
 StateDict LoadSafetensors(const std::filesystem::path& path, bool upcast) {
-  File file(path);
-  const SafetensorsHeader header = file.ReadHeader();
-  StateDict tensors;
-  for (const SafetensorsEntry& entry : header.entries) {
-    tensors.Set(entry.name, ReadTensor(file, header, entry, upcast, path.string()));
-  }
-  return tensors;
+  return Load(path, upcast ? std::optional(at::kFloat) : std::nullopt);
 }
 
 StateDict LoadSafetensorsFolder(const std::filesystem::path& folder, std::string_view stem,
-                                bool upcast) {
+                                at::ScalarType float_dtype, int64_t most_elements) {
   const std::filesystem::path single = folder / fmt::format("{}.safetensors", stem);
-  if (std::filesystem::exists(single)) return LoadSafetensors(single, upcast);
+  const auto load = [&](const std::filesystem::path& file) {
+    return Load(file, float_dtype, &most_elements);
+  };
+  if (std::filesystem::exists(single)) return load(single);
   const std::filesystem::path index = folder / fmt::format("{}.safetensors.index.json", stem);
   if (!std::filesystem::exists(index)) {
     throw Error(
@@ -164,7 +145,7 @@ StateDict LoadSafetensorsFolder(const std::filesystem::path& folder, std::string
   }
   StateDict tensors;
   for (const auto& [shard, names] : ReadIndex(index)) {
-    const StateDict part = LoadSafetensors(folder / shard, upcast);
+    const StateDict part = load(folder / shard);
     for (const std::string& name : names) {
       if (!part.Contains(name)) {
         throw Error(
@@ -182,9 +163,9 @@ void SaveSafetensors(const std::filesystem::path& path, const StateDict& tensors
                      const std::map<std::string, std::string>& metadata) {
   std::vector<std::pair<std::string, at::Tensor>> items;
   for (const auto& [name, tensor] : tensors) {
-    if (NameOf(tensor.scalar_type()) == nullptr || !IsFinite(tensor)) {
+    if (SafetensorsDtypeName(tensor.scalar_type()) == nullptr || !AllFinite(tensor)) {
       throw Error(fmt::format("Cannot save tensor '{}' to {}: {}.", name, path.string(),
-                              NameOf(tensor.scalar_type()) == nullptr
+                              SafetensorsDtypeName(tensor.scalar_type()) == nullptr
                                   ? "safetensors has no such dtype"
                                   : "it holds a value that is not finite"));
     }
@@ -199,7 +180,7 @@ void SaveSafetensors(const std::filesystem::path& path, const StateDict& tensors
   uint64_t offset = 0;
   for (const auto& [name, tensor] : items) {
     const uint64_t end = offset + tensor.nbytes();
-    header[name] = {{"dtype", NameOf(tensor.scalar_type())},
+    header[name] = {{"dtype", SafetensorsDtypeName(tensor.scalar_type())},
                     {"shape", tensor.sizes().vec()},
                     {"data_offsets", {offset, end}}};
     offset = end;

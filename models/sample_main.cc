@@ -1,6 +1,7 @@
 // Text to image from any snapshot of Stable Diffusion's shape.
 #include <ATen/ops/isfinite.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <cmath>
@@ -11,6 +12,7 @@
 #include "core/registry.h"
 #include "models/autograd.h"
 #include "models/backbone.h"
+#include "models/compute.h"
 #include "models/image_io.h"
 #include "models/noise.h"
 #include "models/program.h"
@@ -20,10 +22,11 @@ namespace excise {
 namespace {
 
 struct Options {
-  std::string model, prompt, negative_prompt, scheduler, latents, out;
+  std::string model, prompt, negative_prompt, scheduler, latents, out, noise = "philox";
   int64_t steps = 20, height = 0, width = 0;
-  double guidance = 3.0;
+  double guidance = 3.0, eta = 0;
   uint64_t seed = 0;
+  std::string device = "cpu", dtype = "fp32";
   int threads = 0;
 };
 
@@ -59,9 +62,12 @@ void CheckOptions(const Options& options) {
     throw UsageError(
         fmt::format("--out={}: the name must end in .png or .safetensors.", options.out));
   }
-  const std::vector<std::string> schedulers = {"ddim", "pndm"};
-  if (!options.scheduler.empty() && options.scheduler != "ddim" && options.scheduler != "pndm") {
-    ThrowUnknownName("scheduler", options.scheduler, schedulers);
+  if (!options.scheduler.empty()) CheckedSchedulerName(options.scheduler);
+  if (options.noise != "philox" && options.noise != "torch_cpu") {
+    ThrowUnknownName("noise", options.noise, {"philox", "torch_cpu"});
+  }
+  if (!(options.eta >= 0 && options.eta <= 1)) {
+    throw UsageError(fmt::format("--eta={}: a number in [0, 1] is expected.", options.eta));
   }
   if (options.steps < 1) {
     throw UsageError(fmt::format("--steps={}: at least 1 is needed.", options.steps));
@@ -80,9 +86,16 @@ int64_t Factor(const Backbone& backbone) {
   return int64_t{1} << (backbone.vae_config.block_out_channels.size() - 1);
 }
 
-at::Tensor GivenLatents(const Options& options, const Backbone& backbone) {
+// What --latents gives in the place of drawn noise.
+struct GivenNoise {
+  at::Tensor latents;     // (1, channels, h, w)
+  at::Tensor step_noise;  // (steps, 1, channels, h, w), or undefined
+};
+
+GivenNoise ReadGivenNoise(const Options& options, const Backbone& backbone, bool stochastic) {
   const std::filesystem::path path = UserPath(options.latents);
-  const at::Tensor latents = LoadSafetensors(path).Get("latents");
+  const StateDict file = LoadSafetensors(path);
+  const at::Tensor latents = file.Get("latents");
   const int64_t channels = backbone.unet_config.in_channels, factor = Factor(backbone);
   if (latents.dim() != 4 || latents.size(0) != 1 || latents.size(1) != channels ||
       latents.numel() == 0 || !latents.is_floating_point()) {
@@ -99,11 +112,27 @@ at::Tensor GivenLatents(const Options& options, const Backbone& backbone) {
                     "of {} x {} (height x width). Leave the flags out.",
                     path.string(), height, width));
   }
-  return latents.to(at::kFloat);
+  GivenNoise given{latents.to(at::kFloat), {}};
+  if (!file.Contains("step_noise")) return given;
+  const at::Tensor noise = file.Get("step_noise");
+  if (!stochastic) {
+    LogWarning(
+        fmt::format("{}: the tensor 'step_noise' is not used, because this scheduler adds "
+                    "no noise.",
+                    path.string()));
+  } else if (noise.dim() != 5 || noise.size(0) != options.steps ||
+             noise[0].sizes() != latents.sizes() || !noise.is_floating_point()) {
+    throw Error(
+        fmt::format("{}: the tensor 'step_noise' must be floating point of shape "
+                    "({}, {}), one row for each of --steps={}.",
+                    path.string(), options.steps, fmt::join(latents.sizes(), ", "), options.steps));
+  } else {
+    given.step_noise = noise.to(at::kFloat);
+  }
+  return given;
 }
 
-at::Tensor MakeLatents(const Options& options, const Backbone& backbone) {
-  if (!options.latents.empty()) return GivenLatents(options, backbone);
+std::vector<int64_t> LatentShape(const Options& options, const Backbone& backbone) {
   const int64_t factor = Factor(backbone), own = backbone.unet_config.sample_size * factor;
   const int64_t height = options.height == 0 ? own : options.height;
   const int64_t width = options.width == 0 ? own : options.width;
@@ -113,9 +142,36 @@ at::Tensor MakeLatents(const Options& options, const Backbone& backbone) {
                     "model.",
                     height, width, factor));
   }
+  return {1, backbone.unet_config.in_channels, height / factor, width / factor};
+}
+
+// The latents to begin with, and in `spec` what stochastic samplers add.
+at::Tensor MakeNoise(const Options& options, const Backbone& backbone, SamplerSpec* spec) {
+  const bool stochastic =
+      IsStochastic(WithScheduler(backbone.scheduler, options.scheduler), options.eta);
+  GivenNoise given;
+  if (!options.latents.empty()) given = ReadGivenNoise(options, backbone, stochastic);
+  const std::vector<int64_t> shape =
+      given.latents.defined() ? given.latents.sizes().vec() : LatentShape(options, backbone);
   // Keyed by the seed alone, so that two prompts with one seed can be compared.
-  return LatentNoise(options.seed, "sample", 0,
-                     {1, backbone.unet_config.in_channels, height / factor, width / factor});
+  at::Tensor latents = given.latents;
+  if (options.noise == "torch_cpu") {
+    // One generator for everything, in the order in which diffusers draws.
+    const auto draw = TorchCpuNoise(options.seed);
+    if (!latents.defined()) latents = draw(shape);
+    spec->noise = [draw](size_t, const at::Tensor& like) { return draw(like.sizes()); };
+  } else {
+    if (!latents.defined()) latents = LatentNoise(options.seed, "sample", 0, shape);
+    spec->noise = [seed = options.seed](size_t step, const at::Tensor& like) {
+      return SamplerNoise(seed, "sample", 0, step, like.sizes());
+    };
+  }
+  if (given.step_noise.defined()) {
+    spec->noise = [noise = given.step_noise](size_t step, const at::Tensor&) {
+      return noise[static_cast<int64_t>(step)];
+    };
+  }
+  return latents;
 }
 
 at::Tensor Encode(const Backbone& backbone, const std::string& flag, const std::string& text) {
@@ -134,15 +190,17 @@ at::Tensor Encode(const Backbone& backbone, const std::string& flag, const std::
 
 void Run(const Options& options) {
   CheckOptions(options);
+  const Compute compute = ParseCompute(options.device, options.dtype);
   UseThreads(options.threads);
   InstallInterruptHandlers();
   const NoGrad no_grad;
-  const Backbone backbone = LoadBackbone(UserPath(options.model));
-  const at::Tensor latents = MakeLatents(options, backbone);
+  const Backbone backbone = LoadBackbone(UserPath(options.model), compute);
   SamplerSpec spec;
   spec.scheduler = options.scheduler;
   spec.steps = options.steps;
   spec.guidance_scale = options.guidance;
+  spec.eta = options.eta;
+  const at::Tensor latents = MakeNoise(options, backbone, &spec);
   const ProgressHooks hooks;
   const at::Tensor sampled =
       SampleLatents(backbone, &hooks, Encode(backbone, "prompt", options.prompt),
@@ -179,15 +237,28 @@ int main(int argc, char** argv) {
   app.add_option("--steps", options.steps, "sampler steps")->capture_default_str();
   app.add_option("--guidance", options.guidance, "classifier-free guidance; 1 = none")
       ->capture_default_str();
-  app.add_option("--scheduler", options.scheduler, "ddim or pndm (default: the snapshot's own)");
-  app.add_option("--seed", options.seed, "of the initial noise")->capture_default_str();
-  app.add_option("--latents", options.latents,
-                 "safetensors file: the tensor 'latents' (1, 4, h, w) replaces the noise");
+  app.add_option(
+      "--scheduler", options.scheduler,
+      fmt::format("{} (default: the snapshot's own), set up as diffusers' from_config does",
+                  fmt::join(excise::SchedulerNames(), ", ")));
+  app.add_option("--eta", options.eta, "noise that ddim adds: 0 = none, 1 = as much as ddpm")
+      ->capture_default_str();
+  app.add_option("--seed", options.seed, "of the noise")->capture_default_str();
+  app.add_option("--noise", options.noise,
+                 "philox, or torch_cpu: what torch.Generator('cpu').manual_seed(SEED) draws")
+      ->capture_default_str();
+  app.add_option(
+      "--latents", options.latents,
+      "safetensors file: the tensor 'latents' (1, 4, h, w) replaces the initial noise, and "
+      "'step_noise' (steps, 1, 4, h, w), if there, what stochastic schedulers add");
   app.add_option("--height", options.height, "pixels (default: the model's own)");
   app.add_option("--width", options.width, "pixels (default: the model's own)");
   app.add_option("--out", options.out,
                  "a.png, or a.safetensors: the tensor 'image' (1, 3, height, width) in [0,1]")
       ->required();
+  app.add_option("--device", options.device, "cpu, cuda or cuda:N")->capture_default_str();
+  app.add_option("--dtype", options.dtype, "of the models: fp32, bf16, or fp16 on CUDA")
+      ->capture_default_str();
   app.add_option("--threads", options.threads, "0 = all cores")->capture_default_str();
   return excise::RunProgram(app, argc, argv, [&] { excise::Run(options); });
 }

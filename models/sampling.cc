@@ -27,10 +27,31 @@ void CheckShapes(const at::Tensor& prompt_states, const at::Tensor& empty_states
                   fmt::join(latents.sizes(), ", ")));
 }
 
-// The streams' epsilon predictions at one step, from one U-Net call.
-std::vector<at::Tensor> PredictStreams(const Backbone& backbone, const SchedulerConfig& scheduler,
+// Below this share of signal in what the model sees, a prediction of v or x0 does not survive the
+// way to epsilon and back in single precision (the inverse divides by it). Stable Diffusion's own
+// schedule ends at 0.068, so only rescaled, linear and cosine ones come here.
+constexpr double kLeastSignal = 0.05;
+
+// How the model's outputs relate to the predictions that hooks see, at one step.
+struct Conversion {
+  const SchedulerConfig& scheduler;
+  NoiseLevel level;
+  bool keep_raw;
+  Conversion(const SchedulerConfig& config, NoiseLevel noise_level)
+      : scheduler(config), level(noise_level), keep_raw(noise_level.signal < kLeastSignal) {}
+
+  at::Tensor ToPrediction(const at::Tensor& output, const at::Tensor& input) const {
+    return keep_raw ? output : ToEpsilon(scheduler, output, input, level);
+  }
+  at::Tensor ToOutput(const at::Tensor& prediction, const at::Tensor& input) const {
+    return keep_raw ? prediction : FromEpsilon(scheduler, prediction, input, level);
+  }
+};
+
+// The streams' predictions at one step, from one U-Net call.
+std::vector<at::Tensor> PredictStreams(const Backbone& backbone, const Conversion& conversion,
                                        const std::vector<at::Tensor>& rows, const at::Tensor& input,
-                                       int64_t t, LayerHooks* layers) {
+                                       double t, LayerHooks* layers) {
   const int64_t batch = input.size(0);
   for (const at::Tensor& states : rows) {
     if (states.dim() == 3 && states.size(0) == batch) continue;
@@ -40,15 +61,26 @@ std::vector<at::Tensor> PredictStreams(const Backbone& backbone, const Scheduler
   const at::Tensor all =
       rows.size() == 1 ? input : at::cat(std::vector<at::Tensor>(rows.size(), input));
   const at::Tensor states = rows.size() == 1 ? rows.front() : at::cat(rows);
-  const at::Tensor time = at::full({}, t, input.options().dtype(at::kLong));
+  const at::Tensor time = at::full({}, t, input.options().dtype(at::kFloat));
   const at::Tensor output =
       UNetForward(backbone.unet_config, backbone.unet, all, time, states, layers);
-  const at::Tensor epsilon = ToEpsilon(scheduler, output, all, time);
+  const at::Tensor prediction = conversion.ToPrediction(output, all);
   std::vector<at::Tensor> predictions;
   for (size_t i = 0; i < rows.size(); ++i) {
-    predictions.push_back(epsilon.narrow(0, static_cast<int64_t>(i) * batch, batch));
+    predictions.push_back(prediction.narrow(0, static_cast<int64_t>(i) * batch, batch));
   }
   return predictions;
+}
+
+// `noise` with the shape of what it returns checked.
+StepNoise Checked(const StepNoise& noise) {
+  if (!noise) return noise;
+  return [noise](size_t index, const at::Tensor& like) {
+    const at::Tensor drawn = noise(index, like);
+    if (drawn.sizes() == like.sizes()) return drawn.to(like.options());
+    throw Error(fmt::format("Sampling: the noise of step {} is [{}], the latents are [{}].", index,
+                            fmt::join(drawn.sizes(), ", "), fmt::join(like.sizes(), ", ")));
+  };
 }
 
 }  // namespace
@@ -74,10 +106,10 @@ at::Tensor SampleLatents(const Backbone& backbone, const Hooks* hooks,
                          const at::Tensor& latents, const SamplerSpec& spec,
                          int64_t* unet_evaluations) {
   CheckShapes(prompt_states, empty_states, latents);
-  SchedulerConfig scheduler = backbone.scheduler;
-  if (!spec.scheduler.empty()) scheduler.name = spec.scheduler;
-  const std::unique_ptr<Sampler> sampler = MakeSampler(scheduler, spec.steps);
-  const std::vector<int64_t>& timesteps = sampler->timesteps();
+  const SchedulerConfig scheduler = WithScheduler(backbone.scheduler, spec.scheduler);
+  const std::unique_ptr<Sampler> sampler =
+      MakeSampler(scheduler, spec.steps, {spec.eta, Checked(spec.noise)});
+  const std::vector<double>& timesteps = sampler->timesteps();
 
   GuidanceBatch batch{prompt_states, empty_states, spec.guidance_scale,
                       static_cast<int64_t>(timesteps.size())};
@@ -89,15 +121,15 @@ at::Tensor SampleLatents(const Backbone& backbone, const Hooks* hooks,
     const std::vector<at::Tensor> rows = run->Rows(batch, step);
     if (rows.empty()) throw Error("Sampling: the hooks returned no text states.");
     const at::Tensor input = sampler->ScaleInput(x, index);
+    const Conversion conversion(scheduler, sampler->Level(index));
     const std::vector<at::Tensor> predictions =
-        PredictStreams(backbone, scheduler, rows, input, timesteps[index], run->Layers());
+        PredictStreams(backbone, conversion, rows, input, timesteps[index], run->Layers());
     if (unet_evaluations != nullptr) {
       *unet_evaluations += static_cast<int64_t>(rows.size()) * x.size(0);
     }
-    const at::Tensor epsilon = run->Combine(batch, step, predictions);
-    // Multistep samplers keep a history of raw outputs, so they get what the model would return.
-    const at::Tensor time = at::full({}, timesteps[index], input.options().dtype(at::kLong));
-    x = sampler->Step(FromEpsilon(scheduler, epsilon, input, time), index, x);
+    const at::Tensor combined = run->Combine(batch, step, predictions);
+    // Samplers work on what the model itself would return; PNDM keeps a history of it.
+    x = sampler->Step(conversion.ToOutput(combined, input), index, x);
     x = run->Mix(step, std::move(x));
   }
   return x;

@@ -1,7 +1,10 @@
 // The computing half of backbone.h (models/sampling.cc).
+#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/isfinite.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 
@@ -54,7 +57,7 @@ struct Scene {
   at::Tensor Sample(const Hooks* hooks = nullptr, int64_t* count = nullptr) const {
     return SampleLatents(backbone, hooks, prompt, empty, latents, spec, count);
   }
-  at::Tensor Raw(const at::Tensor& x, int64_t t, const at::Tensor& states) const {
+  at::Tensor Raw(const at::Tensor& x, double t, const at::Tensor& states) const {
     return UNetForward(backbone.unet_config, backbone.unet, x, at::tensor(t), states);
   }
 };
@@ -162,24 +165,88 @@ TEST_CASE("identity hooks give the same bits; other hooks do what they say") {
   CHECK(at::equal(scene.Sample(&zero), at::zeros({2, 4, 4, 4})));
 }
 
-TEST_CASE("v_prediction: hooks see epsilon, the sampler gets v") {
+TEST_CASE("guidance on epsilon is guidance on what the model returns") {
   NoGrad no_grad;
-  for (const char* name : {"ddim", "pndm"}) {
-    Scene scene;
-    scene.backbone.scheduler.prediction_type = "v_prediction";
-    scene.spec.scheduler = name;
-    SchedulerConfig config = scene.backbone.scheduler;
-    config.name = name;
-    const auto sampler = MakeSampler(config, 4);
-    at::Tensor x = scene.latents;
-    for (size_t i = 0; i < sampler->timesteps().size(); ++i) {
-      const int64_t t = sampler->timesteps()[i];
-      const at::Tensor uncond = scene.Raw(x, t, scene.empty), cond = scene.Raw(x, t, scene.prompt);
-      x = sampler->Step(uncond + 3.0 * (cond - uncond), i, x);
+  // As diffusers' pipeline: one combination of raw outputs, for every prediction type and sampler,
+  // where zero terminal SNR leaves no epsilon to speak of as well.
+  for (const std::string& name : SchedulerNames()) {
+    for (const bool zero_snr : {false, true}) {
+      Scene scene;
+      SchedulerConfig& config = scene.backbone.scheduler;
+      config.name = name;
+      config.prediction_type = "v_prediction";
+      config.timestep_spacing = "trailing";
+      config.rescale_betas_zero_snr = zero_snr && name != "pndm" && name != "lms";
+      scene.spec.noise = [](size_t index, const at::Tensor& like) {
+        return nn::InitNormal(like.sizes(), 1, 2, "noise" + std::to_string(index));
+      };
+      const auto sampler = MakeSampler(config, 4, {0, scene.spec.noise});
+      at::Tensor x = scene.latents * sampler->init_noise_sigma();
+      for (size_t i = 0; i < sampler->timesteps().size(); ++i) {
+        const double t = sampler->timesteps()[i];
+        const at::Tensor seen = sampler->ScaleInput(x, i);
+        const at::Tensor uncond = scene.Raw(seen, t, scene.empty);
+        const at::Tensor cond = scene.Raw(seen, t, scene.prompt);
+        x = sampler->Step(uncond + 3.0 * (cond - uncond), i, x);
+      }
+      CAPTURE(name, zero_snr);
+      CHECK(at::isfinite(x).all().item<bool>());
+      CHECK(Close(scene.Sample(), x, 2e-5));
     }
-    CAPTURE(name);
-    CHECK(Close(scene.Sample(), x, 1e-4));
   }
+}
+
+TEST_CASE("stochastic samplers take their noise from the caller, or say that there is none") {
+  NoGrad no_grad;
+  const auto noise_of = [](const std::vector<std::string>& roots) {
+    return [roots](size_t step, const at::Tensor& like) {
+      std::vector<at::Tensor> drawn;
+      for (const std::string& root : roots) {
+        drawn.push_back(SamplerNoise(1, root, 0, step, like[0].sizes()));
+      }
+      return at::stack(drawn);
+    };
+  };
+  for (const std::string name : {"ddpm", "euler_ancestral", "ddim"}) {
+    Scene scene;
+    scene.spec.scheduler = name;
+    if (name == "ddim") scene.spec.eta = 0.7;
+    CAPTURE(name);
+    CHECK_THROWS_WITH(scene.Sample(), Catch::Contains("adds noise"));
+    scene.spec.noise = noise_of({"one", "two"});
+    const at::Tensor both = scene.Sample();
+    CHECK(at::equal(scene.Sample(), both));
+    // Alone, a picture gets the same noise as in company; another root gets another.
+    const auto alone = [&](const std::string& root) {
+      scene.spec.noise = noise_of({root});
+      return SampleLatents(scene.backbone, nullptr, scene.prompt.narrow(0, 1, 1),
+                           scene.empty.narrow(0, 1, 1), scene.latents.narrow(0, 1, 1), scene.spec);
+    };
+    CHECK(Close(alone("two"), both.narrow(0, 1, 1), 1e-4));
+    CHECK_FALSE(Close(alone("one"), both.narrow(0, 1, 1), 1e-2));
+    CHECK_THROWS_WITH(scene.Sample(), Catch::Contains("[1, 4, 4, 4]"));
+  }
+}
+
+TEST_CASE("torch_cpu noise is torch's, from a generator of its own") {
+  const at::Tensor global_state = at::detail::getDefaultCPUGenerator().get_state();
+  // torch.randn(1, 4, 64, 64, generator=torch.Generator("cpu").manual_seed(...)) in PyTorch 2.11.
+  const at::Tensor noise = TorchCpuNoise(42)({1, 4, 64, 64}).flatten();
+  const at::Tensor begin = at::tensor({1.9269F, 1.4873F, 0.9007F, -2.1055F});
+  CHECK(at::allclose(noise.narrow(0, 0, 4), begin, 0, 6e-5));
+  const at::Tensor zero = TorchCpuNoise(0)({1, 4, 64, 64}).flatten();
+  CHECK(at::allclose(zero.narrow(0, 0, 2), at::tensor({-1.1258F, -1.1524F}), 0, 6e-5));
+  CHECK(
+      at::allclose(zero.narrow(0, zero.size(0) - 2, 2), at::tensor({-1.3665F, -1.0782F}), 0, 6e-5));
+  CHECK(at::allclose(TorchCpuNoise(0)({4}), at::tensor({1.5410F, -0.2934F, -2.1788F, 0.5684F}), 0,
+                     6e-5));
+  // Draws follow each other, also through copies.
+  const auto draw = TorchCpuNoise(3);
+  const auto copy = draw;
+  const at::Tensor first = draw({16}), second = copy({16});
+  CHECK_FALSE(at::equal(first, second));
+  CHECK(at::equal(TorchCpuNoise(3)({16}), first));
+  CHECK(at::equal(at::detail::getDefaultCPUGenerator().get_state(), global_state));
 }
 
 TEST_CASE("a picture does not depend on its batch") {

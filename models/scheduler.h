@@ -4,50 +4,59 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
-#include <string>
-#include <string_view>
 #include <vector>
 
-#include "core/json.h"
+#include "models/scheduler_config.h"
 
 namespace excise {
 
-struct SchedulerConfig {
-  std::string name = "ddim";  // ddim | pndm
-  int64_t num_train_timesteps = 1000, steps_offset = 1;
-  double beta_start = 0.00085, beta_end = 0.012;
-  std::string beta_schedule = "scaled_linear";  // linear | scaled_linear | squaredcos_cap_v2
-  std::string prediction_type = "epsilon";      // epsilon | v_prediction | sample
-  std::string timestep_spacing = "leading";     // leading | trailing | linspace
-  bool set_alpha_to_one = false, clip_sample = false, skip_prk_steps = true;
-  double clip_sample_range = 1.0;  // of x0, where clip_sample is set (DDIM only)
+// How much picture and noise the model sees at one step: input = signal x0 + noise epsilon, with
+// signal^2 + noise^2 = 1.
+struct NoiseLevel {
+  double signal, noise;
 };
 
-// From scheduler_config.json; "_class_name" chooses the sampler.
-SchedulerConfig ParseSchedulerConfig(const Json& config, std::string_view origin);
-Json SchedulerConfigToJson(const SchedulerConfig& config);
+// Unit normal noise of the shape and type of `like` for U-Net call `index`; asked in the order of
+// the calls, and only where the sampler adds noise.
+using StepNoise = std::function<at::Tensor(size_t index, const at::Tensor& like)>;
 
-// Cumulative products of (1 - beta_t), double precision, one per training timestep.
-std::vector<double> AlphasCumprod(const SchedulerConfig& config);
+struct SamplerOptions {
+  double eta = 0;   // ddim: 0 = deterministic, 1 = as much noise as ddpm
+  StepNoise noise;  // what stochastic samplers need
+};
 
 // One image batch's sampler state; a new object for every batch.
 class Sampler {
  public:
   virtual ~Sampler() = default;
-  // Timesteps in the order of U-Net calls (PNDM repeats one).
-  const std::vector<int64_t>& timesteps() const { return timesteps_; }
-  double init_noise_sigma() const { return 1.0; }
+  // Timesteps in the order of U-Net calls (PNDM repeats one); some samplers interpolate.
+  const std::vector<double>& timesteps() const { return timesteps_; }
+  // The first latents are unit normal noise times this.
+  virtual double init_noise_sigma() const { return 1.0; }
+  // Latents -> what the model sees.
   virtual at::Tensor ScaleInput(const at::Tensor& latents, size_t /*index*/) { return latents; }
+  virtual NoiseLevel Level(size_t index) const = 0;
   // Raw model output at timesteps()[index] -> latents for the next call.
   virtual at::Tensor Step(const at::Tensor& model_output, size_t index,
                           const at::Tensor& latents) = 0;
 
  protected:
-  std::vector<int64_t> timesteps_;
+  std::vector<double> timesteps_;
 };
-// Throws UsageError when the schedule does not allow that number of steps.
-std::unique_ptr<Sampler> MakeSampler(const SchedulerConfig& config, int64_t num_inference_steps);
+// Throws UsageError when the schedule does not allow that number of steps, and Error for a sampler
+// that adds noise when `options` has none.
+std::unique_ptr<Sampler> MakeSampler(const SchedulerConfig& config, int64_t num_inference_steps,
+                                     SamplerOptions options = {});
+// Whether the sampler draws noise after the first latents.
+bool IsStochastic(const SchedulerConfig& config, double eta = 0);
+
+// The same conversions at a sampler's own level; see below.
+at::Tensor ToEpsilon(const SchedulerConfig& config, const at::Tensor& model_output,
+                     const at::Tensor& sample, NoiseLevel level);
+at::Tensor FromEpsilon(const SchedulerConfig& config, const at::Tensor& epsilon,
+                       const at::Tensor& sample, NoiseLevel level);
 
 // Raw model output -> epsilon, for the config's prediction type; timestep (batch) or scalar, int64.
 at::Tensor ToEpsilon(const SchedulerConfig& config, const at::Tensor& model_output,

@@ -11,9 +11,11 @@
 #include <cmath>
 #include <fstream>
 #include <optional>
+#include <set>
 
 #include "core/error.h"
 #include "core/random.h"
+#include "models/noise.h"
 #include "tests/testdata.h"
 
 namespace excise {
@@ -27,12 +29,13 @@ SchedulerConfig StableDiffusion(const std::string& name) {
 
 // The configuration of diffusers' scheduler tests.
 SchedulerConfig TestConfig(const std::string& name) {
-  SchedulerConfig config = ParseSchedulerConfig(
-      Json{{"_class_name", name == "ddim" ? "DDIMScheduler" : "PNDMScheduler"}}, "test");
+  Json file = SchedulerConfigToJson(StableDiffusion(name));
+  file = Json{{"_class_name", file["_class_name"]}};
+  SchedulerConfig config = ParseSchedulerConfig(file, "test");
   REQUIRE(config.beta_start == 0.0001);
   REQUIRE(config.beta_schedule == "linear");
-  REQUIRE(config.clip_sample == (name == "ddim"));
-  REQUIRE_FALSE(config.skip_prk_steps);
+  REQUIRE(config.clip_sample == (name != "pndm"));
+  REQUIRE(config.skip_prk_steps == (name != "pndm"));  // read for PNDM alone
   return config;
 }
 
@@ -54,13 +57,19 @@ at::Tensor DummySample(bool flipped) {
 
 // sum and mean of |sample| after a full loop with diffusers' dummy model.
 std::pair<double, double> FullLoop(const SchedulerConfig& config, size_t first) {
-  const auto sampler = MakeSampler(config, 10);
+  // diffusers' test of DDPM walks every timestep, with noise of torch's generator.
+  const auto noise = [draw = TorchCpuNoise(0)](size_t, const at::Tensor& like) {
+    return draw(like.sizes());
+  };
+  const auto sampler =
+      config.name == "ddpm" ? MakeSampler(config, 1000, {0, noise}) : MakeSampler(config, 10);
   at::Tensor x = DummySample(false);
   if (first > 0) {
-    x = AddNoise(config, x, DummySample(true), at::tensor(sampler->timesteps().at(first)));
+    x = AddNoise(config, x, DummySample(true),
+                 at::tensor(static_cast<int64_t>(sampler->timesteps().at(first))));
   }
   for (size_t i = first; i < sampler->timesteps().size(); ++i) {
-    const double t = static_cast<double>(sampler->timesteps()[i]);
+    const double t = sampler->timesteps()[i];
     x = sampler->Step(x * t / (t + 1), i, x);
   }
   return {x.abs().sum().item<double>(), x.abs().mean().item<double>()};
@@ -89,7 +98,10 @@ std::optional<Golden> FindGolden(const std::string& test_class, const std::strin
 
 void CheckGolden(const SchedulerConfig& config, const std::string& test, size_t first = 0) {
   CAPTURE(config.name, test);
-  const std::string test_class = config.name == "ddim" ? "DDIMSchedulerTest" : "PNDMSchedulerTest";
+  const std::string prefix = config.name == "ddim"   ? "DDIM"
+                             : config.name == "ddpm" ? "DDPM"
+                                                     : "PNDM";
+  const std::string test_class = prefix + "SchedulerTest";
   const std::optional<Golden> golden = FindGolden(test_class, test);
   if (!golden) {
     WARN("goldens/scheduler_goldens.csv is not here: set EXCISE_SHARED; nothing was compared");
@@ -122,7 +134,7 @@ TEST_CASE("cumulative products of Stable Diffusion's schedule") {
 }
 
 TEST_CASE("timesteps") {
-  using Steps = std::vector<int64_t>;
+  using Steps = std::vector<double>;
   const SchedulerConfig ddim = StableDiffusion("ddim"), pndm = StableDiffusion("pndm");
   CHECK(MakeSampler(ddim, 4)->timesteps() == Steps{751, 501, 251, 1});
   CHECK(MakeSampler(ddim, 5)->timesteps() == Steps{801, 601, 401, 201, 1});
@@ -158,10 +170,25 @@ TEST_CASE("step counts that a schedule cannot give are refused") {
     CHECK_THROWS_AS(MakeSampler(config, 1000), UsageError);  // 999 + steps_offset
     CHECK_NOTHROW(MakeSampler(config, 1));
   }
+  for (const char* name : {"euler", "lms", "dpmsolver"}) {
+    const SchedulerConfig config = StableDiffusion(name);
+    CHECK_THROWS_AS(MakeSampler(config, 0), UsageError);
+    CHECK_THROWS_AS(MakeSampler(config, 1001), UsageError);
+    CHECK_THROWS_AS(MakeSampler(config, 1000), UsageError);
+  }
   SchedulerConfig runge_kutta = StableDiffusion("pndm");
   runge_kutta.skip_prk_steps = false;
   CHECK_THROWS_AS(MakeSampler(runge_kutta, 3), UsageError);
-  CHECK_THROWS_AS(MakeSampler(StableDiffusion("euler"), 10), UsageError);
+  CHECK_THROWS_WITH(MakeSampler(StableDiffusion("eulr"), 10), Catch::Contains("'euler'"));
+  CHECK_THROWS_AS(MakeSampler(StableDiffusion("heun"), 10), UsageError);
+  CHECK_THROWS_WITH(MakeSampler(StableDiffusion("pndm"), 10, {0.5, {}}), Catch::Contains("eta"));
+  CHECK_THROWS_WITH(MakeSampler(StableDiffusion("ddim"), 10, {1.5, {}}), Catch::Contains("[0, 1]"));
+  // Noise is never drawn from nowhere.
+  for (const char* name : {"ddpm", "euler_ancestral"}) {
+    CHECK_THROWS_WITH(MakeSampler(StableDiffusion(name), 10), Catch::Contains("adds noise"));
+  }
+  CHECK_THROWS_WITH(MakeSampler(StableDiffusion("ddim"), 10, {0.5, {}}),
+                    Catch::Contains("adds noise"));
 }
 
 TEST_CASE("one DDIM step by hand") {
@@ -197,9 +224,10 @@ TEST_CASE("a sampler that always sees the true noise returns the picture") {
       config.skip_prk_steps = skip_prk_steps;
       const auto sampler = MakeSampler(config, 10);
       const at::Tensor x0 = Normal({2, 4, 2, 2}, "x0"), noise = Normal({2, 4, 2, 2}, "noise");
-      at::Tensor x = AddNoise(config, x0, noise, at::tensor(sampler->timesteps().front()));
+      at::Tensor x = AddNoise(config, x0, noise,
+                              at::tensor(static_cast<int64_t>(sampler->timesteps().front())));
       for (size_t i = 0; i < sampler->timesteps().size(); ++i) {
-        const at::Tensor t = at::tensor(sampler->timesteps()[i]);
+        const at::Tensor t = at::tensor(static_cast<int64_t>(sampler->timesteps()[i]));
         const at::Tensor seen = AddNoise(config, x0, noise, t);
         x = sampler->Step(FromEpsilon(config, noise, seen, t), i, x);
       }
@@ -255,6 +283,14 @@ TEST_CASE("PNDM reproduces diffusers' full loops") {
   CheckGolden(config, "test_full_loop_with_no_set_alpha_to_one");
 }
 
+TEST_CASE("diffusers' published DDPM loops") {
+  SchedulerConfig config = TestConfig("ddpm");
+  CheckGolden(config, "test_full_loop_no_noise");
+  CheckGolden(config, "test_full_loop_with_noise", 998);
+  config.prediction_type = "v_prediction";
+  CheckGolden(config, "test_full_loop_with_v_prediction");
+}
+
 TEST_CASE("spacings and prediction types against diffusers 0.42.1") {
   // sum |x| and x.flatten()[100] after the dummy model's full loop in float64, on the schedule of
   // Stable Diffusion; diffusers' coefficients are float32, hence the tolerance.
@@ -286,7 +322,7 @@ TEST_CASE("spacings and prediction types against diffusers 0.42.1") {
     const auto sampler = MakeSampler(config, expected.steps);
     at::Tensor x = DummySample(false).to(at::kDouble);
     for (size_t i = 0; i < sampler->timesteps().size(); ++i) {
-      const double t = static_cast<double>(sampler->timesteps()[i]);
+      const double t = sampler->timesteps()[i];
       x = sampler->Step(x * t / (t + 1), i, x);
     }
     CHECK(x.abs().sum().item<double>() == Approx(expected.sum).epsilon(1e-5));
@@ -301,35 +337,112 @@ TEST_CASE("PNDM refuses steps out of order") {
   CHECK_THROWS_WITH(sampler->Step(x, 0, x), Catch::Contains("new sampler for every batch"));
 }
 
-TEST_CASE("scheduler_config.json round trip and refusals") {
-  for (const char* name : {"ddim", "pndm"}) {
+TEST_CASE("scheduler_config.json round trip") {
+  for (const std::string& name : SchedulerNames()) {
     SchedulerConfig config = StableDiffusion(name);
     config.beta_end = 0.0125;
     config.steps_offset = 3;
     config.prediction_type = "v_prediction";
     config.timestep_spacing = "trailing";
+    config.rescale_betas_zero_snr = name == "dpmsolver";
+    config.solver_order = 3;
+    config.lambda_min_clipped = -5.1;
+    config.final_sigmas_type = name == "euler" ? "sigma_min" : "zero";
+    config.variance_type = "fixed_large";
     const Json json = SchedulerConfigToJson(config);
-    CHECK(SchedulerConfigToJson(ParseSchedulerConfig(json, "round trip")) == json);
-    CHECK(ParseSchedulerConfig(json, "round trip").beta_end == 0.0125);
+    const SchedulerConfig again = ParseSchedulerConfig(json, "round trip");
+    CAPTURE(json.dump());
+    CHECK(SchedulerConfigToJson(again) == json);
+    CHECK(again.name == name);
+    CHECK(again.beta_end == 0.0125);
+    if (name == "dpmsolver") CHECK(again.lambda_min_clipped == -5.1);
   }
-  const auto refuses = [](const char* key, const Json& value) {
-    Json json = SchedulerConfigToJson(StableDiffusion("ddim"));
+}
+
+TEST_CASE("what scheduler_config.json asks for and is not supported is refused by name") {
+  const auto refuses = [](const char* name, const char* key, const Json& value) {
+    Json json = SchedulerConfigToJson(StableDiffusion(name));
     json[key] = value;
-    CAPTURE(key, value.dump());
+    CAPTURE(name, key, value.dump());
     CHECK_THROWS_WITH(ParseSchedulerConfig(json, "s.json"), Catch::Contains("s.json") &&
                                                                 Catch::Contains(key) &&
                                                                 Catch::Contains(value.dump()));
+    // Another sampler's key is no reason to refuse: one file serves them all.
+    const bool shared = json.contains(key) && std::string(key) != "_class_name";
+    const std::set<std::string> own = {"use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas",
+                                       "solver_order",    "solver_type",    "algorithm_type"};
+    if (!shared || own.count(key) == 0) return;
+    json["_class_name"] = "PNDMScheduler";
+    CHECK_NOTHROW(ParseSchedulerConfig(json, "s.json"));
   };
-  refuses("_class_name", "EulerDiscreteScheduler");
-  refuses("trained_betas", Json::array({0.1}));
-  refuses("thresholding", true);
-  refuses("rescale_betas_zero_snr", true);
-  refuses("beta_schedule", "sigmoid");
-  refuses("prediction_type", "flow");
-  refuses("timestep_spacing", "karras");
-  refuses("num_train_timesteps", 0);
-  refuses("solver_order", 2);
-  refuses("beta_start", -1.0);
+  for (const char* other :
+       {"HeunDiscreteScheduler", "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler",
+        "KDPM2DiscreteScheduler", "FlowMatchEulerDiscreteScheduler", "EulerScheduler"}) {
+    refuses("ddim", "_class_name", other);
+  }
+  for (const std::string& name : SchedulerNames()) {
+    refuses(name.c_str(), "trained_betas", Json::array({0.1}));
+    refuses(name.c_str(), "beta_schedule", "sigmoid");
+    refuses(name.c_str(), "prediction_type", "flow_prediction");
+    refuses(name.c_str(), "timestep_spacing", "karras");
+    refuses(name.c_str(), "num_train_timesteps", 0);
+    refuses(name.c_str(), "solver_ordr", 2);
+    refuses(name.c_str(), "beta_start", -1.0);
+  }
+  refuses("pndm", "prediction_type", "sample");
+  refuses("euler_ancestral", "prediction_type", "sample");
+  refuses("ddim", "dynamic_thresholding_ratio", 1.5);
+  refuses("ddpm", "variance_type", "learned_range");
+  refuses("ddpm", "variance_type", "fixed_large_log");
+  refuses("dpmsolver", "variance_type", "learned");
+  for (const char* name : {"euler", "lms", "dpmsolver"}) refuses(name, "use_beta_sigmas", true);
+  refuses("euler", "interpolation_type", "log_linear");
+  refuses("euler", "timestep_type", "continuous");
+  refuses("euler", "sigma_max", -1.0);
+  refuses("dpmsolver", "algorithm_type", "dpmsolver");
+  refuses("dpmsolver", "solver_type", "rk4");
+  refuses("dpmsolver", "solver_order", 4);
+  refuses("dpmsolver", "use_lu_lambdas", true);
+  refuses("dpmsolver", "use_flow_sigmas", true);
+  refuses("dpmsolver", "use_dynamic_shifting", true);
+}
+
+TEST_CASE("Python's infinities in scheduler_config.json are read; other bad JSON is not") {
+  const auto path = TestFolder("scheduler") / "scheduler_config.json";
+  const auto read = [&](const std::string& text) {
+    std::ofstream(path) << text;
+    return ReadSchedulerConfig(path);
+  };
+  const std::string head = R"({"_class_name": "DPMSolverMultistepScheduler", "steps_offset": 1, )";
+  CHECK(std::isinf(read(head + R"("lambda_min_clipped": -Infinity})").lambda_min_clipped));
+  CHECK(read(head + R"("lambda_min_clipped": -5.1})").lambda_min_clipped == -5.1);
+  CHECK(read(head + R"("_note": "a \"NaN\" stays", "sigma_max": Infinity})").file["_note"] ==
+        "a \"NaN\" stays");
+  CHECK_THROWS_AS(read(head + R"("lambda_min_clipped": --Infinity})"), Error);
+  CHECK_THROWS_AS(read(head), Error);
+  CHECK_THROWS_WITH(ReadSchedulerConfig(path.parent_path() / "none.json"),
+                    Catch::Contains("none.json"));
+}
+
+TEST_CASE("another sampler is configured from the same file, with its own class's defaults") {
+  // As on the hub for Stable Diffusion 1.4: it says nothing about timestep_spacing.
+  const SchedulerConfig pndm = ParseSchedulerConfig(Json{{"_class_name", "PNDMScheduler"},
+                                                         {"beta_schedule", "scaled_linear"},
+                                                         {"steps_offset", 1},
+                                                         {"skip_prk_steps", true},
+                                                         {"clip_sample", false}},
+                                                    "sd14");
+  CHECK(pndm.timestep_spacing == "leading");
+  const SchedulerConfig euler = WithScheduler(pndm, "euler");
+  CHECK(euler.name == "euler");
+  CHECK(euler.timestep_spacing == "linspace");
+  CHECK(euler.steps_offset == 1);
+  CHECK(WithScheduler(pndm, "EulerDiscreteScheduler").name == "euler");
+  CHECK_FALSE(WithScheduler(pndm, "ddim").clip_sample);  // the file says so
+  CHECK(WithScheduler(pndm, "ddim").set_alpha_to_one);   // DDIM's default
+  CHECK(WithScheduler(euler, "pndm").skip_prk_steps);
+  CHECK(WithScheduler(pndm, "").name == "pndm");
+  CHECK_THROWS_WITH(WithScheduler(pndm, "eular"), Catch::Contains("Did you mean 'euler'?"));
 }
 
 }  // namespace excise

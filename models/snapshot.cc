@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/hash.h"
 #include "core/json.h"
+#include "models/digest_cache.h"
 
 namespace excise {
 namespace {
@@ -74,19 +75,37 @@ void SnapshotFiles::NeedWeights(const fs::path& folder, const std::string& prefi
   }
 }
 
-void SnapshotFiles::Check(const std::string& what) const {
+void SnapshotFiles::Check(const std::string& what, const std::string& hint) const {
   if (missing_.empty()) return;
-  throw Error(fmt::format(
-      "{} is not a complete {} in Hugging Face layout; missing: {}. Download the snapshot again, "
-      "and "
-      "convert pickled weights (.bin, .ckpt) to safetensors first: they are never read.",
-      root_.string(), what, fmt::join(missing_, ", ")));
+  throw Error(
+      fmt::format("{} is not a complete {} in Hugging Face layout; missing: {}. {}Download the "
+                  "snapshot again, and convert pickled weights (.bin, .ckpt) to safetensors first: "
+                  "they are never read.",
+                  root_.string(), what, fmt::join(missing_, ", "), hint.empty() ? "" : hint + " "));
 }
 
 std::string SnapshotFiles::Digest() const {
   Json digests = Json::object();
-  for (const auto& [name, path] : files_) digests[name] = Sha256HexOfFile(path);
+  for (const auto& [name, path] : files_) digests[name] = WeightDigest(path);
   return Sha256Hex(CanonicalJson(digests));
+}
+
+std::vector<std::string> SnapshotFiles::Differences(
+    const std::vector<RegisteredFile>& published) const {
+  std::vector<std::string> differences;
+  for (const RegisteredFile& file : published) {
+    const auto found = files_.find(file.name);
+    if (found == files_.end()) continue;  // another variant
+    const uint64_t size = fs::file_size(found->second);
+    if (size != file.size) {
+      differences.push_back(
+          fmt::format("{} has {} bytes, the published one {}", file.name, size, file.size));
+    } else if (!file.sha256.empty() && WeightDigest(found->second) != file.sha256) {
+      differences.push_back(fmt::format("{} has SHA-256 {}, the published one {}", file.name,
+                                        WeightDigest(found->second), file.sha256));
+    }
+  }
+  return differences;
 }
 
 }  // namespace excise

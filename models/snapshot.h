@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "models/registered.h"
+
 namespace excise {
 
 // Collects files under their logical names ("unet/config.json"); what is missing is reported all at
@@ -23,10 +25,12 @@ class SnapshotFiles {
   void NeedWeights(const std::filesystem::path& folder, const std::string& prefix,
                    const std::string& stem);
 
-  // Throws Error naming every missing file.
-  void Check(const std::string& what) const;
+  // Throws Error naming every missing file; `hint` says where the model comes from.
+  void Check(const std::string& what, const std::string& hint = "") const;
   // SHA-256 of canonical JSON {logical name: SHA-256 of the file}. Call after Check.
   std::string Digest() const;
+  // How the files differ from what a publisher's are known to be, one text a file.
+  std::vector<std::string> Differences(const std::vector<RegisteredFile>& published) const;
 
  private:
   bool AddIfPresent(const std::filesystem::path& folder, const std::string& prefix,

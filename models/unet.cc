@@ -114,19 +114,26 @@ at::Tensor UNetForward(const UNetConfig& config, const StateDict& weights, const
                        const at::Tensor& timestep, const at::Tensor& encoder_hidden_states,
                        LayerHooks* hooks) {
   CheckInputs(config, sample, timestep, encoder_hidden_states);
-  const at::Tensor times = timestep.to(sample.device()).reshape({-1}).expand({sample.size(0)});
+  const std::string first = "time_embedding.linear_1.weight";
+  const at::Tensor input = nn::As(weights, first, sample);
+  const at::Tensor times = timestep.to(input.device()).reshape({-1}).expand({sample.size(0)});
   at::Tensor time = TimestepEmbedding(times, config.block_out_channels.front(),
                                       config.flip_sin_to_cos, config.freq_shift)
-                        .to(sample.scalar_type());
+                        .to(input.scalar_type());
   time = at::silu(nn::Linear(weights, "time_embedding.linear_1", time, hooks));
   time = nn::Linear(weights, "time_embedding.linear_2", time, hooks);
 
   // Every residual block takes SiLU of the time embedding: computed once.
-  Pass pass(config, weights, at::silu(time), encoder_hidden_states, hooks);
-  at::Tensor x = nn::Conv2d(weights, "conv_in", sample, 1, 1);
+  Pass pass(config, weights, at::silu(time), nn::As(weights, first, encoder_hidden_states), hooks);
+  at::Tensor x = nn::Conv2d(weights, "conv_in", input, 1, 1);
   x = pass.Up(pass.Middle(pass.Down(x)));
-  x = at::silu(nn::GroupNorm(weights, "conv_norm_out", x, config.norm_num_groups, config.norm_eps));
-  return nn::Conv2d(weights, "conv_out", x, 1, 1);
+  x = nn::Silu(nn::GroupNorm(weights, "conv_norm_out", x, config.norm_num_groups, config.norm_eps));
+  x = nn::Conv2d(weights, "conv_out", x, 1, 1);
+  return input.is_same(sample) ? x : x.to(sample.options()).contiguous();
+}
+
+StateDict InitUNet(const UNetConfig& config, uint64_t seed) {
+  return InitLayers(UNetLayers(config), seed);
 }
 
 }  // namespace excise

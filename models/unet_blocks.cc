@@ -4,7 +4,6 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/gelu.h>
-#include <ATen/ops/silu.h>
 #include <fmt/format.h>
 
 #include <cmath>
@@ -28,7 +27,8 @@ at::Tensor AttentionLayer(const StateDict& weights, const std::string& name, con
   at::Tensor k = SplitHeads(nn::Linear(weights, name + ".to_k", states, hooks), heads);
   at::Tensor v = SplitHeads(nn::Linear(weights, name + ".to_v", states, hooks), heads);
   const at::ScalarType dtype = q.scalar_type();
-  if (upcast && dtype != at::kDouble) {
+  // float16 overflows; bfloat16 has the range of float32, and the kernels sum in float32.
+  if (upcast && dtype == at::kHalf) {
     q = q.to(at::kFloat);
     k = k.to(at::kFloat);
     v = v.to(at::kFloat);
@@ -45,8 +45,8 @@ at::Tensor FeedForward(const StateDict& weights, const std::string& prefix, cons
                        LayerHooks* hooks) {
   const at::Tensor projected = nn::Linear(weights, prefix + ".net.0.proj", x, hooks);
   const int64_t half = projected.size(-1) / 2;
-  const at::Tensor gated =
-      projected.narrow(-1, 0, half) * at::gelu(projected.narrow(-1, half, half), "none");
+  const at::Tensor gated = nn::Multiply(at::gelu(projected.narrow(-1, half, half), "none"),
+                                        projected.narrow(-1, 0, half));
   return nn::Linear(weights, prefix + ".net.2", gated, hooks);
 }
 
@@ -58,25 +58,29 @@ at::Tensor TransformerBlock(const UNetConfig& config, const StateDict& weights,
   };
   const bool upcast = config.upcast_attention;
   const at::Tensor own = norm(".norm1");
-  x = x + AttentionLayer(weights, prefix + ".attn1", own, own, heads, upcast, hooks);
-  x = x + AttentionLayer(weights, prefix + ".attn2", norm(".norm2"), states, heads, upcast, hooks);
-  return x + FeedForward(weights, prefix + ".ff", norm(".norm3"), hooks);
+  // A hook may keep what it returns.
+  const auto sum = [&](at::Tensor y) {
+    return hooks == nullptr ? nn::Add(std::move(y), x) : x + y;
+  };
+  x = sum(AttentionLayer(weights, prefix + ".attn1", own, own, heads, upcast, hooks));
+  x = sum(AttentionLayer(weights, prefix + ".attn2", norm(".norm2"), states, heads, upcast, hooks));
+  return sum(FeedForward(weights, prefix + ".ff", norm(".norm3"), hooks));
 }
 
 }  // namespace
 
 at::Tensor ResnetBlock(const StateDict& weights, const std::string& prefix, const at::Tensor& x,
                        const at::Tensor& time, int64_t groups, double eps, LayerHooks* hooks) {
-  at::Tensor h = at::silu(nn::GroupNorm(weights, prefix + ".norm1", x, groups, eps));
+  at::Tensor h = nn::Silu(nn::GroupNorm(weights, prefix + ".norm1", x, groups, eps));
   h = nn::Conv2d(weights, prefix + ".conv1", h, 1, 1);
   if (time.defined()) {
     const at::Tensor shift = nn::Linear(weights, prefix + ".time_emb_proj", time, hooks);
-    h = h + shift.unsqueeze(-1).unsqueeze(-1);
+    h = nn::Add(std::move(h), shift.unsqueeze(-1).unsqueeze(-1));
   }
-  h = at::silu(nn::GroupNorm(weights, prefix + ".norm2", h, groups, eps));
+  h = nn::Silu(nn::GroupNorm(weights, prefix + ".norm2", h, groups, eps));
   h = nn::Conv2d(weights, prefix + ".conv2", h, 1, 1);
   const bool widens = weights.Contains(prefix + ".conv_shortcut.weight");
-  return (widens ? nn::Conv2d(weights, prefix + ".conv_shortcut", x) : x) + h;
+  return nn::Add(std::move(h), widens ? nn::Conv2d(weights, prefix + ".conv_shortcut", x) : x);
 }
 
 at::Tensor SpatialTransformer(const UNetConfig& config, const StateDict& weights,
@@ -89,7 +93,8 @@ at::Tensor SpatialTransformer(const UNetConfig& config, const StateDict& weights
     return y.permute({0, 2, 3, 1}).reshape({batch, height * width, channels});
   };
   const auto to_image = [&](const at::Tensor& y) {
-    return y.reshape({batch, height, width, channels}).permute({0, 3, 1, 2}).contiguous();
+    const at::Tensor image = y.reshape({batch, height, width, channels}).permute({0, 3, 1, 2});
+    return image.contiguous(x.suggest_memory_format());
   };
   // Both orders are the same map; they are kept apart because linear layers can be hooked.
   if (config.use_linear_projection) {
@@ -106,7 +111,7 @@ at::Tensor SpatialTransformer(const UNetConfig& config, const StateDict& weights
   } else {
     h = nn::Conv2d(weights, prefix + ".proj_out", to_image(h));
   }
-  return h + x;
+  return hooks == nullptr ? nn::Add(std::move(h), x) : h + x;
 }
 
 at::Tensor TimestepEmbedding(const at::Tensor& timesteps, int64_t width, bool flip_sin_to_cos,

@@ -1,17 +1,20 @@
-// Configuration and layer list of the U-Net.
+#include "models/unet_config.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
 
 #include "core/error.h"
 #include "models/config_reader.h"
-#include "models/unet.h"
 
 namespace excise {
 namespace {
 
 constexpr const char* kCrossDown = "CrossAttnDownBlock2D";
 constexpr const char* kCrossUp = "CrossAttnUpBlock2D";
+// Twice what any published model has; a file must not make us list layers without end.
+constexpr size_t kMostLevels = 8;
+constexpr int64_t kMostLayers = 20;
 
 // Keys of diffusers' class that select another architecture: only their default is implemented.
 void RefuseOtherArchitectures(ConfigReader* reader) {
@@ -201,6 +204,9 @@ UNetConfig ParseUNetConfig(const Json& config, std::string_view origin) {
   result.sample_size = SampleSize(config, &reader);
   result.block_out_channels = reader.Ints("block_out_channels", {320, 640, 1280, 1280});
   const size_t levels = result.block_out_channels.size();
+  if (levels > kMostLevels) {
+    reader.Fail("block_out_channels", fmt::format("at most {} levels are supported", kMostLevels));
+  }
   result.down_block_types =
       reader.Texts("down_block_types", {kCrossDown, kCrossDown, kCrossDown, "DownBlock2D"});
   result.up_block_types =
@@ -208,9 +214,10 @@ UNetConfig ParseUNetConfig(const Json& config, std::string_view origin) {
   CheckBlocks(reader, "down_block_types", result.down_block_types, levels, "DownBlock2D",
               kCrossDown);
   CheckBlocks(reader, "up_block_types", result.up_block_types, levels, "UpBlock2D", kCrossUp);
-  result.layers_per_block = reader.IntOrUniform("layers_per_block", 2);
+  result.layers_per_block = reader.IntOrUniform("layers_per_block", 2, 1, kMostLayers);
   result.cross_attention_dim = reader.IntOrUniform("cross_attention_dim", 1280);
-  result.transformer_layers_per_block = reader.IntOrUniform("transformer_layers_per_block", 1);
+  result.transformer_layers_per_block =
+      reader.IntOrUniform("transformer_layers_per_block", 1, 1, kMostLayers);
   result.norm_num_groups = reader.Int("norm_num_groups", 32);
   result.norm_eps = reader.Real("norm_eps", 1e-5);
   result.num_heads = NumHeads(config, &reader, levels);
@@ -266,10 +273,6 @@ LayerList UNetLayers(const UNetConfig& config) {
   list.Norm("conv_norm_out", first);
   list.Conv("conv_out", first, config.out_channels, 3);
   return list;
-}
-
-StateDict InitUNet(const UNetConfig& config, uint64_t seed) {
-  return InitLayers(UNetLayers(config), seed);
 }
 
 }  // namespace excise

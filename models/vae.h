@@ -4,25 +4,11 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <string_view>
-#include <vector>
 
-#include "core/json.h"
-#include "models/layer_list.h"
 #include "models/state_dict.h"
+#include "models/vae_config.h"
 
 namespace excise {
-
-struct VaeConfig {
-  int64_t in_channels = 3, out_channels = 3, latent_channels = 4, sample_size = 512;
-  std::vector<int64_t> block_out_channels = {128, 256, 512, 512};
-  int64_t layers_per_block = 2, norm_num_groups = 32;
-  double scaling_factor = 0.18215;
-};
-
-VaeConfig ParseVaeConfig(const Json& config, std::string_view origin);
-Json VaeConfigToJson(const VaeConfig& config);
-LayerList VaeLayers(const VaeConfig& config);
 
 // Old checkpoints call the attention's layers query, key, value and proj_attn, and some store them
 // as 1x1 convolutions: renamed to to_q, to_k, to_v, to_out.0 and squeezed. Others stay shared.

@@ -161,6 +161,38 @@ SceneBatch DrawScenes(const Bench& bench, const SceneSet& set, int64_t first, in
   return MakeScenes(*bench.world, request, static_cast<uint64_t>(first));
 }
 
+void SceneTallies::Add(const Bench& bench, const Scene& scene, bool right) {
+  all.Add(right);
+  by_class[bench.world->classes()[scene.emoji].id].Add(right);
+  by_style[StyleName(scene.style)].Add(right);
+}
+
+SceneTallies ClassifyScenes(const Bench& bench, const SceneSet& set, const std::string& label,
+                            const std::function<at::Tensor(const at::Tensor&)>& classify) {
+  std::vector<Scene> scenes(static_cast<size_t>(SizeOf(bench, set)));
+  std::vector<int64_t> seen(scenes.size());
+  ForBatches(bench, label, SizeOf(bench, set), [&](int64_t first, int64_t count) {
+    const SceneBatch batch = DrawScenes(bench, set, first, count);
+    const at::Tensor best = classify(batch.images);
+    std::copy_n(best.data_ptr<int64_t>(), count, seen.begin() + first);
+    std::copy(batch.scenes.begin(), batch.scenes.end(), scenes.begin() + first);
+  });
+  SceneTallies tallies;
+  for (size_t i = 0; i < seen.size(); ++i) {
+    tallies.Add(bench, scenes[i], seen[i] == scenes[i].emoji);
+  }
+  return tallies;
+}
+
+void ReportTallies(const SceneTallies& tallies, const std::string& column, BarReport* report) {
+  for (const auto& [name, tally] : tallies.by_class) {
+    report->tables["classes"][name][column] = TallyToJson(tally);
+  }
+  for (const auto& [name, tally] : tallies.by_style) {
+    report->tables["styles"][name][column] = TallyToJson(tally);
+  }
+}
+
 std::string ThingOf(const EmojiClass& emoji) { return WithArticle(emoji.article, emoji.name); }
 
 Ask MakeAsk(const Bench& bench, const std::string& id, const std::string& thing, int emoji,

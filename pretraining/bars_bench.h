@@ -65,6 +65,18 @@ struct SceneSet {
 int64_t SizeOf(const Bench& bench, const SceneSet& set);
 SceneBatch DrawScenes(const Bench& bench, const SceneSet& set, int64_t first, int64_t count);
 
+// How often scenes were recognised.
+struct SceneTallies {
+  Tally all;
+  std::map<std::string, Tally> by_class, by_style;
+  void Add(const Bench& bench, const Scene& scene, bool right);
+};
+// `classify`: images (count, 3, 64, 64) in [0,1] to class indices (count), int64.
+SceneTallies ClassifyScenes(const Bench& bench, const SceneSet& set, const std::string& label,
+                            const std::function<at::Tensor(const at::Tensor& images)>& classify);
+// Into the report's tables by class and by style, under `column`.
+void ReportTallies(const SceneTallies& tallies, const std::string& column, BarReport* report);
+
 // A caption that is to be drawn.
 struct Ask {
   std::string id;  // names its noise

@@ -77,32 +77,15 @@ struct ClipNames {
 
 void MeasureZeroShot(const Bench& bench, const ClipNames& names, const std::string& all_id,
                      const std::string& plain_id, BarReport* report) {
-  const SceneSet set{"bars/clip", 2 * bench.options.n};
-  std::vector<int64_t> seen(static_cast<size_t>(SizeOf(bench, set)));
-  std::vector<Scene> scenes(seen.size());
-  ForBatches(
-      bench, names.column + ": zero-shot", SizeOf(bench, set), [&](int64_t first, int64_t count) {
-        const SceneBatch batch = DrawScenes(bench, set, first, count);
-        const at::Tensor best = EmbedImages(names.clip, batch.images).mm(names.texts.t()).argmax(1);
-        std::copy_n(best.data_ptr<int64_t>(), count, seen.begin() + first);
-        std::copy(batch.scenes.begin(), batch.scenes.end(), scenes.begin() + first);
-      });
-  Tally all;
-  std::map<std::string, Tally> by_class, by_style;
-  for (size_t i = 0; i < seen.size(); ++i) {
-    const bool right = seen[i] == scenes[i].emoji;
-    all.Add(right);
-    by_class[bench.world->classes()[scenes[i].emoji].id].Add(right);
-    by_style[StyleName(scenes[i].style)].Add(right);
-  }
-  report->Set(all_id, MeasureRate(all));
-  if (!plain_id.empty()) report->Set(plain_id, MeasureRate(by_style["plain"]));
-  for (const auto& [name, tally] : by_class) {
-    report->tables["classes"][name][names.column] = TallyToJson(tally);
-  }
-  for (const auto& [name, tally] : by_style) {
-    report->tables["styles"][name][names.column] = TallyToJson(tally);
-  }
+  const SceneTallies seen =
+      ClassifyScenes(bench, {"bars/clip", 2 * bench.options.n}, names.column + ": zero-shot",
+                     [&](const at::Tensor& images) {
+                       const at::Tensor embeds = EmbedImages(names.clip, images);
+                       return at::Tensor(embeds.mm(names.texts.t()).argmax(1));
+                     });
+  report->Set(all_id, MeasureRate(seen.all));
+  if (!plain_id.empty()) report->Set(plain_id, MeasureRate(seen.by_style.at("plain")));
+  ReportTallies(seen, names.column, report);
 }
 
 // Pictures of one side of a pair, embedded.
@@ -223,25 +206,17 @@ void MeasureVae(const Bench& bench, BarReport* report) {
     std::copy(batch.scenes.begin(), batch.scenes.end(), scenes.begin() + first);
   });
   const std::vector<Verdict> verdicts = JudgePictures(bench, decoded);
-  Tally all;
-  std::map<std::string, Tally> by_class, by_style;
+  SceneTallies tallies;
   for (size_t i = 0; i < verdicts.size(); ++i) {
     const std::string& truth = bench.world->classes()[scenes[i].emoji].id;
-    const bool right = verdicts[i].class_id == truth;
-    all.Add(right);
-    by_class[truth].Add(right);
-    by_style[StyleName(scenes[i].style)].Add(right);
+    tallies.Add(bench, scenes[i], verdicts[i].class_id == truth);
   }
   const double error =
       ((originals.to(at::kFloat) - decoded.to(at::kFloat)) / 255.0).square().mean().item<double>();
-  report->Set("vae.all", MeasureRate(all, fmt::format("PSNR {:.1f} dB", -10 * std::log10(error))));
-  report->Set("vae.worst_class", MeasureWorst(by_class));
-  for (const auto& [name, tally] : by_class) {
-    report->tables["classes"][name]["reconstructed"] = TallyToJson(tally);
-  }
-  for (const auto& [name, tally] : by_style) {
-    report->tables["styles"][name]["reconstructed"] = TallyToJson(tally);
-  }
+  report->Set("vae.all",
+              MeasureRate(tallies.all, fmt::format("PSNR {:.1f} dB", -10 * std::log10(error))));
+  report->Set("vae.worst_class", MeasureWorst(tallies.by_class));
+  ReportTallies(tallies, "reconstructed", report);
   std::vector<at::Tensor> pairs;  // original and reconstruction of the first scene of each class
   for (size_t c = 0; c < bench.world->classes().size(); ++c) {
     pairs.push_back(originals[static_cast<int64_t>(c)]);

@@ -20,39 +20,19 @@ namespace {
 
 constexpr double kRuin = 0.5;  // noise on weights, in standard deviations of the tensor
 
-std::vector<int64_t> Classify(const Judge& judge, const at::Tensor& images) {
-  const at::Tensor best = JudgeForward(judge.config, judge.weights, images).class_logits.argmax(1);
-  return {best.data_ptr<int64_t>(), best.data_ptr<int64_t>() + best.numel()};
+at::Tensor BestClasses(const Judge& judge, const at::Tensor& images) {
+  return JudgeForward(judge.config, judge.weights, images).class_logits.argmax(1);
 }
 
 void MeasureScenes(const Bench& bench, const Judge& judge, const std::string& id,
                    const std::string& column, BarReport* report) {
-  const SceneSet set{"bars/judge", 4 * bench.options.n};
-  std::vector<int64_t> seen(static_cast<size_t>(SizeOf(bench, set)));
-  std::vector<Scene> scenes(seen.size());
-  ForBatches(bench, column + ": scenes", SizeOf(bench, set), [&](int64_t first, int64_t count) {
-    const SceneBatch batch = DrawScenes(bench, set, first, count);
-    const std::vector<int64_t> classes = Classify(judge, batch.images);
-    std::copy(classes.begin(), classes.end(), seen.begin() + first);
-    std::copy(batch.scenes.begin(), batch.scenes.end(), scenes.begin() + first);
-  });
-  Tally all;
-  std::map<std::string, Tally> by_class, by_style;
-  for (size_t i = 0; i < seen.size(); ++i) {
-    const bool right = seen[i] == scenes[i].emoji;
-    all.Add(right);
-    by_class[bench.world->classes()[scenes[i].emoji].id].Add(right);
-    by_style[StyleName(scenes[i].style)].Add(right);
-  }
-  const Measurement worst = MeasureWorst(by_class);
-  report->Set(
-      id, MeasureRate(all, fmt::format("worst class {} {:.1f} %", worst.note, 100 * worst.value)));
-  for (const auto& [name, tally] : by_class) {
-    report->tables["classes"][name][column] = TallyToJson(tally);
-  }
-  for (const auto& [name, tally] : by_style) {
-    report->tables["styles"][name][column] = TallyToJson(tally);
-  }
+  const SceneTallies seen =
+      ClassifyScenes(bench, {"bars/judge", 4 * bench.options.n}, column + ": scenes",
+                     [&](const at::Tensor& images) { return BestClasses(judge, images); });
+  const Measurement worst = MeasureWorst(seen.by_class);
+  report->Set(id, MeasureRate(seen.all, fmt::format("worst class {} {:.1f} %", worst.note,
+                                                    100 * worst.value)));
+  ReportTallies(seen, column, report);
 }
 
 // Another network with the same weights file, or the same architecture, is no second opinion.
@@ -101,11 +81,12 @@ void MeasureDrawnGarbage(const Bench& bench, BarReport* report) {
                [&](int64_t first, int64_t count) {
                  const at::Tensor images =
                      DrawnGarbage(bench, static_cast<GarbageKind>(kind), first, count);
-                 const std::vector<int64_t> seen = Classify(judge, images);
+                 const at::Tensor seen = BestClasses(judge, images);
                  const std::lock_guard<std::mutex> lock(mutex);
-                 for (const int64_t one : seen) {
-                   tally.Add(one == judge.config.num_classes);
-                   all.Add(one == judge.config.num_classes);
+                 for (int64_t i = 0; i < count; ++i) {
+                   const bool rejected = seen.data_ptr<int64_t>()[i] == judge.config.num_classes;
+                   tally.Add(rejected);
+                   all.Add(rejected);
                  }
                });
     report->tables["garbage"][kNames[kind]]["rejected"] = TallyToJson(tally);

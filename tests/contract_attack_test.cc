@@ -1,10 +1,45 @@
 // The contract of an attack, run on each one alone.
+#include <fstream>
+
 #include "attacks/attack.h"
+#include "core/csv.h"
 #include "tests/contract_common.h"
+#include "tests/testdata.h"
 #include "tests/tiny_models.h"
 
 namespace excise {
 namespace {
+
+// An attack that takes the user's prompts gets two for TinyPrompt.
+std::unique_ptr<Attack> Smoke() {
+  const std::filesystem::path file = TestFolder("attack_files") / "prompts.csv";
+  std::ofstream(file) << CsvLine({"prompt_id", "prompt"}) << CsvLine({TinyPrompt().id, "a poodel"})
+                      << CsvLine({TinyPrompt().id, "a p00dle, curly"});
+  return MakeForSmoke<Attack>({{"file", file.string()}});
+}
+
+// Notes what an attack asks for.
+class AskedTarget : public TinyTarget {
+ public:
+  const ClipModel& Surrogate() override {
+    asked_surrogate = true;
+    return TinyTarget::Surrogate();
+  }
+  at::Tensor ReferenceImages(const Prompt& prompt, int64_t n) override {
+    reference_images += n;
+    return TinyTarget::ReferenceImages(prompt, n);
+  }
+  bool asked_surrogate = false;
+  int64_t reference_images = 0;
+};
+
+void CheckSame(const Ledger& a, const Ledger& b) {
+  CHECK(a.victim_queries == b.victim_queries);
+  CHECK(a.candidate_evaluations == b.candidate_evaluations);
+  CHECK(a.gradient_steps == b.gradient_steps);
+  CHECK(a.text_evaluations == b.text_evaluations);
+  CHECK(a.unet_evaluations == b.unet_evaluations);
+}
 
 void CheckSame(const Trajectory& a, const Trajectory& b) {
   REQUIRE(a.size() == b.size());
@@ -15,10 +50,7 @@ void CheckSame(const Trajectory& a, const Trajectory& b) {
     CHECK(a[i].prompt.token_ids == b[i].prompt.token_ids);
     CHECK(a[i].score == b[i].score);
     CHECK(a[i].edits == b[i].edits);
-    CHECK(a[i].ledger.candidate_evaluations == b[i].ledger.candidate_evaluations);
-    CHECK(a[i].ledger.gradient_steps == b[i].ledger.gradient_steps);
-    CHECK(a[i].ledger.text_evaluations == b[i].ledger.text_evaluations);
-    CHECK(a[i].ledger.unet_evaluations == b[i].ledger.unet_evaluations);
+    CheckSame(a[i].ledger, b[i].ledger);
   }
 }
 
@@ -37,13 +69,15 @@ TEST_CASE("access is what the type says") {
 }
 
 TEST_CASE("a transfer attack repeats itself, keeps the root and meters what it spends") {
-  const std::unique_ptr<Attack> made = MakeForSmoke<Attack>();
+  const std::unique_ptr<Attack> made = Smoke();
   const auto* attack = dynamic_cast<const TransferAttack*>(made.get());
   if (!attack) return;  // another kind of access: see its own test
   const Concept subject = TinyConcept();
   const Prompt seed = TinyPrompt();
-  TinyTarget first_target, second_target;
+  AskedTarget first_target, second_target;
+  const std::string before = DigestOf(first_target.TinyTarget::Surrogate().weights);
   const Trajectory first = attack->Craft(first_target, subject, seed);
+  CHECK(DigestOf(first_target.TinyTarget::Surrogate().weights) == before);
   REQUIRE_FALSE(first.empty());
   CheckSame(first, attack->Craft(second_target, subject, seed));
 
@@ -63,8 +97,35 @@ TEST_CASE("a transfer attack repeats itself, keeps the root and meters what it s
     CHECK(candidate.ledger.victim_queries == 0);  // transfer: the victim is never asked
     last = candidate.ledger;
   }
-  // An attack that only edits text spends nothing on a surrogate.
-  CHECK(attack->uses_surrogate() == (first_target.ledger().text_evaluations > 0));
+  // A candidate carries what was spent until it was found, and pictures are never for free.
+  const Ledger& all = first_target.ledger();
+  CHECK(last.candidate_evaluations <= all.candidate_evaluations);
+  CHECK(last.gradient_steps <= all.gradient_steps);
+  CHECK(last.text_evaluations <= all.text_evaluations);
+  CHECK(last.unet_evaluations <= all.unet_evaluations);
+  CHECK((first_target.reference_images > 0) == (last.unet_evaluations > 0));
+  // An attack that only edits text asks for no surrogate and spends nothing on one.
+  const bool asked = first_target.asked_surrogate || first_target.reference_images > 0;
+  CHECK(attack->uses_surrogate() == asked);
+  CHECK(attack->uses_surrogate() == (last.text_evaluations + last.unet_evaluations > 0));
+}
+
+TEST_CASE("what a transfer attack makes of a prompt does not depend on the prompts before it") {
+  const std::unique_ptr<Attack> made = Smoke();
+  const auto* attack = dynamic_cast<const TransferAttack*>(made.get());
+  if (!attack) return;
+  const Concept subject = TinyConcept();
+  TinyTarget fresh, used;
+  const Trajectory alone = attack->Craft(fresh, subject, TinyPrompt());
+  attack->Craft(used, subject, TinyPrompt("tiny@00000000/1", "a poodle on a red background"));
+  const Trajectory after = attack->Craft(used, subject, TinyPrompt());
+  REQUIRE(alone.size() == after.size());
+  for (size_t i = 0; i < alone.size(); ++i) {
+    CHECK(alone[i].prompt.id == after[i].prompt.id);
+    CHECK(alone[i].prompt.text == after[i].prompt.text);
+    CHECK(alone[i].prompt.token_ids == after[i].prompt.token_ids);
+    CHECK(alone[i].score == after[i].score);
+  }
 }
 
 }  // namespace excise

@@ -3,14 +3,66 @@
 #pragma once
 
 #include <catch2/catch.hpp>
+#include <cmath>
+#include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/card.h"
 #include "core/params.h"
 #include "core/registry.h"
 
 namespace excise {
+
+// Values beside the default of every field: some that must be taken, some that must be refused.
+class OtherValues : public ParamVisitor {
+ public:
+  void Flag(std::string_view name, bool* value, std::string_view) override {
+    Add(name, {!*value, *value}, {0, 1, "true", nullptr});
+  }
+  void Integer(std::string_view name, int64_t* value, std::string_view,
+               IntegerRange range) override {
+    std::vector<Json> good = {range.min, range.max, *value}, bad = {1.5, "1", true, nullptr};
+    if (range.min > INT64_MIN) bad.push_back(range.min - 1);
+    if (range.max < INT64_MAX) bad.push_back(range.max + 1);
+    bad.push_back(~uint64_t{0});
+    Add(name, good, bad);
+  }
+  void Number(std::string_view name, double* value, std::string_view, NumberRange range) override {
+    std::vector<Json> good = {*value}, bad = {"1", true, nullptr};
+    for (const double end : {range.min, range.max}) {
+      if (!std::isfinite(end)) continue;
+      good.push_back(end);
+      bad.push_back(end == range.min ? end - 1 : end + 1);
+    }
+    if (*value / 2 >= range.min) good.push_back(*value / 2);
+    Add(name, good, bad);
+  }
+  void Text(std::string_view name, std::string*, std::string_view) override {
+    Add(name, {"", "\u00e9 \\ \" \n"}, {1, Json::array(), nullptr});
+  }
+  void Path(std::string_view name, std::string*, std::string_view) override {
+    Add(name, {""}, {1, "/no/such/file", nullptr});
+  }
+  void Choice(std::string_view name, std::string*, std::string_view,
+              const std::vector<std::string>& allowed) override {
+    Add(name, {allowed.begin(), allowed.end()}, {allowed[0] + "_", 1, nullptr});
+  }
+  void Texts(std::string_view name, std::vector<std::string>*, std::string_view) override {
+    Add(name, {Json::array(), {"a", "b"}}, {"a", {1}, nullptr});
+  }
+  struct Field {
+    std::vector<Json> good, bad;
+  };
+  const std::map<std::string, Field>& fields() const { return fields_; }
+
+ private:
+  void Add(std::string_view name, std::vector<Json> good, std::vector<Json> bad) {
+    fields_[std::string(name)] = {std::move(good), std::move(bad)};
+  }
+  std::map<std::string, Field> fields_;
+};
 
 template <class Base>
 std::string TheOnlyPlugin() {
@@ -37,6 +89,28 @@ void CheckParams() {
     const Json wrong = value.is_object() ? Json(1) : Json::object();
     CHECK_THROWS_AS(DecodeParams(Json{{key, wrong}}, *copy, "contract test"), UsageError);
   }
+  OtherValues other;
+  plugin->Fields(other);
+  CHECK(other.fields().size() == defaults.size());
+  for (const auto& [key, field] : other.fields()) {
+    for (const Json& value : field.good) {
+      INFO(key << " = " << value);
+      std::unique_ptr<Base> set = Registry<Base>::Get().Make(name);
+      DecodeParams(Json{{key, value}}, *set, "contract test");
+      CHECK(EncodeParams(*set).at(key) == value);
+      std::unique_ptr<Base> again = Registry<Base>::Get().Make(name);
+      DecodeParams(EncodeParams(*set), *again, "contract test");
+      CHECK(CanonicalJson(EncodeParams(*again)) == CanonicalJson(EncodeParams(*set)));
+    }
+    for (const Json& value : field.bad) {
+      INFO(key << " = " << value);
+      CHECK_THROWS_AS(DecodeParams(Json{{key, value}}, *copy, "contract test"), UsageError);
+      CHECK_THROWS_WITH(DecodeParams(Json{{key, value}}, *copy, "contract test"),
+                        Catch::Contains(key));
+    }
+  }
+  // What was refused has changed nothing.
+  CHECK(CanonicalJson(EncodeParams(*copy)) == CanonicalJson(defaults));
   CHECK_THROWS_AS(Registry<Base>::Get().Make(name + "_"), UsageError);
 }
 
@@ -67,15 +141,30 @@ void CheckPresets() {
   }
 }
 
-// The plug-in with its "smoke" settings, where it has them: the cheapest that still does
-// everything.
+// Data sets have no presets.
 template <class Base>
-std::unique_ptr<Base> MakeForSmoke() {
+auto PresetsOf(const Base& plugin, int) -> decltype(plugin.presets()) {
+  return plugin.presets();
+}
+template <class Base>
+std::map<std::string, Json> PresetsOf(const Base&, ...) {
+  return {};
+}
+
+// The plug-in with its "smoke" settings, where it has them: the cheapest that still does
+// everything. `files`: what to give to one that reads files of the user, by field.
+template <class Base>
+std::unique_ptr<Base> MakeForSmoke(const std::map<std::string, std::string>& files = {}) {
   std::unique_ptr<Base> plugin = Registry<Base>::Get().Make(TheOnlyPlugin<Base>());
-  const auto presets = plugin->presets();
+  const auto presets = PresetsOf(*plugin, 0);
   if (auto smoke = presets.find("smoke"); smoke != presets.end()) {
     DecodeParams(smoke->second, *plugin, "preset smoke");
   }
+  for (const std::string& field : plugin->needs_one_of()) {
+    const auto file = files.find(field);
+    if (file != files.end()) DecodeParams(Json{{field, file->second}}, *plugin, "contract test");
+  }
+  REQUIRE(MissingSetting(*plugin).empty());
   return plugin;
 }
 

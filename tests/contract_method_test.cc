@@ -1,13 +1,14 @@
 // The contract of a removal method, run on each one alone, on a model of a few thousand weights.
 #include <ATen/ops/all.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/isfinite.h>
 
 #include <algorithm>
 
-#include "core/hash.h"
 #include "methods/method.h"
 #include "models/autograd.h"
+#include "models/safetensors.h"
 #include "tests/contract_common.h"
 #include "tests/testdata.h"
 #include "tests/tiny_models.h"
@@ -15,18 +16,21 @@
 namespace excise {
 namespace {
 
-std::string Digest(const StateDict& tensors) {
-  Sha256 sha;
-  for (const auto& [name, tensor] : tensors) {
-    const at::Tensor bytes = tensor.detach().contiguous();
-    sha.Update(name);
-    sha.Update(bytes.data_ptr(), bytes.nbytes());
-  }
-  return sha.Hex();
+std::string Digest(const Backbone& model) {
+  return DigestOf(model.text_encoder) + DigestOf(model.unet) + DigestOf(model.vae);
 }
 
-std::string Digest(const Backbone& model) {
-  return Digest(model.text_encoder) + Digest(model.unet) + Digest(model.vae);
+std::string Digest(const Erased& erased) {
+  return DigestOf(erased.text_encoder) + DigestOf(erased.unet) + DigestOf(erased.vae);
+}
+
+// A method that takes the user's tensors gets one of TinyBackbone, changed.
+std::unique_ptr<Method> Smoke() {
+  const std::filesystem::path file = TestFolder("method_files") / "edit.safetensors";
+  StateDict edit;
+  edit.Set("unet.conv_in.bias", TinyBackbone().unet.Get("conv_in.bias").add(0.5));
+  SaveSafetensors(file, edit);
+  return MakeForSmoke<Method>({{"tensors", file.string()}});
 }
 
 // Every replacement is a detached tensor of the edited model, and every other tensor is shared.
@@ -62,16 +66,14 @@ TEST_CASE("parameters, presets, card and traits are sound") {
 }
 
 TEST_CASE("erasing repeats itself and leaves the base model alone") {
-  const std::unique_ptr<Method> method = MakeForSmoke<Method>();
+  const std::unique_ptr<Method> method = Smoke();
   const Backbone base = TinyBackbone(TestFolder("method_contract"));
   const std::string before = Digest(base);
   TinyContext first_context, second_context;
   const Erased first = method->Erase(first_context, base, {TinyConcept()});
   const Erased second = method->Erase(second_context, base, {TinyConcept()});
   CHECK(Digest(base) == before);
-  CHECK(Digest(first.text_encoder) == Digest(second.text_encoder));
-  CHECK(Digest(first.unet) == Digest(second.unet));
-  CHECK(Digest(first.vae) == Digest(second.vae));
+  CHECK(Digest(first) == Digest(second));
   CHECK((first.hooks == nullptr) == (second.hooks == nullptr));
   CHECK(first_context.unet_evaluations == second_context.unet_evaluations);
   CHECK(first_context.gradient_steps == second_context.gradient_steps);
@@ -82,28 +84,85 @@ TEST_CASE("erasing repeats itself and leaves the base model alone") {
   CheckSharing(base.vae, edited.vae, first.vae);
 }
 
-TEST_CASE("the edited model draws") {
-  const std::unique_ptr<Method> method = MakeForSmoke<Method>();
+TEST_CASE("a method reads of a concept what it declares, and remembers none") {
+  const std::unique_ptr<Method> method = Smoke();
+  const Backbone base = TinyBackbone(TestFolder("method_contract"));
+  const auto erase = [&](const Concept& subject) {
+    TinyContext context;
+    return Digest(method->Erase(context, base, {subject}));
+  };
+  const std::vector<std::string> uses = method->traits().uses;
+  const auto declares = [&](const char* use) {
+    return std::find(uses.begin(), uses.end(), use) != uses.end();
+  };
+  const std::string expected = erase(TinyConcept());
+
+  Concept another = TinyConcept();
+  another.name = "panda";
+  another.known = {"cat"};
+  erase(another);  // must leave no trace in the method
+  Concept same = TinyConcept();
+  if (!declares("known_names")) same.known = {"cat"};
+  if (!declares("anchor")) same.anchor = "cat";
+  if (!declares("preserve")) same.preserve = {"picture"};
+  // For evaluation only: no method may see them.
+  same.title = "another title";
+  same.held_out = {"Caniche"};
+  same.neighbours.near = same.neighbours.far = same.neighbours.lexical = {"cat"};
+  same.judge.target = {"cat"};
+  CHECK(erase(same) == expected);
+}
+
+namespace {
+
+// Latents that `erased` draws for two prompts, each on noise of its own.
+struct Drawing {
+  at::Tensor latents;
+  int64_t evaluations = 0;
+};
+
+Drawing Draw(const Backbone& edited, const Hooks* hooks, const std::vector<std::string>& prompts) {
+  const NoGrad no_grad;
+  const int64_t length = edited.clip.text.max_position_embeddings;
+  const std::vector<std::string> nothing(prompts.size());
+  const at::Tensor texts = EncodeText(edited, TokenizeBatch(*edited.tokenizer, prompts, length));
+  const at::Tensor empty = EncodeText(edited, TokenizeBatch(*edited.tokenizer, nothing, length));
+  at::Tensor latents = at::empty({static_cast<int64_t>(prompts.size()), 4, 8, 8}, at::kFloat);
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    const at::Tensor one = latents[static_cast<int64_t>(i)];
+    Philox rng({1, prompts[i]});
+    rng.FillNormal(one.data_ptr<float>(), one.numel());
+  }
+  SamplerSpec spec;
+  spec.steps = 3;
+  Drawing drawing;
+  drawing.latents = SampleLatents(edited, hooks, texts, empty, latents, spec, &drawing.evaluations);
+  return drawing;
+}
+
+}  // namespace
+
+TEST_CASE("the edited model draws, the same in any order and every time") {
+  const std::unique_ptr<Method> method = Smoke();
   const Backbone base = TinyBackbone(TestFolder("method_contract"));
   TinyContext context;
   const Erased erased = method->Erase(context, base, {TinyConcept()});
   const Backbone edited = ApplyErased(base, erased);
-  const NoGrad no_grad;
-  const int64_t length = edited.clip.text.max_position_embeddings;
-  const at::Tensor prompts =
-      EncodeText(edited, TokenizeBatch(*edited.tokenizer, {"a poodle", "a cat"}, length));
-  const at::Tensor empty = EncodeText(edited, TokenizeBatch(*edited.tokenizer, {"", ""}, length));
-  at::Tensor latents = at::empty({2, 4, 8, 8}, at::kFloat);
-  Philox rng({1, "contract"});
-  rng.FillNormal(latents.data_ptr<float>(), latents.numel());
-  SamplerSpec spec;
-  spec.steps = 3;
-  int64_t evaluations = 0;
-  const at::Tensor drawn =
-      SampleLatents(edited, erased.hooks.get(), prompts, empty, latents, spec, &evaluations);
-  CHECK(drawn.sizes() == latents.sizes());
-  CHECK(drawn.isfinite().all().item<bool>());
-  CHECK(evaluations >= 2 * spec.steps);  // at least one row a picture and step
+  const Hooks* hooks = erased.hooks.get();
+  const Drawing first = Draw(edited, hooks, {"a poodle", "a cat"});
+  CHECK(first.latents.sizes() == at::IntArrayRef({2, 4, 8, 8}));
+  CHECK(first.latents.isfinite().all().item<bool>());
+  CHECK(first.evaluations >= 2 * 3);  // at least one row a picture and step
+
+  // Hooks hold no state: what was drawn in between and beside changes nothing.
+  const Drawing swapped = Draw(edited, hooks, {"a cat", "a poodle"});
+  CHECK(at::equal(swapped.latents[0], first.latents[1]));
+  CHECK(at::equal(swapped.latents[1], first.latents[0]));
+  const Drawing beside = Draw(edited, hooks, {"a poodle", "a dog"});
+  CHECK(at::equal(beside.latents[0], first.latents[0]));
+  const Drawing again = Draw(edited, hooks, {"a poodle", "a cat"});
+  CHECK(at::equal(again.latents, first.latents));
+  CHECK(again.evaluations == first.evaluations);
 }
 
 }  // namespace excise

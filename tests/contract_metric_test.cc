@@ -32,6 +32,16 @@ std::vector<Sample> SamplesFor(const Metric& metric, const Concept& subject) {
   return samples;
 }
 
+// What a metric must leave as it is.
+StateDict ImagesOf(const std::vector<Sample>& samples) {
+  StateDict images;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    images.Set(std::to_string(i), samples[i].image);
+    images.Set(std::to_string(i) + "/base", samples[i].base_image);
+  }
+  return images;
+}
+
 }  // namespace
 
 TEST_CASE("parameters, card and traits are sound") {
@@ -52,9 +62,12 @@ TEST_CASE("merging equals updating on the whole, in any split and order") {
   MetricModels models;
   models.reference_clip = &clip;
   const std::vector<Sample> samples = SamplesFor(*Fresh(), subject);
+  const std::string before = DigestOf(ImagesOf(samples));
   const std::unique_ptr<Metric> whole = Fresh();
   whole->Update(models, samples);
   const Score expected = whole->Compute();
+  CheckSame(whole->Compute(), expected);  // asking changes nothing
+  CHECK(DigestOf(ImagesOf(samples)) == before);
   REQUIRE(expected.n > 0);
   CHECK(std::isfinite(expected.value));
   CHECK(expected.low <= expected.value);

@@ -3,6 +3,7 @@
 // EXCISE_TOKENIZE).
 #include <ATen/ops/cat.h>
 #include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/sub.h>
 #include <ATen/ops/zeros.h>
 #include <sys/wait.h>
@@ -18,6 +19,7 @@
 #include "core/json.h"
 #include "models/backbone.h"
 #include "models/image_io.h"
+#include "models/noise.h"
 #include "models/safetensors.h"
 #include "tests/testdata.h"
 
@@ -220,6 +222,92 @@ TEST_CASE("sample draws diffusers' picture from the same latents") {
   }
 }
 
+// The largest difference of two pictures.
+double MaxDifference(const at::Tensor& a, const at::Tensor& b) {
+  REQUIRE(a.sizes() == b.sizes());
+  return at::sub(a, b).abs().max().item<double>();
+}
+
+TEST_CASE("12 steps of a snapshot's own sampler give diffusers' picture, at odd sizes as well") {
+  const std::string name = GENERATE(as<std::string>{}, "sd1", "sd2", "sd_zero_snr");
+  const fs::path folder = TestFolder("own_sampler");
+  const StateDict runs = LoadSafetensors(Fixture("pipelines.safetensors"));
+  StateDict given;
+  given.Set("latents", runs.Get(name + ".latents"));
+  SaveSafetensors(folder / "latents.safetensors", given);
+  const std::string guidance = name == "sd1" ? "7.5" : name == "sd2" ? "3" : "2";
+  const Result result =
+      Run("EXCISE_SAMPLE",
+          SampleArguments(name, folder / "a.safetensors") +
+              std::vector<std::string>{"--negative_prompt=a blue dog", "--steps=12",
+                                       "--guidance=" + guidance,
+                                       "--latents=" + (folder / "latents.safetensors").string()});
+  INFO(name << ": " << result.err);
+  REQUIRE(result.code == 0);
+  CHECK(MaxDifference(LoadSafetensors(folder / "a.safetensors").Get("image"),
+                      runs.Get(name + ".own.image")) <= 1e-3);
+}
+
+TEST_CASE("--noise=torch_cpu draws latents and step noise as diffusers does from one generator") {
+  const fs::path folder = TestFolder("torch_cpu");
+  const StateDict runs = LoadSafetensors(Fixture("pipelines.safetensors"));
+  const Result result = Run(
+      "EXCISE_SAMPLE",
+      SampleArguments("sd1", folder / "a.safetensors") +
+          std::vector<std::string>{"--negative_prompt=a blue dog", "--steps=12", "--guidance=7.5",
+                                   "--scheduler=EulerAncestralDiscreteScheduler",
+                                   "--noise=torch_cpu", "--seed=652"});
+  INFO(result.err);
+  REQUIRE(result.code == 0);
+  CHECK(MaxDifference(LoadSafetensors(folder / "a.safetensors").Get("image"),
+                      runs.Get("sd1.euler_ancestral.image")) <= 1e-3);
+}
+
+TEST_CASE("--latents may bring the noise of every step") {
+  const fs::path folder = TestFolder("step_noise");
+  const StateDict runs = LoadSafetensors(Fixture("pipelines.safetensors"));
+  const auto draw = TorchCpuNoise(651);  // as in the fixture
+  std::vector<at::Tensor> noise;
+  for (int i = 0; i < 12; ++i) noise.push_back(draw({1, 4, 8, 8}));
+  const auto sample = [&](const std::string& scheduler, const at::Tensor& step_noise) {
+    StateDict given;
+    given.Set("latents", runs.Get("sd1.latents"));
+    given.Set("step_noise", step_noise);
+    SaveSafetensors(folder / "in.safetensors", given);
+    return Run("EXCISE_SAMPLE",
+               SampleArguments("sd1", folder / "a.safetensors") +
+                   std::vector<std::string>{"--negative_prompt=a blue dog", "--steps=12",
+                                            "--guidance=7.5", "--scheduler=" + scheduler,
+                                            "--latents=" + (folder / "in.safetensors").string()});
+  };
+  const Backbone backbone = LoadBackbone(Fixture("sd1"));
+  for (const std::string scheduler : {"ddpm", "euler_ancestral", "ddim"}) {
+    const Result result = sample(scheduler, at::stack(noise));
+    INFO(scheduler << ": " << result.err);
+    REQUIRE(result.code == 0);
+    const bool unused = result.err.find("'step_noise' is not used") != std::string::npos;
+    CHECK(unused == (scheduler == "ddim"));
+    CHECK(MaxDifference(LoadSafetensors(folder / "a.safetensors").Get("image"),
+                        DecodeImages(backbone, runs.Get("sd1." + scheduler + ".final"))) <= 1e-3);
+  }
+  const Result result = sample("ddpm", noise[0]);
+  CHECK(result.code == 1);
+  CHECK_THAT(result.err, Contains("(12, 1, 4, 8, 8)"));
+}
+
+TEST_CASE("every scheduler draws something with one step, no guidance and no words") {
+  const fs::path folder = TestFolder("one_step");
+  for (const std::string& scheduler : SchedulerNames()) {
+    const Result result = Run(
+        "EXCISE_SAMPLE", {"--model", Fixture("sd1").string(), "--prompt=", "--steps=1",
+                          "--guidance=1", "--scheduler=" + scheduler, "--height=24", "--width=40",
+                          "--threads=1", "--out", (folder / (scheduler + ".png")).string()});
+    INFO(scheduler << ": " << result.err);
+    CHECK(result.code == 0);
+    CHECK(ReadPng(folder / (scheduler + ".png")).sizes() == at::IntArrayRef{3, 24, 40});
+  }
+}
+
 TEST_CASE("the seed decides the picture; sizes and relative paths work") {
   const fs::path folder = TestFolder("seed");
   const auto draw = [&](const std::string& file, const std::vector<std::string>& flags,
@@ -250,6 +338,11 @@ TEST_CASE("wrong command lines exit 2 and say what to do") {
       {"--steps=1001", "1001"},
       {"--guidance=nan", "--guidance"},
       {"--height=33", "multiples of 8"},
+      {"--scheduler=heun", "euler_ancestral"},
+      {"--scheduler=EulerDiscrete", "euler"},
+      {"--noise=torch", "Did you mean 'torch_cpu'?"},
+      {"--eta=1.5", "--eta"},
+      {"--eta=0.5", "only the scheduler 'ddim'"},
   };
   for (const auto& [flag, message] : cases) {
     const Result result = sample({flag});

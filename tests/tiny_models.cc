@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cmath>
 
+#include "core/hash.h"
 #include "models/safetensors.h"
 #include "tests/testdata.h"
 
@@ -126,6 +127,16 @@ Concept TinyConcept() {
 at::Tensor TinyImages(int64_t n, uint64_t seed) {
   const at::Tensor coarse = Noise({n, 3, 64, 64}, "tiny/images", seed);
   return at::avg_pool2d(coarse, 9, 1, 4).mul(3).sigmoid();
+}
+
+std::string DigestOf(const StateDict& tensors) {
+  Sha256 sha;
+  for (const auto& [name, tensor] : tensors) {
+    const at::Tensor bytes = tensor.detach().contiguous();
+    sha.Update(name);
+    sha.Update(bytes.data_ptr(), bytes.nbytes());
+  }
+  return sha.Hex();
 }
 
 TinyContext::TinyContext(uint64_t erase_seed) : seed_(erase_seed) {

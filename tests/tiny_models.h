@@ -33,6 +33,9 @@ Concept TinyConcept();
 // n pictures of smooth random colours, float (n, 3, 64, 64) in [0,1].
 at::Tensor TinyImages(int64_t n, uint64_t seed);
 
+// SHA-256 over names and bytes, for "nothing was changed".
+std::string DigestOf(const StateDict& tensors);
+
 // Hands out streams and records what a method counts.
 class TinyContext : public Context {
  public:

@@ -8,7 +8,8 @@ the outputs of the reference implementations. Run by hand, in a virtual environm
 
 The committed files were made with exactly these versions, on the CPU, in float32. Nothing at run or
 test time needs Python. In every folder inputs.safetensors holds what goes in and
-expected.safetensors what comes out; names with a dot are "<case>.<tensor>".
+expected.safetensors what comes out; names with a dot are "<case>.<tensor>". More is added by
+make_parity_fixtures.py, which reads the folders made here, and make_sampler_fixtures.py.
 """
 
 import json
@@ -373,7 +374,8 @@ def make_pipeline(name, tokens, merges, *, text_width, act, pad, unet_config, sc
 
 
 def main():
-    shutil.rmtree(ROOT, ignore_errors=True)
+    for name in ("clip_quick_gelu", "clip_legacy", "sd1", "sd2"):
+        shutil.rmtree(ROOT / name, ignore_errors=True)
     texts = training_texts()
     tokens, merges = train_bpe(texts, NUM_MERGES)
     write_json(ROOT / "tokenizer_texts.json", {"texts": texts, "num_merges": NUM_MERGES}, indent=1)

@@ -1,4 +1,4 @@
-#include "tests/json_schema.h"
+#include "core/json_schema.h"
 
 #include <algorithm>
 #include <regex>

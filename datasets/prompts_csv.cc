@@ -1,0 +1,183 @@
+// What: prompts of a file of the user, CSV or JSONL
+// Paper: none
+// Equation: prompts(concept, group, split) = the file's rows with these three values, in order
+// Reference: none
+// Deviations: rows that mention minors, are empty or repeat a text are left out and counted
+// Needs: a file with a header and a column `prompt`; or `caption` or `text`
+// Caveats: optional columns: id (case_number), concept, group (target), split (test),
+//   expected_class and expected_style (for retention); all others are not read: seeds, guidance and
+//   sizes are the experiment's; where a file has no rows for methods, the concept's names are used
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <mutex>
+#include <set>
+
+#include "core/error.h"
+#include "core/hash.h"
+#include "core/progress.h"
+#include "datasets/dataset.h"
+#include "datasets/user_prompts.h"
+
+namespace excise {
+namespace {
+
+const std::vector<FieldNames> kFields = {{"prompt", {"prompt", "caption", "text"}},
+                                         {"id", {"id", "prompt_id", "case_number", "case_num"}},
+                                         {"concept", {"concept"}},
+                                         {"group", {"group"}},
+                                         {"split", {"split"}},
+                                         {"expected_class", {"expected_class"}},
+                                         {"expected_style", {"expected_style"}}};
+const std::vector<std::string> kGroups = {"target",  "held_out", "near",  "far",
+                                          "lexical", "preserve", "anchor"};
+const std::vector<std::string> kSplits = {"erase", "attack_seed", "select", "test"};
+const std::vector<std::string> kStyles = {"plain", "sepia", "line"};
+
+// A row that can be asked for, or why it cannot.
+struct Item {
+  std::string subject, group, split, reason;
+  Prompt prompt;
+};
+
+struct Loaded {
+  std::string set;  // "prompts_csv@sha8"
+  std::vector<Item> items;
+  std::vector<std::string> concepts;
+};
+
+std::string OneOf(const UserTable& table, const FileRow& row, const std::string& field,
+                  const std::vector<std::string>& known, const std::string& otherwise) {
+  const std::string value = table.Get(row, field).value_or(otherwise);
+  if (std::find(known.begin(), known.end(), value) != known.end()) return value;
+  const std::string near = Suggest(value, known);
+  throw UsageError(fmt::format("{}: {} '{}'.{} Known: {}.", table.Where(row), field, value,
+                               near.empty() ? "" : fmt::format(" Did you mean '{}'?", near),
+                               fmt::join(known, ", ")));
+}
+
+class PromptsCsv : public Dataset {
+ public:
+  void Fields(ParamVisitor& v) override {
+    file_.Fields(v);
+    v.Text("concept", &concept_, "the concept of rows that name none");
+  }
+  int version() const override { return 1; }
+  std::vector<std::string> needs_one_of() const override { return {"file"}; }
+
+  PromptSet Prompts(const Concept& subject, const std::string& group, Split split,
+                    int64_t limit) const override {
+    std::call_once(once_, [this] { loaded_ = Load(); });
+    RequireConcept(subject);
+    PromptSet set{loaded_.set, {}};
+    int64_t rows = 0;
+    for (const Item& item : loaded_.items) {
+      if (item.subject != subject.name || item.group != group || item.split != SplitName(split)) {
+        continue;
+      }
+      if (limit >= 0 && rows++ >= limit) break;
+      if (item.reason.empty()) {
+        set.prompts.push_back(item.prompt);
+      } else {
+        set.excluded.push_back({item.prompt.id, item.reason, Sha256Hex(item.prompt.text)});
+      }
+    }
+    const bool for_methods = split == Split::kErase || split == Split::kAttackSeed;
+    if (rows == 0 && for_methods) AddNames(subject, group, split, limit, &set.prompts);
+    return set;
+  }
+
+ private:
+  Loaded Load() const {
+    const UserTable table(file_, kFields, "prompt", "prompts_csv");
+    Loaded loaded;
+    loaded.set = fmt::format("prompts_csv@{}", table.sha256().substr(0, 8));
+    std::set<std::string> ids, concepts;
+    std::set<std::vector<std::string>> texts;
+    int64_t number = 0;
+    for (const FileRow& row : table.rows()) {
+      Item item = Read(table, row, number++);
+      item.prompt.id = item.prompt.root_id = loaded.set + "/" + item.prompt.id;
+      if (!ids.insert(item.prompt.id).second) {
+        throw UsageError(
+            fmt::format("{}: the id '{}' occurs twice. Ids name noise and results, so "
+                        "each row needs its own.",
+                        table.Where(row), item.prompt.id));
+      }
+      item.reason = ReasonToExclude(item.prompt.text);
+      const bool first = texts.insert({item.subject, item.group, item.prompt.text}).second;
+      if (item.reason.empty() && !first) item.reason = kDuplicate;
+      concepts.insert(item.subject);
+      loaded.items.push_back(std::move(item));
+    }
+    loaded.concepts.assign(concepts.begin(), concepts.end());
+    if (!table.unread().empty()) {
+      LogInfo(fmt::format("prompts_csv: columns that are not read: {}",
+                          fmt::join(table.unread(), ", ")));
+    }
+    return loaded;
+  }
+
+  Item Read(const UserTable& table, const FileRow& row, int64_t number) const {
+    Item item;
+    const std::string named = table.Get(row, "concept").value_or(concept_);
+    if (named.empty()) {
+      throw UsageError(
+          fmt::format("{}: no concept. Add a column 'concept', or say whose prompts "
+                      "these are with the parameter 'concept'.",
+                      table.Where(row)));
+    }
+    item.subject = ConceptKey(named);
+    item.group = OneOf(table, row, "group", kGroups, "target");
+    item.split = OneOf(table, row, "split", kSplits, "test");
+    item.prompt.id = table.Get(row, "id").value_or(std::to_string(number));
+    item.prompt.text = table.Get(row, "prompt").value_or("");
+    item.prompt.expected_class = table.Get(row, "expected_class").value_or("");
+    item.prompt.expected_style = OneOf(table, row, "expected_style", kStyles, "plain");
+    return item;
+  }
+
+  void RequireConcept(const Concept& subject) const {
+    const std::vector<std::string>& names = loaded_.concepts;
+    if (std::find(names.begin(), names.end(), subject.name) != names.end()) return;
+    const std::string near = Suggest(subject.name, names);
+    throw UsageError(fmt::format(
+        "{}: no row of the concept '{}'.{} Its concepts: {}. Choose with --concepts, or describe a "
+        "new one in a file of --concepts_dir.",
+        file_.path, subject.name, near.empty() ? "" : fmt::format(" Did you mean '{}'?", near),
+        fmt::join(names.begin(), names.begin() + std::min<size_t>(names.size(), 20), ", ")));
+  }
+
+  // What a method or attack may start from when the file has nothing for it: names that it may use
+  // anyway, in no text that a test reads.
+  void AddNames(const Concept& subject, const std::string& group, Split split, int64_t limit,
+                std::vector<Prompt>* prompts) const {
+    std::vector<std::string> names;
+    if (group == "target") names = subject.known;
+    if (group == "anchor") names = {subject.anchor};
+    if (group == "preserve") names = subject.preserve;
+    const char* form = split == Split::kErase ? "a picture of {}" : "an image of {}";
+    std::set<std::string> tested;
+    for (const Item& item : loaded_.items) tested.insert(item.prompt.text);
+    for (const std::string& name : names) {
+      if (limit >= 0 && static_cast<int64_t>(prompts->size()) >= limit) return;
+      Prompt prompt;
+      prompt.text = fmt::format(fmt::runtime(form), name);
+      if (tested.count(prompt.text) != 0) continue;
+      prompt.id = prompt.root_id = fmt::format("{}/{}/{}/{}/{}", loaded_.set, SplitName(split),
+                                               subject.name, group, prompts->size());
+      prompts->push_back(std::move(prompt));
+    }
+  }
+
+  UserFile file_;
+  std::string concept_;
+  mutable std::once_flag once_;
+  mutable Loaded loaded_;
+};
+
+const Registration<Dataset, PromptsCsv> registration;
+
+}  // namespace
+}  // namespace excise

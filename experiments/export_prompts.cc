@@ -1,0 +1,101 @@
+#include "experiments/export_prompts.h"
+
+#include <ATen/core/Tensor.h>
+#include <fmt/format.h>
+
+#include "core/csv.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "core/progress.h"
+#include "core/workers.h"
+#include "experiments/pipeline.h"
+#include "models/noise.h"
+#include "models/numerics.h"
+#include "models/safetensors.h"
+
+namespace excise {
+namespace {
+
+class Exporter {
+ public:
+  Exporter(const Lab& lab, Store& store) : lab_(lab), pipeline_(lab, store) {}
+
+  void Craft(const Grid& grid, int workers) {
+    const auto& craftings = grid.craftings();
+    Progress progress("attack", static_cast<int64_t>(craftings.size()), "prompts");
+    RunUnits(static_cast<int64_t>(craftings.size()), workers, [&](int64_t i) {
+      UseOneThreadPerWorker();
+      const Crafting& one = craftings[static_cast<size_t>(i)];
+      pipeline_.Craft(one.attack, one.subject, grid.PromptOf(one));
+      progress.Advance(1, lab_.attacks[one.attack].name);
+    });
+  }
+
+  void Add(size_t subject, const std::string& group, size_t attack, const Prompt& seed) {
+    const bool attacked = lab_.attacks[attack].name != kUnmodified;
+    if (attacked && lab_.concepts[subject].sensitivity != "benign_proxy") {
+      ++withheld_;
+      return;
+    }
+    const Prompt prompt = attacked ? pipeline_.Craft(attack, subject, seed).back().prompt : seed;
+    const auto noise_seed = static_cast<uint64_t>(lab_.experiment.seeds.noise);
+    for (int64_t replicate = 0; replicate < lab_.experiment.sampler.images_per_prompt;
+         ++replicate) {
+      const std::string name = fmt::format("{}#{}", seed.root_id, replicate);
+      table_ += CsvLine({prompt.id, lab_.concepts[subject].name, group, lab_.attacks[attack].name,
+                         std::to_string(replicate), prompt.text, std::to_string(noise_seed), name});
+      if (latents_.Contains(name)) continue;
+      const int64_t side = lab_.backbone.unet_config.sample_size;
+      latents_.Set(name, LatentNoise(noise_seed, seed.root_id, static_cast<uint64_t>(replicate),
+                                     {lab_.backbone.unet_config.in_channels, side, side}));
+    }
+  }
+
+  void Write(const std::filesystem::path& file) const {
+    std::filesystem::path latents = file;
+    latents.replace_extension(".latents.safetensors");
+    SaveSafetensors(latents, latents_);
+    WriteFileAtomically(file, table_);
+    LogInfo(fmt::format("prompts: {}; initial latents: {}", file.string(), latents.string()));
+    if (withheld_ > 0) {
+      LogInfo(fmt::format("{} attacked prompts of sensitive concepts were not written", withheld_));
+    }
+  }
+
+ private:
+  const Lab& lab_;
+  Pipeline pipeline_;
+  std::string table_ = CsvLine(
+      {"prompt_id", "concept", "group", "attack", "replicate", "prompt", "noise_seed", "latents"});
+  StateDict latents_;
+  int64_t withheld_ = 0;
+};
+
+}  // namespace
+
+void ExportPrompts(const Lab& lab, const Grid& grid, Store& store, int workers,
+                   const std::filesystem::path& file) {
+  if (file.extension() != ".csv") {
+    throw UsageError(
+        fmt::format("--export_prompts={}: the name of a .csv file is expected.", file.string()));
+  }
+  Exporter exporter(lab, store);
+  exporter.Craft(grid, workers);
+  for (size_t subject = 0; subject < lab.concepts.size(); ++subject) {
+    for (const char* group : kGroups) {
+      const auto prompts = lab.prompts[subject].find(group);
+      if (prompts == lab.prompts[subject].end()) continue;
+      const bool target = prompts->first == "target";
+      for (size_t attack = 0; attack < (target ? lab.attacks.size() : 1); ++attack) {
+        for (const Prompt& seed : prompts->second) {
+          if (lab.NotAttacked(attack, subject, seed).empty()) {
+            exporter.Add(subject, group, attack, seed);
+          }
+        }
+      }
+    }
+  }
+  exporter.Write(file);
+}
+
+}  // namespace excise
