@@ -72,7 +72,8 @@ TEST_CASE("the check of cards sees faults") {
 TEST_CASE("nothing draws from a global generator") {
   const std::regex forbidden(
       "(at|torch)::(rand|randn|randint|randperm|normal|dropout|bernoulli|multinomial)(_like)?\\(|"
-      "\\.(normal_|uniform_|bernoulli_|random_|bernoulli|multinomial)\\(|manual_seed|"
+      "\\.(normal_|uniform_|bernoulli_|random_|bernoulli|multinomial)\\(|"
+      "(at|torch)::manual_seed|"
       "std::(mt19937|random_device|default_random_engine)|[^:\\w]s?rand\\(");
   for (const SourceFile& file : ReadSourceTree()) {
     if (!IsCode(file)) continue;
