@@ -42,9 +42,13 @@ class Pez : public TransferAttack {
   int version() const override { return 1; }
   bool uses_surrogate() const override { return true; }
   std::map<std::string, Json> presets() const override {
-    return {
-        {"paper", {{"prompt_len", 16}, {"iterations", 3000}, {"restarts", 1}, {"tokens", "all"}}},
-        {"smoke", {{"iterations", 4}, {"restarts", 1}, {"reference_images", 1}}}};
+    return {{"paper",
+             {{"prompt_len", 16},
+              {"iterations", 3000},
+              {"restarts", 1},
+              {"weight_decay", 0.1},
+              {"tokens", "all"}}},
+            {"smoke", {{"iterations", 4}, {"restarts", 1}, {"reference_images", 1}}}};
   }
   // The budget (iterations, restarts) is the experiment's, not the attack's.
   SearchSpace search_space() const override {
@@ -88,7 +92,7 @@ class Pez : public TransferAttack {
 
  private:
   int64_t prompt_len_ = 8, iterations_ = 100, restarts_ = 2, reference_images_ = 3;
-  double lr_ = 0.1, weight_decay_ = 0.1;
+  double lr_ = 0.1, weight_decay_ = 0;
   std::string target_ = "image", tokens_ = "printable";
 };
 

@@ -33,7 +33,8 @@ class Random : public TransferAttack {
   int version() const override { return 1; }
   bool uses_surrogate() const override { return true; }
   std::map<std::string, Json> presets() const override {
-    return {{"paper", {{"prompt_len", 16}, {"evaluations", 3000}, {"tokens", "all"}}},
+    return {{"paper",
+             {{"prompt_len", 16}, {"evaluations", 3000}, {"target", "image"}, {"tokens", "all"}}},
             {"smoke", {{"evaluations", 4}, {"reference_images", 1}}}};
   }
   SearchSpace search_space() const override {
@@ -63,8 +64,8 @@ class Random : public TransferAttack {
   }
 
  private:
-  int64_t prompt_len_ = 8, evaluations_ = 200, reference_images_ = 3;
-  std::string target_ = "image", tokens_ = "printable";
+  int64_t prompt_len_ = 16, evaluations_ = 200, reference_images_ = 3;
+  std::string target_ = "text", tokens_ = "printable";
 };
 
 const Registration<Attack, Random> registration;

@@ -88,7 +88,9 @@ class Esd : public Method {
   std::map<std::string, Json> presets() const override {
     return {
         {"paper",
-         {{"lr", 1e-5},
+         {{"variant", "x"},
+          {"eta", 1},
+          {"lr", 1e-5},
           {"iterations", 1000},
           {"batch", 1},
           {"sampled_by", "student"},
@@ -127,8 +129,8 @@ class Esd : public Method {
     return context.Rng("esd/step", iteration).Below(steps);
   }
 
-  std::string variant_ = "x", prompts_ = "names", sampled_by_ = "original";
-  double eta_ = 1, lr_ = 2e-4, start_guidance_ = 3;
+  std::string variant_ = "u", prompts_ = "names", sampled_by_ = "original";
+  double eta_ = 1, lr_ = 1e-4, start_guidance_ = 3;
   int64_t iterations_ = 150, batch_ = 8, trajectories_ = 32, sampling_steps_ = 20;
 };
 

@@ -49,7 +49,7 @@ class Uce : public Method {
   int version() const override { return 1; }
   MethodTraits traits() const override { return {{"known_names", "anchor", "preserve"}, true, ""}; }
   std::map<std::string, Json> presets() const override {
-    return {{"paper", {{"lambda", 0.5}, {"variant", "last_token"}}}};
+    return {{"paper", {{"lambda", 0.5}, {"preserve_scale", 1}, {"variant", "last_token"}}}};
   }
   SearchSpace search_space() const override {
     return {{"lambda", {0.01, 0.03, 0.1, 0.3, 1, 3}},
@@ -102,8 +102,8 @@ class Uce : public Method {
     return states.slice(0, last, end).to(at::kCPU, at::kDouble);
   }
 
-  double lambda_ = 0.1, erase_scale_ = 1, preserve_scale_ = 1;
-  std::string variant_ = "all_tokens";
+  double lambda_ = 0.3, erase_scale_ = 1, preserve_scale_ = 3;
+  std::string variant_ = "last_token";
 };
 
 const Registration<Method, Uce> registration;

@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "core/json.h"
-#include "core/random.h"
 #include "core/json_schema.h"
+#include "core/random.h"
 #include "tests/testdata.h"
 
 namespace excise {
@@ -262,7 +262,7 @@ TEST_CASE("a wrong command line is refused with a suggestion and exit code 2") {
   Refused({tiny, store, "--set", "sampler.guidence=5"}, "Did you mean 'guidance'?");
   Refused({tiny, store, "--profile=smok"}, "--profile=smok");
   Refused({tiny, store, "--device=cuda"}, "CPU only");
-  Refused({tiny, store, "--format=tex"}, "--format=tex");
+  Refused({tiny, store, "--format=pdf"}, "--format=pdf");
   Refused({tiny, store, "--stage=generat"}, "Did you mean 'generate'?");
   Refused({tiny, store, "--shard=2/2"}, "shard 2 of 2");
   Refused({tiny, store, "--out=table.txt"}, ".json file");
