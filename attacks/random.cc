@@ -37,9 +37,6 @@ class Random : public TransferAttack {
              {{"prompt_len", 16}, {"evaluations", 3000}, {"target", "image"}, {"tokens", "all"}}},
             {"smoke", {{"evaluations", 4}, {"reference_images", 1}}}};
   }
-  SearchSpace search_space() const override {
-    return {{"prompt_len", {4, 8, 12, 16}}, {"target", {"image", "text"}}};
-  }
 
   Trajectory Craft(TransferTarget& target, const Concept& subject,
                    const Prompt& prompt) const override {
@@ -64,8 +61,8 @@ class Random : public TransferAttack {
   }
 
  private:
-  int64_t prompt_len_ = 16, evaluations_ = 200, reference_images_ = 3;
-  std::string target_ = "text", tokens_ = "printable";
+  int64_t prompt_len_ = 8, evaluations_ = 200, reference_images_ = 3;
+  std::string target_ = "image", tokens_ = "printable";
 };
 
 const Registration<Attack, Random> registration;

@@ -105,7 +105,8 @@ TEST_CASE("esd: training moves the concept's prediction to the target, by either
     INFO("sampled by " << sampled_by);
     TinyContext context;
     const Erased erased = Erase(base,
-                                {{"iterations", 40},
+                                {{"variant", "x"},
+                                 {"iterations", 40},
                                  {"batch", 4},
                                  {"lr", 1e-3},
                                  {"trajectories", 4},
