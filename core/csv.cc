@@ -51,12 +51,14 @@ void CheckField(const std::string& value, std::string_view origin, int64_t line,
                    value.size(), limits.field));
 }
 
-// Calls line(number, text with its end) for every line.
+// Calls line(number, text with its end) for every line. Lines end with LF, CRLF or CR: libcsv ends
+// a row at each of them.
 template <class F>
 void EachLine(std::string_view bytes, const F& line) {
   int64_t number = 1;
   for (size_t start = 0; start < bytes.size(); ++number) {
-    const size_t end = std::min(bytes.find('\n', start), bytes.size() - 1) + 1;
+    size_t end = std::min(bytes.find_first_of("\r\n", start), bytes.size() - 1) + 1;
+    if (bytes[end - 1] == '\r' && end < bytes.size() && bytes[end] == '\n') ++end;
     line(number, bytes.substr(start, end - start));
     start = end;
   }

@@ -27,7 +27,7 @@ struct RowLimits {
   size_t rows = 2'000'000, columns = 1000;
 };
 
-// CSV: quoted fields may hold commas, quotes ("") and line ends; LF or CRLF; a UTF-8 byte order
+// CSV: quoted fields may hold commas, quotes ("") and line ends; LF, CRLF or CR; a UTF-8 byte order
 // mark is skipped, and so are empty lines; spaces belong to their field. Unnamed columns (row
 // numbers that pandas writes) are left out. Throws Error naming `origin` and the line: no header, a
 // column twice, a row of another length, text after a closing quote, a quote that is never closed,

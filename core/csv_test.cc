@@ -117,4 +117,16 @@ TEST_CASE("files are read by their names, and lines are written so that they rea
   CHECK_THROWS_WITH(ReadRows(folder / "none.csv"), Contains("none.csv"));
 }
 
+TEST_CASE("lines that end with CR, LF or CRLF are counted and split alike") {
+  for (const std::string end : {"\r", "\n", "\r\n"}) {
+    const std::string text = "a,b" + end + "1,\"x" + end + "y\"" + end + "2,z" + end;
+    const RowFile file = ParseCsv(text, "test.csv", {});
+    REQUIRE(file.rows.size() == 2);
+    CHECK(file.rows[0].line == 2);
+    CHECK(file.rows[0].fields.at("b") == "x" + end + "y");
+    CHECK(file.rows[1].line == 4);
+    CHECK(file.rows[1].fields.at("a") == "2");
+  }
+}
+
 }  // namespace excise
