@@ -4,9 +4,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
 #include <map>
 #include <thread>
 
@@ -38,13 +35,6 @@ namespace excise {
 namespace {
 
 namespace fs = std::filesystem;
-
-void Print(const std::string& text) {
-  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
-  if (!written || std::fflush(stdout) != 0) {
-    throw Error(fmt::format("The output cannot be written: {}.", std::strerror(errno)));
-  }
-}
 
 void LogLines(const std::string& text) {
   for (size_t start = 0; start < text.size();) {
@@ -95,7 +85,7 @@ void CheckPublished(const Flags& f, const Experiment& experiment) {
   }
   const std::vector<ClaimOutcome> outcomes =
       CheckClaims(claims, results, f.user_data.empty() ? fs::path() : UserPath(f.user_data));
-  Print(RenderOutcomes(outcomes));
+  PrintOut(RenderOutcomes(outcomes));
   const auto failed = std::count_if(outcomes.begin(), outcomes.end(),
                                     [](const ClaimOutcome& o) { return o.Failed(); });
   if (failed > 0) throw Error(fmt::format("{} published claims come out otherwise.", failed));
@@ -131,7 +121,7 @@ void Finish(const Flags& f, const Lab& lab, const Grid& grid, Store& store, cons
                           fmt::format("{}-{}.json", lab.experiment.name, lab.experiment.profile)
                     : UserPath(f.out);
   WriteResults(results, documents, file);
-  Print(f.format == "json" ? json.dump(1) + "\n" : documents.at("." + f.format));
+  PrintOut(f.format == "json" ? json.dump(1) + "\n" : documents.at("." + f.format));
   LogInfo(fmt::format("results: {}", file.string()));
   const auto failed = std::count_if(results.records.begin(), results.records.end(),
                                     [](const Record& r) { return r.status == "error"; });
@@ -153,7 +143,7 @@ void RefuseBadRegistrations() {
 
 void RunTable(Flags f) {
   RefuseBadRegistrations();
-  if (f.list) return Print(ListPlugins());
+  if (f.list) return PrintOut(ListPlugins());
   CheckFlags(&f);
   const Experiment experiment = LoadExperiment(ExperimentFile(f), f.choices);
   if (f.check == "published") return CheckPublished(f, experiment);
@@ -187,7 +177,7 @@ void RunTable(Flags f) {
     return ExportPrompts(*lab, grid, store, options.workers, UserPath(f.export_prompts));
   }
   if (f.explain) LogLines(ExplainMissing(*lab, grid, store));
-  if (f.dry_run) return Print(DescribePlan(*lab, grid, store, options.workers));
+  if (f.dry_run) return PrintOut(DescribePlan(*lab, grid, store, options.workers));
   RunOutcome outcome = RunExperiment(*lab, grid, store, options);
   if (outcome.finished) return Finish(f, *lab, grid, store, cache, &outcome);
   if (options.shard.count > 1 && options.stage == "score") {

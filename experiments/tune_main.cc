@@ -99,7 +99,7 @@ void Tune(Options options) {
   LogInfo(fmt::format("log: {}", file.string()));
   const std::string text = RenderTunings(tunings);
   WriteFileAtomically(file.replace_extension(".md"), text);
-  std::fwrite(text.data(), 1, text.size(), stdout);
+  PrintOut(text);
 }
 
 }  // namespace

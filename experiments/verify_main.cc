@@ -44,11 +44,7 @@ void Verify(Options* options) {
                         : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   request.folders = [&](const std::string& backbone) { return FoldersOf(flags, backbone); };
   const Verification verification = VerifyResults(request);
-  const std::string& report = verification.report;
-  if (std::fwrite(report.data(), 1, report.size(), stdout) != report.size() ||
-      std::fflush(stdout) != 0) {
-    throw Error("The report cannot be written to stdout.");
-  }
+  PrintOut(verification.report);
   if (!verification.verified) throw Error("not verified; the report says what differs.");
 }
 

@@ -91,8 +91,7 @@ at::Device ParseDevice(const std::string& text) {
   if (!at::hasCUDA()) {
     throw UsageError(
         fmt::format("--device={}: this build's LibTorch computes on the CPU only. Build with "
-                    "--config=cuda, or with LIBTORCH=/dir naming a LibTorch for CUDA; or use "
-                    "--device=cpu.",
+                    "LIBTORCH=/dir naming a LibTorch for CUDA, or use --device=cpu.",
                     text));
   }
   const int count = at::detail::getCUDAHooks().getNumGPUs();

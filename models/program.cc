@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 #include <string_view>
 #include <vector>
@@ -116,6 +118,13 @@ int RunProgram(CLI::App& app, int argc, const char* const* argv,
     const std::string_view message = error.what();
     PrintError(message.substr(0, message.find('\n')));
     return kFailed;
+  }
+}
+
+void PrintOut(const std::string& text) {
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+  if (!written || std::fflush(stdout) != 0) {
+    throw Error(fmt::format("The output cannot be written: {}.", std::strerror(errno)));
   }
 }
 

@@ -18,6 +18,9 @@ namespace excise {
 // go to stderr in one line; an unknown flag names the nearest known one.
 int RunProgram(CLI::App& app, int argc, const char* const* argv, const std::function<void()>& body);
 
+// All of `text` to stdout. Throws Error where it cannot be written (a full disk, a closed pipe).
+void PrintOut(const std::string& text);
+
 // Sets LibTorch's intra-op threads; 0 keeps its own choice. Throws UsageError below 0.
 void UseThreads(int threads);
 

@@ -25,14 +25,6 @@ namespace {
 namespace fs = std::filesystem;
 using Catch::Contains;
 
-bool HaveModels() {
-  try {
-    return fs::exists(RepoFile("models/emoji/unet/config.json"));
-  } catch (const std::exception&) {
-    return false;
-  }
-}
-
 #define REQUIRE_MODELS()                                                             \
   if (!HaveModels()) {                                                               \
     WARN(                                                                            \

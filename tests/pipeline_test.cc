@@ -2,14 +2,11 @@
 // any number of workers and shards and after any kill; damaged stores, bad input, full disks. The
 // build says where the program is (EXCISE_TABLE).
 #include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
 #include <chrono>
-#include <cstdlib>
 #include <fstream>
-#include <iterator>
 #include <string>
 #include <thread>
 #include <vector>
@@ -17,6 +14,7 @@
 #include "core/json.h"
 #include "core/json_schema.h"
 #include "core/random.h"
+#include "tests/process.h"
 #include "tests/testdata.h"
 
 namespace excise {
@@ -25,59 +23,10 @@ namespace {
 namespace fs = std::filesystem;
 using Catch::Contains;
 
-struct Result {
-  int code = 0;
-  std::string out, err;
-};
-
-std::string ReadBytes(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  INFO(path);
-  REQUIRE(in);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-}
-
-fs::path Program() {
-  const char* program = std::getenv("EXCISE_TABLE");
-  if (program == nullptr) FAIL("EXCISE_TABLE is not set; the build sets it to the table program");
-  return fs::absolute(program);
-}
-
-// Starts the program with its output in folder/out and folder/err; `out` may be a device.
-pid_t Start(const std::vector<std::string>& arguments, const fs::path& folder,
-            const std::string& out) {
-  const std::string program = Program().string();
-  std::vector<const char*> words = {program.c_str()};
-  for (const std::string& argument : arguments) words.push_back(argument.c_str());
-  words.push_back(nullptr);
-  const std::string err = (folder / "err").string();
-  const pid_t child = fork();
-  if (child == 0) {
-    unsetenv("BUILD_WORKING_DIRECTORY");
-    unsetenv("BUILD_WORKSPACE_DIRECTORY");
-    if (freopen(out.c_str(), "w", stdout) == nullptr) _exit(99);
-    if (freopen(err.c_str(), "w", stderr) == nullptr) _exit(99);
-    execv(words[0], const_cast<char* const*>(words.data()));
-    _exit(98);
-  }
-  REQUIRE(child > 0);
-  return child;
-}
-
-int ExitCode(pid_t child) {
-  int status = 0;
-  REQUIRE(waitpid(child, &status, 0) == child);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-Result Run(const std::vector<std::string>& arguments, const std::string& device = "") {
-  const fs::path folder = TestFolder("process");
-  const std::string out = device.empty() ? (folder / "out").string() : device;
-  Result result;
-  result.code = ExitCode(Start(arguments, folder, out));
-  if (device.empty()) result.out = ReadBytes(folder / "out");
-  result.err = ReadBytes(folder / "err");
-  return result;
+ProcessResult Run(const std::vector<std::string>& arguments, const std::string& device = "") {
+  ProcessSetup setup;
+  setup.out = device;
+  return Process("EXCISE_TABLE", arguments, setup).Wait();
 }
 
 std::vector<std::string> Tiny(const fs::path& cache, const std::vector<std::string>& more = {},
@@ -88,15 +37,6 @@ std::vector<std::string> Tiny(const fs::path& cache, const std::vector<std::stri
       "--workers=" + std::to_string(workers)};
   arguments.insert(arguments.end(), more.begin(), more.end());
   return arguments;
-}
-
-bool HaveModels() {
-  try {
-    return fs::exists(RepoFile("models/emoji/unet/config.json")) &&
-           fs::exists(RepoFile("models/emoji/retrained/unet/config.json"));
-  } catch (const std::exception&) {
-    return false;
-  }
 }
 
 #define REQUIRE_MODELS()                                                                      \
@@ -121,7 +61,7 @@ std::string Bytes(const fs::path& cache) {
 fs::path StraightCache() {
   static const fs::path cache = [] {
     const fs::path folder = TestFolder("straight");
-    const Result result = Run(Tiny(folder));
+    const ProcessResult result = Run(Tiny(folder));
     INFO(result.err);
     REQUIRE(result.code == 0);
     CHECK_THAT(result.out, Contains("| none ") && Contains("worst case"));
@@ -132,7 +72,7 @@ fs::path StraightCache() {
 
 // The program is refused `arguments` with exit code 2 and a message.
 void Refused(const std::vector<std::string>& arguments, const std::string& message, int code = 2) {
-  const Result result = Run(arguments);
+  const ProcessResult result = Run(arguments);
   INFO(message << " in\n" << result.err);
   CHECK(result.code == code);
   CHECK_THAT(result.err, Contains(message));
@@ -152,7 +92,7 @@ TEST_CASE("a run writes results that fit their schema, and a stored run does no 
   CHECK(Run(Tiny(cache)).code == 0);
   CHECK(Bytes(cache) == before);
   CHECK(ReadJsonFile(cache / "results" / "tiny-default.json")["cost"]["work_seconds"].empty());
-  const Result plan = Run(Tiny(cache, {"--dry_run"}));
+  const ProcessResult plan = Run(Tiny(cache, {"--dry_run"}));
   CHECK(plan.code == 0);
   CHECK_THAT(plan.out, Contains("nothing to draw"));
 }
@@ -161,7 +101,7 @@ TEST_CASE("each format is printed as it is written, and the page shows pictures 
   REQUIRE_MODELS();
   const fs::path stem = StraightCache() / "results" / "tiny-default";
   for (const char* format : {"md", "tex", "csv", "json", "html"}) {
-    const Result result = Run(Tiny(StraightCache(), {"--format=" + std::string(format)}));
+    const ProcessResult result = Run(Tiny(StraightCache(), {"--format=" + std::string(format)}));
     INFO(format << "\n" << result.err);
     CHECK(result.code == 0);
     CHECK(result.out == ReadBytes(stem.string() + "." + format));
@@ -176,7 +116,7 @@ TEST_CASE("each format is printed as it is written, and the page shows pictures 
 TEST_CASE("one worker and two give the same bytes") {
   REQUIRE_MODELS();
   const fs::path cache = TestFolder("one_worker");
-  const Result result = Run(Tiny(cache, {}, 1));
+  const ProcessResult result = Run(Tiny(cache, {}, 1));
   INFO(result.err);
   REQUIRE(result.code == 0);
   CHECK(Bytes(cache) == Bytes(StraightCache()));
@@ -187,7 +127,7 @@ TEST_CASE("any number of shards gives the same bytes") {
   const int shards = 5;
   const fs::path cache = TestFolder("shards");
   for (int i = 0; i < shards; ++i) {
-    const Result result =
+    const ProcessResult result =
         Run(Tiny(cache, {"--shard=" + std::to_string(i) + "/" + std::to_string(shards)}));
     INFO(result.err);
     REQUIRE(result.code == 0);
@@ -199,18 +139,18 @@ TEST_CASE("any number of shards gives the same bytes") {
 
 TEST_CASE("killed ten times at random moments, the run ends with the same bytes") {
   REQUIRE_MODELS();
-  const fs::path cache = TestFolder("killed"), folder = TestFolder("killed_output");
+  const fs::path cache = TestFolder("killed");
   Philox rng({static_cast<uint64_t>(getpid()), "kill", 0, Stream::kOrder, 0});
   int killed = 0;
   for (int i = 0; i < 10; ++i) {
-    const pid_t child = Start(Tiny(cache), folder, (folder / "out").string());
+    Process run("EXCISE_TABLE", Tiny(cache));
     const double seconds = rng.Uniform(0.1, 2.5);
     std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
-    kill(child, SIGKILL);
-    killed += ExitCode(child) == 128 + SIGKILL;
+    run.Signal(SIGKILL);
+    killed += run.Wait().code == 128 + SIGKILL;
   }
   CHECK(killed >= 1);
-  const Result result = Run(Tiny(cache));
+  const ProcessResult result = Run(Tiny(cache));
   INFO(result.err);
   REQUIRE(result.code == 0);
   CHECK(Bytes(cache) == Bytes(StraightCache()));
@@ -219,13 +159,13 @@ TEST_CASE("killed ten times at random moments, the run ends with the same bytes"
 TEST_CASE("an interrupt ends the run with 130, a termination with 143") {
   REQUIRE_MODELS();
   const int signal = GENERATE(SIGINT, SIGTERM);
-  const fs::path cache = TestFolder("interrupted"), folder = TestFolder("interrupted_output");
-  const pid_t child = Start(Tiny(cache, {"--set", "methods.esd.iterations=100000"}), folder,
-                            (folder / "out").string());
+  const fs::path cache = TestFolder("interrupted");
+  Process run("EXCISE_TABLE", Tiny(cache, {"--set", "methods.esd.iterations=100000"}));
   std::this_thread::sleep_for(std::chrono::seconds(4));
-  kill(child, signal);
-  CHECK(ExitCode(child) == 128 + signal);
-  CHECK(ReadBytes(folder / "out").empty());
+  run.Signal(signal);
+  const ProcessResult result = run.Wait();
+  CHECK(result.code == 128 + signal);
+  CHECK(result.out.empty());
 }
 
 TEST_CASE("a damaged store entry is reported and made anew") {
@@ -238,7 +178,7 @@ TEST_CASE("a damaged store entry is reported and made anew") {
     file.put('#');
     break;
   }
-  const Result result = Run(Tiny(StraightCache()));
+  const ProcessResult result = Run(Tiny(StraightCache()));
   INFO(result.err);
   CHECK(result.code == 0);
   CHECK_THAT(result.err, Contains("is damaged"));
@@ -298,7 +238,7 @@ TEST_CASE("files that cannot be used end the run with a message") {
 
 TEST_CASE("a full disk is reported, for the table and for the results") {
   REQUIRE_MODELS();
-  Result result = Run(Tiny(StraightCache()), "/dev/full");
+  ProcessResult result = Run(Tiny(StraightCache()), "/dev/full");
   CHECK(result.code == 1);
   CHECK_THAT(result.err, Contains("No space left on device"));
   const fs::path folder = TestFolder("full");
@@ -313,7 +253,7 @@ TEST_CASE("a method that cannot do its work costs its own cells alone") {
   // A learning rate that leads to numbers that are not finite.
   const fs::path cache = TestFolder("failing");
   fs::copy(StraightCache() / "store", cache / "store", fs::copy_options::recursive);
-  const Result result = Run(Tiny(cache, {"--set", "methods.esd.lr=1e38"}));
+  const ProcessResult result = Run(Tiny(cache, {"--set", "methods.esd.lr=1e38"}));
   INFO(result.err);
   CHECK(result.code == 1);
   CHECK_THAT(result.out, Contains("error (1)"));
@@ -326,10 +266,10 @@ TEST_CASE("a method that cannot do its work costs its own cells alone") {
 }
 
 TEST_CASE("--help and --list need nothing and print to stdout") {
-  const Result help = Run({"--help"});
+  const ProcessResult help = Run({"--help"});
   CHECK(help.code == 0);
   CHECK_THAT(help.out, Contains("--profile") && Contains("--update_golden"));
-  const Result list = Run({"--list"});
+  const ProcessResult list = Run({"--list"});
   CHECK(list.code == 0);
   for (const char* name :
        {"uce (version", "pez (version", "kid (version", "emoji_prompts (version"}) {

@@ -30,7 +30,8 @@ Process::Process(const char* variable, const std::vector<std::string>& arguments
   folder_ = TestFolder("process_" + std::to_string(count++));
   const std::string program = std::filesystem::absolute(given).string();
   const std::string out = keeps_out_ ? (folder_ / "out").string() : setup.out;
-  const std::string err = (folder_ / "err").string();
+  const std::string err = (folder_ / "err").string(), in = (folder_ / "in").string();
+  std::ofstream(in, std::ios::binary) << setup.input;
   std::vector<const char*> words = {program.c_str()};
   for (const std::string& argument : arguments) words.push_back(argument.c_str());
   words.push_back(nullptr);
@@ -41,6 +42,7 @@ Process::Process(const char* variable, const std::vector<std::string>& arguments
   unsetenv("BUILD_WORKING_DIRECTORY");
   // As `bazel run`, which starts programs elsewhere.
   if (!setup.where.empty()) setenv("BUILD_WORKING_DIRECTORY", setup.where.c_str(), 1);
+  if (freopen(in.c_str(), "r", stdin) == nullptr) _exit(99);
   if (freopen(out.c_str(), "w", stdout) == nullptr) _exit(99);
   if (freopen(err.c_str(), "w", stderr) == nullptr) _exit(99);
   if (setup.in_child) setup.in_child();

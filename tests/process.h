@@ -18,6 +18,7 @@ struct ProcessResult {
 struct ProcessSetup {
   std::filesystem::path where;     // the folder of the user's terminal; "" = this one
   std::string out;                 // a device that takes stdout, in place of the result
+  std::string input;               // what comes by stdin
   std::function<void()> in_child;  // between fork and exec: limits, mounts; _exit gives up
 };
 

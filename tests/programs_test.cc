@@ -6,12 +6,9 @@
 #include <ATen/ops/stack.h>
 #include <ATen/ops/sub.h>
 #include <ATen/ops/zeros.h>
-#include <sys/wait.h>
 
 #include <catch2/catch.hpp>
-#include <cstdlib>
 #include <fstream>
-#include <iterator>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -21,6 +18,7 @@
 #include "models/image_io.h"
 #include "models/noise.h"
 #include "models/safetensors.h"
+#include "tests/process.h"
 #include "tests/testdata.h"
 
 namespace excise {
@@ -29,39 +27,13 @@ namespace {
 namespace fs = std::filesystem;
 using Catch::Contains;
 
-struct Result {
-  int code;
-  std::string out, err;
-};
-
-std::string ReadBytes(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  REQUIRE(in);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-}
-
-std::string Quoted(const std::string& word) {
-  std::string quoted = "'";
-  for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return quoted + "'";
-}
-
-// Runs the program that `variable` names. `prefix` goes before it ("NAME=value ").
-Result Run(const char* variable, const std::vector<std::string>& arguments,
-           const std::string& input = "", const std::string& prefix = "") {
-  const char* program = std::getenv(variable);
-  if (program == nullptr) FAIL(variable << " is not set; the build sets it to the program's path");
-  const fs::path folder = TestFolder("program");
-  std::ofstream(folder / "in", std::ios::binary) << input;
-  // A relative path from the build must survive; a stray variable of `bazel run` must not matter.
-  std::string command = "env -u BUILD_WORKING_DIRECTORY " + prefix;
-  command += Quoted(fs::absolute(program).string());
-  for (const std::string& argument : arguments) command += " " + Quoted(argument);
-  command += " < " + Quoted((folder / "in").string()) + " > " + Quoted((folder / "out").string()) +
-             " 2> " + Quoted((folder / "err").string());
-  const int status = std::system(command.c_str());
-  REQUIRE(WIFEXITED(status));
-  return {WEXITSTATUS(status), ReadBytes(folder / "out"), ReadBytes(folder / "err")};
+// Runs the program that `variable` names, from the folder `where`.
+ProcessResult Run(const char* variable, const std::vector<std::string>& arguments,
+                  const std::string& input = "", const fs::path& where = {}) {
+  ProcessSetup setup;
+  setup.input = input;
+  setup.where = where;
+  return Process(variable, arguments, setup).Wait();
 }
 
 fs::path Fixture(const std::string& name) { return RepoFile("tests/fixtures/" + name); }
@@ -86,7 +58,7 @@ void CheckForward(const std::string& fixture, const std::string& module, const f
   const fs::path folder = TestFolder("forward");
   fs::remove(folder / "out.safetensors");
   SaveSafetensors(folder / "in.safetensors", given);
-  const Result result =
+  const ProcessResult result =
       Run("EXCISE_FORWARD",
           {"--model", model.string(), "--module=" + module, "--threads=1", "--in",
            (folder / "in.safetensors").string(), "--out", (folder / "out.safetensors").string()});
@@ -130,7 +102,7 @@ TEST_CASE("tokenize prints transformers' ids, one array a line") {
     const fs::path model = pad ? Fixture(fixture) / "tokenizer" : Fixture(fixture);
     std::vector<std::string> arguments = {"--model=" + model.string()};
     if (pad) arguments.push_back("--pad");
-    const Result result = Run("EXCISE_TOKENIZE", arguments, lines);
+    const ProcessResult result = Run("EXCISE_TOKENIZE", arguments, lines);
     REQUIRE(result.code == 0);
     CHECK(result.err.empty());
     std::istringstream out(result.out);
@@ -170,7 +142,7 @@ TEST_CASE("forward runs whole CLIP models") {
   const fs::path folder = TestFolder("clip");
   const auto run = [&](const std::string& module, const StateDict& given) {
     SaveSafetensors(folder / "in.safetensors", given);
-    const Result result =
+    const ProcessResult result =
         Run("EXCISE_FORWARD", {"--model=" + model.string(), "--module=" + module,
                                "--in=" + (folder / "in.safetensors").string(),
                                "--out=" + (folder / "out.safetensors").string(), "--threads=1"});
@@ -207,7 +179,7 @@ TEST_CASE("sample draws diffusers' picture from the same latents") {
         common +
         (ddim ? std::vector<std::string>{"--scheduler=ddim"}
               : std::vector<std::string>{"--scheduler=pndm", "--negative_prompt=a blue dog"});
-    const Result result =
+    const ProcessResult result =
         Run("EXCISE_SAMPLE", SampleArguments(name, folder / "a.safetensors") + flags);
     INFO(result.err);
     REQUIRE(result.code == 0);
@@ -236,7 +208,7 @@ TEST_CASE("12 steps of a snapshot's own sampler give diffusers' picture, at odd 
   given.Set("latents", runs.Get(name + ".latents"));
   SaveSafetensors(folder / "latents.safetensors", given);
   const std::string guidance = name == "sd1" ? "7.5" : name == "sd2" ? "3" : "2";
-  const Result result =
+  const ProcessResult result =
       Run("EXCISE_SAMPLE",
           SampleArguments(name, folder / "a.safetensors") +
               std::vector<std::string>{"--negative_prompt=a blue dog", "--steps=12",
@@ -251,7 +223,7 @@ TEST_CASE("12 steps of a snapshot's own sampler give diffusers' picture, at odd 
 TEST_CASE("--noise=torch_cpu draws latents and step noise as diffusers does from one generator") {
   const fs::path folder = TestFolder("torch_cpu");
   const StateDict runs = LoadSafetensors(Fixture("pipelines.safetensors"));
-  const Result result = Run(
+  const ProcessResult result = Run(
       "EXCISE_SAMPLE",
       SampleArguments("sd1", folder / "a.safetensors") +
           std::vector<std::string>{"--negative_prompt=a blue dog", "--steps=12", "--guidance=7.5",
@@ -282,7 +254,7 @@ TEST_CASE("--latents may bring the noise of every step") {
   };
   const Backbone backbone = LoadBackbone(Fixture("sd1"));
   for (const std::string scheduler : {"ddpm", "euler_ancestral", "ddim"}) {
-    const Result result = sample(scheduler, at::stack(noise));
+    const ProcessResult result = sample(scheduler, at::stack(noise));
     INFO(scheduler << ": " << result.err);
     REQUIRE(result.code == 0);
     const bool unused = result.err.find("'step_noise' is not used") != std::string::npos;
@@ -290,7 +262,7 @@ TEST_CASE("--latents may bring the noise of every step") {
     CHECK(MaxDifference(LoadSafetensors(folder / "a.safetensors").Get("image"),
                         DecodeImages(backbone, runs.Get("sd1." + scheduler + ".final"))) <= 1e-3);
   }
-  const Result result = sample("ddpm", noise[0]);
+  const ProcessResult result = sample("ddpm", noise[0]);
   CHECK(result.code == 1);
   CHECK_THAT(result.err, Contains("(12, 1, 4, 8, 8)"));
 }
@@ -298,7 +270,7 @@ TEST_CASE("--latents may bring the noise of every step") {
 TEST_CASE("every scheduler draws something with one step, no guidance and no words") {
   const fs::path folder = TestFolder("one_step");
   for (const std::string& scheduler : SchedulerNames()) {
-    const Result result = Run(
+    const ProcessResult result = Run(
         "EXCISE_SAMPLE", {"--model", Fixture("sd1").string(), "--prompt=", "--steps=1",
                           "--guidance=1", "--scheduler=" + scheduler, "--height=24", "--width=40",
                           "--threads=1", "--out", (folder / (scheduler + ".png")).string()});
@@ -311,9 +283,9 @@ TEST_CASE("every scheduler draws something with one step, no guidance and no wor
 TEST_CASE("the seed decides the picture; sizes and relative paths work") {
   const fs::path folder = TestFolder("seed");
   const auto draw = [&](const std::string& file, const std::vector<std::string>& flags,
-                        const std::string& prefix = "") {
+                        const fs::path& where = {}) {
     auto arguments = SampleArguments("sd1", file);
-    const Result result = Run("EXCISE_SAMPLE", arguments + flags, "", prefix);
+    const ProcessResult result = Run("EXCISE_SAMPLE", arguments + flags, "", where);
     INFO(result.err);
     REQUIRE(result.code == 0);
   };
@@ -322,8 +294,7 @@ TEST_CASE("the seed decides the picture; sizes and relative paths work") {
   draw((folder / "c.png").string(), {"--seed=2", "--steps=2"});
   CHECK(ReadBytes(folder / "a.png") == ReadBytes(folder / "b.png"));
   CHECK(ReadBytes(folder / "a.png") != ReadBytes(folder / "c.png"));
-  draw("wide.png", {"--height=32", "--width=96", "--steps=2", "--negative_prompt="},
-       "BUILD_WORKING_DIRECTORY=" + Quoted(folder.string()) + " ");
+  draw("wide.png", {"--height=32", "--width=96", "--steps=2", "--negative_prompt="}, folder);
   CHECK(ReadPng(folder / "wide.png").sizes() == at::IntArrayRef{3, 32, 96});
 }
 
@@ -345,14 +316,14 @@ TEST_CASE("wrong command lines exit 2 and say what to do") {
       {"--eta=0.5", "only the scheduler 'ddim'"},
   };
   for (const auto& [flag, message] : cases) {
-    const Result result = sample({flag});
+    const ProcessResult result = sample({flag});
     INFO(flag << ": " << result.err);
     CHECK(result.code == 2);
     CHECK_THAT(result.err, Contains(message));
     CHECK(result.out.empty());
     CHECK_FALSE(fs::exists(folder / "a.png"));
   }
-  Result result = Run("EXCISE_SAMPLE", SampleArguments("sd1", folder / "a.gif"));
+  ProcessResult result = Run("EXCISE_SAMPLE", SampleArguments("sd1", folder / "a.gif"));
   CHECK(result.code == 2);
   CHECK_THAT(result.err, Contains(".png or .safetensors"));
   result = Run("EXCISE_SAMPLE", {"--promt=x"});
@@ -376,7 +347,7 @@ TEST_CASE("unusable files exit 1, are named, and leave nothing behind") {
                                   "--in=" + (folder / "in.safetensors").string(),
                                   "--out=" + out.string(), "--threads=1"});
   };
-  const auto check = [&](const Result& result, const std::string& message) {
+  const auto check = [&](const ProcessResult& result, const std::string& message) {
     INFO(result.err);
     CHECK(result.code == 1);
     CHECK_THAT(result.err, Contains(message));
@@ -421,7 +392,7 @@ TEST_CASE("a misspelt optional tensor is reported, and so is a cut prompt") {
   given.Set("input_ids", at::zeros({1, 16}, at::kLong));
   given.Set("atention_mask", at::zeros({1, 16}, at::kLong));
   SaveSafetensors(folder / "in.safetensors", given);
-  Result result =
+  ProcessResult result =
       Run("EXCISE_FORWARD", {"--model=" + Fixture("sd1").string(), "--module=text_encoder",
                              "--threads=1", "--in=" + (folder / "in.safetensors").string(),
                              "--out=" + (folder / "out.safetensors").string()});

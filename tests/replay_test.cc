@@ -24,14 +24,6 @@ namespace {
 namespace fs = std::filesystem;
 using Catch::Contains;
 
-bool HaveModels() {
-  try {
-    return fs::exists(RepoFile("models/emoji/unet/config.json"));
-  } catch (const std::exception&) {
-    return false;
-  }
-}
-
 std::string Emulator() {
   for (const char* path : {"/usr/bin/qemu-x86_64", "/usr/local/bin/qemu-x86_64"}) {
     if (fs::exists(path)) return path;

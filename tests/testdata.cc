@@ -59,6 +59,15 @@ fs::path RepoFile(const std::string& relative) {
               ". Add it to the test's data, or run the test in the repository root.");
 }
 
+bool HaveModels() {
+  try {
+    return fs::exists(RepoFile("models/emoji/unet/config.json")) &&
+           fs::exists(RepoFile("models/emoji/retrained/unet/config.json"));
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 std::optional<fs::path> SharedFile(const std::string& relative) {
   fs::path folder = Env("EXCISE_SHARED");
   if (folder.empty()) folder = SourceFolder().parent_path() / "shared" / "data";

@@ -11,6 +11,9 @@ namespace excise {
 // test's target lacks it in `data`.
 std::filesystem::path RepoFile(const std::string& relative);
 
+// Whether models/emoji is there, with the weights of `retrained`.
+bool HaveModels();
+
 // A file of the optional data folder that is not in the repository: $EXCISE_SHARED, or shared/data
 // beside the repository. nullopt when absent; the test then says so (WARN) and returns.
 std::optional<std::filesystem::path> SharedFile(const std::string& relative);
