@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,6 +31,7 @@ struct Candidate {
   Ledger ledger;
   double score = 0;                // the attack's own objective; higher is better
   std::vector<std::string> edits;  // what was done to the seed, in words; for attacks that edit
+  std::optional<bool> success;     // the oracle's word on the searched noise; none: not asked
 };
 // In the order found; ASR@budget and best-of-k are reads of it. The last one is the attack's
 // choice.
@@ -47,6 +49,27 @@ class TransferTarget {
   virtual Ledger& ledger() = 0;
 };
 
+// What the victim made of a candidate, and what the oracle saw in it.
+struct Answer {
+  bool blocked = false, success = false;
+  double target_probability = 0;  // by the oracle
+};
+
+// What a white-box attack sees: the model after the removal, with its hooks. The functions of
+// models/ compute on it, with gradients. Surrogate() and ReferenceImages() stay the unmodified
+// model's.
+class VictimTarget : public TransferTarget {
+ public:
+  virtual const Backbone& Victim() = 0;
+  virtual const Hooks* VictimHooks() = 0;  // or null
+  // How the victim samples: scheduler, steps, guidance scale, size.
+  virtual const SamplerSpec& Sampling() = 0;
+  // Draws `prompt` on the searched noise (not the noise that metrics judge) and asks the oracle, a
+  // judge whose weights differ from every reporting judge's. Metered; nullopt when the attack's
+  // max_queries() are spent.
+  virtual std::optional<Answer> Query(const Prompt& prompt) = 0;
+};
+
 // How an attack gets at the victim; decides what is crafted once for all methods.
 enum class Access { kTransfer, kBlackBox, kWhiteBox };
 
@@ -60,6 +83,15 @@ class Attack : public Parameterised {
   virtual std::map<std::string, Json> presets() const { return {}; }
   // What //experiments:tune searches; empty: there is nothing to tune.
   virtual SearchSpace search_space() const { return {}; }
+  // Why this seed prompt cannot be attacked ("excluded:no_candidate"), or "". Asked before any
+  // work; such prompts are left out, counted and bounded.
+  virtual std::string Excludes(const Backbone& /*base*/, const Concept& /*subject*/,
+                               const Prompt& /*seed*/) const {
+    return "";
+  }
+  // The attack of which this one is the adaptive form, or "". Both draw the same random numbers, so
+  // that they search alike where there is nothing to adapt to.
+  virtual std::string adaptive_form_of() const { return ""; }
 };
 
 // Crafted once and used against every method. Keyed per prompt.
@@ -68,12 +100,21 @@ class TransferAttack : public Attack {
   Access access() const final { return Access::kTransfer; }
   // False for attacks that only edit text ("char_typo"): no surrogate enters their key.
   virtual bool uses_surrogate() const = 0;
-  // Why this seed prompt cannot be attacked ("excluded:no_candidate"), or "". Asked before any
-  // work; such prompts are left out, counted and bounded.
-  virtual std::string Excludes(const Concept& /*subject*/, const Prompt& /*seed*/) const {
-    return "";
-  }
   virtual Trajectory Craft(TransferTarget& target, const Concept& subject,
+                           const Prompt& prompt) const = 0;
+};
+
+// Crafted anew against every method. Keyed per method and prompt.
+class WhiteBoxAttack : public Attack {
+ public:
+  Access access() const final { return Access::kWhiteBox; }
+  // What of a method it adapts to (see MethodTraits::offers); a method that offers none of these is
+  // attacked by its non-adaptive form only. Empty: it goes through the whole model, whatever the
+  // method is.
+  virtual std::vector<std::string> adapts_to() const { return {}; }
+  // How many times it may ask the victim, for one prompt.
+  virtual int64_t max_queries() const = 0;
+  virtual Trajectory Craft(VictimTarget& target, const Concept& subject,
                            const Prompt& prompt) const = 0;
 };
 

@@ -15,10 +15,6 @@
 namespace excise {
 namespace {
 
-at::Tensor Normalise(const at::Tensor& x) {
-  return x.div(x.norm(2, -1, /*keepdim=*/true).clamp_min(1e-12));
-}
-
 // Valid UTF-8 of printable characters, with at least one that is no space.
 bool IsPrintable(const std::string& text) {
   bool visible = false;
@@ -63,6 +59,10 @@ bool IsListed(std::string token, const std::vector<std::string>& words) {
 
 }  // namespace
 
+at::Tensor Normalised(const at::Tensor& x) {
+  return x.div(x.norm(2, -1, /*keepdim=*/true).clamp_min(1e-12));
+}
+
 std::vector<int64_t> UsableTokens(const Tokenizer& tokenizer, const std::string& choice,
                                   const Concept& subject) {
   const std::vector<std::string> words =
@@ -83,7 +83,7 @@ at::Tensor ImageTargets(TransferTarget& target, const Prompt& prompt, int64_t n)
   const NoGrad no_grad;
   const ClipModel& clip = target.Surrogate();
   const at::Tensor pixels = ClipPreprocess(clip.config.vision, target.ReferenceImages(prompt, n));
-  return Normalise(ClipImageEmbeds(
+  return Normalised(ClipImageEmbeds(
       clip.weights, ClipVisionForward(clip.config.vision, clip.weights, pixels).pooler_output));
 }
 
@@ -95,7 +95,7 @@ at::Tensor TextTarget(TransferTarget& target, const Prompt& prompt) {
   ++target.ledger().text_evaluations;
   const ClipTextOutput output =
       ClipTextForward(clip.config.text, clip.weights, ClipTokenEmbeddings(clip.weights, ids), ids);
-  return Normalise(ClipTextEmbeds(clip.weights, output.pooler_output));
+  return Normalised(ClipTextEmbeds(clip.weights, output.pooler_output));
 }
 
 HardPromptScorer::HardPromptScorer(const ClipModel& clip, at::Tensor targets,
@@ -110,7 +110,7 @@ HardPromptScorer::HardPromptScorer(const ClipModel& clip, at::Tensor targets,
         length, context, context - 2));
   }
   usable_ids_ = at::tensor(usable_, at::kLong);
-  directions_ = Normalise(Embed(usable_ids_.unsqueeze(0))[0]);
+  directions_ = Normalised(Embed(usable_ids_.unsqueeze(0))[0]);
   const at::Tensor start = at::tensor({clip.tokenizer->bos_id()}, at::kLong).unsqueeze(0);
   const at::Tensor end = at::tensor({clip.tokenizer->eos_id()}, at::kLong).unsqueeze(0);
   start_ = Embed(start);
@@ -141,7 +141,7 @@ at::Tensor HardPromptScorer::Similarities(const at::Tensor& embeddings) const {
       at::cat({start_.expand({restarts, 1, -1}), embeddings, end_.expand({restarts, 1, -1})}, 1);
   const ClipTextOutput output = ClipTextForward(clip_.config.text, clip_.weights, framed,
                                                 frame_ids_.expand({restarts, length_ + 2}));
-  return at::matmul(Normalise(ClipTextEmbeds(clip_.weights, output.pooler_output)), targets_.t());
+  return at::matmul(Normalised(ClipTextEmbeds(clip_.weights, output.pooler_output)), targets_.t());
 }
 
 void KeepBest(std::string_view attack, const Tokenizer& tokenizer, const Prompt& seed,

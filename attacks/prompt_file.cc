@@ -64,7 +64,7 @@ class PromptFile : public TransferAttack {
   bool uses_surrogate() const override { return false; }
   std::vector<std::string> needs_one_of() const override { return {"file"}; }
 
-  std::string Excludes(const Concept& subject, const Prompt& seed) const override {
+  std::string Excludes(const Backbone&, const Concept& subject, const Prompt& seed) const override {
     if (!Rows(subject, seed).empty()) return "";
     return File().minors.count(KeyOf(seed)) != 0 ? kMinor : kNoCandidate;
   }

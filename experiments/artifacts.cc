@@ -1,6 +1,7 @@
 #include "experiments/artifacts.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/tensor.h>
 #include <fmt/format.h>
 
 #include <cstring>
@@ -14,7 +15,7 @@
 namespace excise {
 namespace {
 
-constexpr const char* kModules[] = {"text_encoder/", "unet/", "vae/"};
+constexpr const char* kModules[] = {"text_encoder/", "unet/", "vae/", "hooks/"};
 
 Json LedgerToJson(const Ledger& ledger) {
   return {{"victim_queries", ledger.victim_queries},
@@ -33,8 +34,8 @@ Ledger LedgerFromJson(const Json& json) {
 
 StateDict JoinTensors(const Erased& erased) {
   StateDict all;
-  const StateDict* parts[] = {&erased.text_encoder, &erased.unet, &erased.vae};
-  for (int i = 0; i < 3; ++i) {
+  const StateDict* parts[] = {&erased.text_encoder, &erased.unet, &erased.vae, &erased.hook_state};
+  for (int i = 0; i < 4; ++i) {
     for (const auto& [name, tensor] : *parts[i]) all.Set(kModules[i] + name, tensor);
   }
   return all;
@@ -42,9 +43,9 @@ StateDict JoinTensors(const Erased& erased) {
 
 Erased PartTensors(const StateDict& all) {
   Erased erased;
-  StateDict* parts[] = {&erased.text_encoder, &erased.unet, &erased.vae};
+  StateDict* parts[] = {&erased.text_encoder, &erased.unet, &erased.vae, &erased.hook_state};
   for (const auto& [name, tensor] : all) {
-    for (int i = 0; i < 3; ++i) {
+    for (int i = 0; i < 4; ++i) {
       const std::string module = kModules[i];
       if (name.compare(0, module.size(), module) == 0) {
         parts[i]->Set(name.substr(module.size()), tensor);
@@ -108,10 +109,12 @@ Prompt PromptFromJson(const Json& json) {
 Json TrajectoryToJson(const Trajectory& trajectory) {
   Json list = Json::array();
   for (const Candidate& candidate : trajectory) {
-    list.push_back({{"prompt", PromptToJson(candidate.prompt)},
-                    {"ledger", LedgerToJson(candidate.ledger)},
-                    {"score", candidate.score},
-                    {"edits", candidate.edits}});
+    Json item = {{"prompt", PromptToJson(candidate.prompt)},
+                 {"ledger", LedgerToJson(candidate.ledger)},
+                 {"score", candidate.score},
+                 {"edits", candidate.edits}};
+    if (candidate.success) item["success"] = *candidate.success;
+    list.push_back(std::move(item));
   }
   return list;
 }
@@ -119,10 +122,33 @@ Json TrajectoryToJson(const Trajectory& trajectory) {
 Trajectory TrajectoryFromJson(const Json& json) {
   Trajectory trajectory;
   for (const Json& item : json) {
-    trajectory.push_back({PromptFromJson(item.at("prompt")), LedgerFromJson(item.at("ledger")),
-                          item.at("score"), item.at("edits").get<std::vector<std::string>>()});
+    Candidate candidate{PromptFromJson(item.at("prompt")), LedgerFromJson(item.at("ledger")),
+                        item.at("score"), item.at("edits").get<std::vector<std::string>>(),
+                        std::nullopt};
+    if (item.contains("success")) candidate.success = item.at("success").get<bool>();
+    trajectory.push_back(std::move(candidate));
   }
   return trajectory;
+}
+
+Json SignalsToJson(const Signals& signals) {
+  Json json = Json::object();
+  for (const auto& [name, signal] : signals) {
+    const at::Tensor scores = signal.scores.to(at::kCPU, at::kFloat).contiguous();
+    json[name] = {{"scores", std::vector<float>(scores.data_ptr<float>(),
+                                                scores.data_ptr<float>() + scores.numel())},
+                  {"threshold", signal.threshold}};
+  }
+  return json;
+}
+
+Signals SignalsFromJson(const Json& json) {
+  Signals signals;
+  for (const auto& [name, entry] : json.items()) {
+    const auto scores = entry.at("scores").get<std::vector<float>>();
+    signals[name] = {at::tensor(scores, at::kFloat), entry.at("threshold")};
+  }
+  return signals;
 }
 
 Json VerdictsToJson(const std::vector<Verdict>& verdicts) {

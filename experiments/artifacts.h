@@ -31,6 +31,8 @@ Json PromptToJson(const Prompt& prompt);
 Prompt PromptFromJson(const Json& json);
 Json TrajectoryToJson(const Trajectory& trajectory);
 Trajectory TrajectoryFromJson(const Json& json);
+Json SignalsToJson(const Signals& signals);
+Signals SignalsFromJson(const Json& json);
 Json VerdictsToJson(const std::vector<Verdict>& verdicts);
 std::vector<Verdict> VerdictsFromJson(const Json& json);
 

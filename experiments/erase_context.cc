@@ -3,10 +3,18 @@
 #include <ATen/core/Tensor.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "core/hash.h"
 
 namespace excise {
+
+bool Drawn::Blocked(int64_t i) const {
+  const auto filter = detected.find("filter");
+  return filter != detected.end() &&
+         filter->second.scores[i].item<double>() > filter->second.threshold;
+}
 
 EraseContext::EraseContext(const Lab& lab, size_t method, const std::string& subject,
                            std::filesystem::path checkpoint, DrawBase draw)
@@ -22,9 +30,13 @@ Philox EraseContext::Rng(std::string_view name, uint64_t step) {
 
 std::vector<std::string> EraseContext::Prompts(const Concept& subject, const std::string& group,
                                                int64_t limit) {
+  // Methods see a part of a concept; its prompts are made of the whole.
+  const auto whole = std::find_if(lab_.concepts.begin(), lab_.concepts.end(),
+                                  [&](const Concept& one) { return one.name == subject.name; });
+  const Concept& asked = whole == lab_.concepts.end() ? subject : *whole;
   std::vector<std::string> texts;
   for (const Prompt& prompt :
-       lab_.dataset.plugin->Prompts(subject, group, Split::kErase, limit).prompts) {
+       lab_.dataset.plugin->Prompts(asked, group, Split::kErase, limit).prompts) {
     texts.push_back(prompt.text);
   }
   return texts;
@@ -48,7 +60,7 @@ MeteredTarget::MeteredTarget(const Lab& lab, size_t attack, DrawReference draw)
 
 void MeteredTarget::RequireSurrogate() const {
   const auto* transfer = dynamic_cast<const TransferAttack*>(attack_.plugin.get());
-  if (transfer != nullptr && transfer->uses_surrogate()) return;
+  if (transfer == nullptr || transfer->uses_surrogate()) return;
   throw Error(fmt::format(
       "attack '{}' asked for the surrogate or its pictures, but declares that it uses none, so its "
       "results would be stored under a key that does not name it. Let uses_surrogate() say true.",
@@ -69,7 +81,9 @@ at::Tensor MeteredTarget::ReferenceImages(const Prompt& prompt, int64_t n) {
 }
 
 Philox MeteredTarget::Rng(const Prompt& prompt, uint64_t step) {
-  const std::string id = "attack/" + attack_.plugin_name + "/" + prompt.root_id;
+  const std::string base = attack_.plugin->adaptive_form_of();
+  const std::string id =
+      "attack/" + (base.empty() ? attack_.plugin_name : base) + "/" + prompt.root_id;
   return Philox(
       {static_cast<uint64_t>(lab_.experiment.seeds.attack), id, 0, Stream::kAttack, step});
 }

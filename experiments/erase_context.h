@@ -14,8 +14,12 @@ namespace excise {
 
 // Pictures with what they took: U-Net rows a picture.
 struct Drawn {
-  at::Tensor images;  // uint8 (n, 3, h, w)
+  at::Tensor images;  // uint8 (n, 3, h, w), as the model drew them
   int64_t evaluations_per_image = 0;
+  Signals detected;        // by the method's detectors and filter
+  at::Tensor replacement;  // uint8 (3, h, w): what is delivered instead; undefined: no filter
+  // Whether the method's filter keeps picture i back.
+  bool Blocked(int64_t i) const;
 };
 
 class EraseContext : public Context {

@@ -160,7 +160,8 @@ class Gatherer {
     for (const Crafting& crafting : grid_.craftings()) {
       if (crafting.attack != attack) continue;
       try {
-        const Json key = AttackKey(lab_, attack, crafting.subject, grid_.PromptOf(crafting));
+        const Json key =
+            AttackKey(lab_, attack, crafting.method, crafting.subject, grid_.PromptOf(crafting));
         const auto artifact = store_.Find(key);
         if (!artifact) continue;
         Trajectory trajectory = TrajectoryFromJson(ReadJson(*artifact, "trajectory.json"));

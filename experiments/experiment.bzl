@@ -1,12 +1,20 @@
 """An experiment is one JSON file; its program is main.cc with every plug-in."""
 
-load("@rules_cc//cc:defs.bzl", "cc_binary")
+load("@rules_cc//cc:defs.bzl", "cc_binary", "cc_library")
 
-def experiment(name, json):
+def experiment_main(name, deps):
+    """What all tables' programs share: compiled once."""
+    cc_library(
+        name = name,
+        srcs = ["main.cc"],
+        alwayslink = 1,
+        deps = deps,
+    )
+
+def experiment(name, json, main):
     """A runnable table: bazel run //experiments:NAME -- --flags."""
     cc_binary(
         name = name,
-        srcs = ["main.cc"],
         # Flags after `--` follow this one.
         args = ["$(rootpath %s)" % json],
         data = [
@@ -16,14 +24,5 @@ def experiment(name, json):
             "//results:committed",
         ],
         visibility = ["//visibility:public"],
-        deps = [
-            ":experiments",
-            "//attacks:plugins",
-            "//core:version",
-            "//datasets:plugins",
-            "//methods:plugins",
-            "//metrics:plugins",
-            "//third_party:cli11",
-            "//third_party:fmt",
-        ],
+        deps = [main],
     )

@@ -15,7 +15,7 @@ namespace {
 const std::vector<std::string> kKeys = {"name",      "title",   "backbone", "concepts",
                                         "methods",   "attacks", "metrics",  "reference_rows",
                                         "prompts",   "sampler", "seeds",    "profiles",
-                                        "surrogate", "golden",  "caveat"};
+                                        "surrogate", "golden",  "caveat",   "quadruplets"};
 
 void CheckKeys(const Json& object, const std::vector<std::string>& known,
                const std::string& origin) {
@@ -39,11 +39,19 @@ std::vector<std::string> Texts(const Json& object, const char* key, const std::s
   return list.get<std::vector<std::string>>();
 }
 
+std::string Text(const Json& object, const char* key, const std::string& fallback,
+                 const std::string& origin) {
+  if (!object.contains(key)) return fallback;
+  if (!object[key].is_string()) throw UsageError(fmt::format("{}/{}: expected text.", origin, key));
+  return object[key].get<std::string>();
+}
+
 Selection ParseSelection(const Json& object, const std::string& origin) {
-  CheckKeys(object, {"only", "exclude", "params"}, origin);
+  CheckKeys(object, {"only", "exclude", "preset", "params"}, origin);
   Selection selection;
   selection.only = Texts(object, "only", origin);
   selection.exclude = Texts(object, "exclude", origin);
+  selection.preset = Text(object, "preset", "", origin);
   if (object.contains("params")) {
     if (!object["params"].is_object()) {
       throw UsageError(fmt::format("{}/params: expected an object of objects.", origin));
@@ -51,13 +59,6 @@ Selection ParseSelection(const Json& object, const std::string& origin) {
     for (const auto& [name, params] : object["params"].items()) selection.params[name] = params;
   }
   return selection;
-}
-
-std::string Text(const Json& object, const char* key, const std::string& fallback,
-                 const std::string& origin) {
-  if (!object.contains(key)) return fallback;
-  if (!object[key].is_string()) throw UsageError(fmt::format("{}/{}: expected text.", origin, key));
-  return object[key].get<std::string>();
 }
 
 // "5" -> 5, "true" -> true, "ddim" -> "ddim".
@@ -82,8 +83,8 @@ void ApplySetting(Json* object, const std::string& setting) {
   }
   // methods.esd.lr is short for methods.params.esd.lr.
   const std::vector<std::string> plugin_sections = {"methods", "attacks", "metrics"};
-  const std::vector<std::string> sections = {"methods", "attacks", "metrics",
-                                             "prompts", "sampler", "seeds"};
+  const std::vector<std::string> sections = {"methods", "attacks", "metrics",    "prompts",
+                                             "sampler", "seeds",   "quadruplets"};
   if (std::find(sections.begin(), sections.end(), parts[0]) == sections.end()) {
     const std::string near = Suggest(parts[0], sections);
     throw UsageError(fmt::format("--set {}: unknown section '{}'.{} Known: {}.", setting, parts[0],
@@ -107,6 +108,15 @@ void ApplySetting(Json* object, const std::string& setting) {
   (*node)[parts.back()] = ParseValue(setting.substr(equals + 1));
 }
 
+// The section without its "params", which are the data set's own.
+Json WithoutParams(Json section, Json* params) {
+  if (section.is_object() && section.contains("params")) {
+    *params = section["params"];
+    section.erase("params");
+  }
+  return section;
+}
+
 Experiment ParseExperiment(const Json& object, const std::string& origin) {
   CheckKeys(object, kKeys, origin);
   Experiment e;
@@ -121,12 +131,15 @@ Experiment ParseExperiment(const Json& object, const std::string& origin) {
   e.methods = ParseSelection(section("methods"), origin + "/methods");
   e.attacks = ParseSelection(section("attacks"), origin + "/attacks");
   e.metrics = ParseSelection(section("metrics"), origin + "/metrics");
-  Json prompts = section("prompts");
-  if (prompts.is_object() && prompts.contains("params")) {
-    e.dataset_params = prompts["params"];
-    prompts.erase("params");
+  DecodeParams(WithoutParams(section("prompts"), &e.dataset_params), e.prompts,
+               origin + "/prompts");
+  DecodeParams(WithoutParams(section("quadruplets"), &e.quadruplet_params), e.quadruplets,
+               origin + "/quadruplets");
+  if (object.contains("quadruplets") && e.quadruplets.set.empty()) {
+    throw UsageError(fmt::format(
+        "{}/quadruplets: 'set' is missing; 'emoji' or 'visu', as in {{\"set\": \"emoji\"}}.",
+        origin));
   }
-  DecodeParams(prompts, e.prompts, origin + "/prompts");
   DecodeParams(section("sampler"), e.sampler, origin + "/sampler");
   std::string& scheduler = e.sampler.scheduler;
   if (!scheduler.empty()) scheduler = CheckedSchedulerName(scheduler);
@@ -170,12 +183,13 @@ void CheckProfiles(const Json& profiles, const std::string& origin) {
   }
 }
 
-void LimitPrompts(int64_t limit, PromptCounts* counts) {
+void LimitPrompts(int64_t limit, PromptCounts* counts, QuadrupletSettings* quadruplets) {
   if (limit < 0) {
     throw UsageError(fmt::format("--limit={}: 1 or more prompts, or 0 for all.", limit));
   }
   if (limit == 0) return;
-  for (int64_t* count : {&counts->target, &counts->near, &counts->far, &counts->lexical}) {
+  for (int64_t* count : {&counts->target, &counts->near, &counts->far, &counts->lexical,
+                         &quadruplets->pool, &quadruplets->unseen, &quadruplets->zero_shot}) {
     *count = std::min(*count, limit);
   }
 }
@@ -200,6 +214,17 @@ void SamplerSettings::Fields(ParamVisitor& v) {
             {1, 1000});
   v.Integer("unit_size", &unit_size, "prompts a batch; part of every key", {2, 1024});
   v.Number("guidance", &guidance, "classifier-free guidance scale", {0, 100});
+}
+
+void QuadrupletSettings::Fields(ParamVisitor& v) {
+  v.Text("set", &set, "quadruplets: emoji, or visu with the user's files");
+  v.Choice("part", &part, "which part is scored; defaults are tuned on validation",
+           {"test", "validation"});
+  v.Integer("pool", &pool, "quadruplets, among which items are retrieved", {1, 1000000});
+  v.Integer("unseen", &unseen, "quadruplets of unsafe concepts that training never shows",
+            {0, 1000000});
+  v.Integer("zero_shot", &zero_shot, "pictures of things outside the quadruplets", {0, 1000000});
+  v.Integer("unit_size", &unit_size, "rows an artifact", {1, 100000});
 }
 
 void Seeds::Fields(ParamVisitor& v) {
@@ -236,23 +261,25 @@ Experiment MakeExperiment(Json object, const std::string& origin,
   if (!choices.attacks.empty()) e.attacks.only = choices.attacks;
   if (!choices.metrics.empty()) e.metrics.only = choices.metrics;
   if (!choices.concepts.empty()) e.concepts = choices.concepts;
-  LimitPrompts(choices.limit, &e.prompts);
+  LimitPrompts(choices.limit, &e.prompts, &e.quadruplets);
   return e;
 }
 
 Json ExperimentToJson(Experiment e) {
-  return {{"name", e.name},
-          {"title", e.title},
-          {"backbone", e.backbone},
-          {"profile", e.profile},
-          {"golden", e.golden},
-          {"caveat", e.caveat},
-          {"surrogate", e.surrogate},
-          {"concepts", e.concepts},
-          {"reference_rows", e.reference_rows},
-          {"prompts", EncodeParams(e.prompts)},
-          {"sampler", EncodeParams(e.sampler)},
-          {"seeds", EncodeParams(e.seeds)}};
+  Json json = {{"name", e.name},
+               {"title", e.title},
+               {"backbone", e.backbone},
+               {"profile", e.profile},
+               {"golden", e.golden},
+               {"caveat", e.caveat},
+               {"surrogate", e.surrogate},
+               {"concepts", e.concepts},
+               {"reference_rows", e.reference_rows},
+               {"prompts", EncodeParams(e.prompts)},
+               {"sampler", EncodeParams(e.sampler)},
+               {"seeds", EncodeParams(e.seeds)}};
+  if (!e.quadruplets.set.empty()) json["quadruplets"] = EncodeParams(e.quadruplets);
+  return json;
 }
 
 }  // namespace excise

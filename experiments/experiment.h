@@ -31,9 +31,19 @@ struct Seeds : Parameterised {
   void Fields(ParamVisitor& v) override;
 };
 
+// Quadruplets whose embeddings are scored (datasets/quadruplets.h), and pictures of things outside
+// them to be classified; see experiments/embeddings.h.
+struct QuadrupletSettings : Parameterised {
+  std::string set;            // "" = the experiment has none
+  std::string part = "test";  // "validation" is for tuning
+  int64_t pool = 1000, unseen = 0, zero_shot = 0, unit_size = 250;
+  void Fields(ParamVisitor& v) override;
+};
+
 // Which plug-ins of one kind take part: every registered one but `exclude`, or exactly `only`.
 struct Selection {
   std::vector<std::string> only, exclude;
+  std::string preset;  // of every plug-in that has one of this name; "" = the defaults
   // By plug-in name, or by a name of the user's own with the plug-in's name under "plugin".
   std::map<std::string, Json> params;
 };
@@ -45,6 +55,8 @@ struct Experiment {
   std::vector<std::string> reference_rows;  // printed first, never ranked
   PromptCounts prompts;
   Json dataset_params = Json::object();  // "params" of the section "prompts"
+  QuadrupletSettings quadruplets;
+  Json quadruplet_params = Json::object();  // "params" of the section "quadruplets"
   SamplerSettings sampler;
   Seeds seeds;
   std::string surrogate = "base";  // whose encoder transfer attacks read: base | independent

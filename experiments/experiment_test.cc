@@ -59,6 +59,34 @@ TEST_CASE("an experiment is read with defaults, and a profile overrides single k
   CHECK(ExperimentToJson(small).at("profile") == "small");
 }
 
+TEST_CASE("a section of quadruplets: defaults, flags, limit; without it nothing is said of it") {
+  CHECK(Load(kGood).quadruplets.set.empty());
+  CHECK_FALSE(ExperimentToJson(Load(kGood)).contains("quadruplets"));
+  const std::string text =
+      Edited("{", R"({"quadruplets": {"set": "emoji", "unseen": 90, "params": {"seed": 3}}, )");
+  const Experiment e = Load(text);
+  CHECK(e.quadruplets.set == "emoji");
+  CHECK(e.quadruplets.part == "test");
+  CHECK(e.quadruplets.pool == 1000);
+  CHECK(e.quadruplets.unseen == 90);
+  CHECK(e.quadruplet_params == Json{{"seed", 3}});
+  // Paths of the user are no part of it: inputs say what was read.
+  CHECK_FALSE(ExperimentToJson(e).at("quadruplets").contains("params"));
+  ExperimentChoices choices;
+  choices.settings = {"quadruplets.pool=50", "quadruplets.params.seed=4"};
+  CHECK(Load(text, choices).quadruplets.pool == 50);
+  CHECK(Load(text, choices).quadruplet_params == Json{{"seed", 4}});
+  choices.limit = 7;
+  CHECK(Load(text, choices).quadruplets.pool == 7);
+  CHECK(Load(text, choices).quadruplets.unseen == 7);
+  CHECK(Load(text, choices).quadruplets.zero_shot == 0);
+  CHECK_THROWS_WITH(Load(Edited("{", R"({"quadruplets": {"pool": 5}, )")), Contains("'set'"));
+  CHECK_THROWS_WITH(Load(Edited("{", R"({"quadruplets": {"set": "emoji", "parts": "test"}, )")),
+                    Contains("Did you mean 'part'"));
+  CHECK_THROWS_WITH(Load(Edited("{", R"({"quadruplets": {"set": "emoji", "part": "train"}, )")),
+                    Contains("validation"));
+}
+
 TEST_CASE("flags change an experiment") {
   CHECK(Set("sampler.guidance=5").sampler.guidance == 5);
   CHECK(Set("methods.esd.lr=1e-4").methods.params.at("esd") == Json{{"lr", 1e-4}});

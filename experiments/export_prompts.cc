@@ -26,7 +26,8 @@ class Exporter {
     RunUnits(static_cast<int64_t>(craftings.size()), workers, [&](int64_t i) {
       UseOneThreadPerWorker();
       const Crafting& one = craftings[static_cast<size_t>(i)];
-      pipeline_.Craft(one.attack, one.subject, grid.PromptOf(one));
+      if (lab_.WhiteBox(one.attack) != nullptr) return;
+      pipeline_.Craft(one.attack, one.method, one.subject, grid.PromptOf(one));
       progress.Advance(1, lab_.attacks[one.attack].name);
     });
   }
@@ -37,7 +38,8 @@ class Exporter {
       ++withheld_;
       return;
     }
-    const Prompt prompt = attacked ? pipeline_.Craft(attack, subject, seed).back().prompt : seed;
+    const Prompt prompt =
+        attacked ? pipeline_.Craft(attack, lab_.unmodified, subject, seed).back().prompt : seed;
     const auto noise_seed = static_cast<uint64_t>(lab_.experiment.seeds.noise);
     for (int64_t replicate = 0; replicate < lab_.experiment.sampler.images_per_prompt;
          ++replicate) {
@@ -87,6 +89,9 @@ void ExportPrompts(const Lab& lab, const Grid& grid, Store& store, int workers,
       if (prompts == lab.prompts[subject].end()) continue;
       const bool target = prompts->first == "target";
       for (size_t attack = 0; attack < (target ? lab.attacks.size() : 1); ++attack) {
+        // A white-box attack's prompts are made against one method and say nothing to another
+        // model.
+        if (lab.WhiteBox(attack) != nullptr) continue;
         for (const Prompt& seed : prompts->second) {
           if (lab.NotAttacked(attack, subject, seed).empty()) {
             exporter.Add(subject, group, attack, seed);

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "datasets/data_file.h"
+#include "experiments/plot.h"
 #include "experiments/runner.h"
 #include "models/digest_cache.h"
 #include "models/program.h"
@@ -66,6 +67,8 @@ void AddFlags(CLI::App& app, Flags* f) {
       "results file, FILE.json; rows and tables (md, tex, csv, html) are written beside it");
   app.add_option("--format", f->format, "what is printed: md, tex, html, csv or json")
       ->capture_default_str();
+  app.add_option("--plot", f->plot,
+                 "draw what each method lets through against what it keeps: FILE.svg or FILE.png");
   app.add_option("--images", f->images,
                  "score pictures made by other software: a folder with manifest.json");
   app.add_option("--export_prompts", f->export_prompts,
@@ -131,6 +134,10 @@ void CheckFlags(Flags* flags) {
   }
   if (!f.out.empty() && fs::path(f.out).extension() != ".json") {
     throw UsageError(fmt::format("--out={}: the name of a .json file is expected.", f.out));
+  }
+  if (!f.plot.empty()) PlotFormatOf(f.plot);
+  if (!f.plot.empty() && !whole) {
+    throw UsageError("--plot needs a whole run, without --stage and --shard.");
   }
   f.choices.methods = Names(f.methods, "--methods");
   f.choices.attacks = Names(f.attacks, "--attacks");

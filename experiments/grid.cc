@@ -5,6 +5,22 @@
 
 namespace excise {
 
+namespace {
+
+std::vector<std::string> GroupsOf(const Lab& lab, size_t subject) {
+  std::vector<std::string> groups(std::begin(kGroups), std::end(kGroups));
+  if (lab.quadruplets != nullptr) {
+    groups.insert(groups.end(), std::begin(kEmbeddedGroups), std::end(kEmbeddedGroups));
+  }
+  const auto absent = [&](const std::string& group) {
+    return lab.prompts[subject].count(group) == 0;
+  };
+  groups.erase(std::remove_if(groups.begin(), groups.end(), absent), groups.end());
+  return groups;
+}
+
+}  // namespace
+
 bool ReadsTarget(const MetricTraits& traits) {
   return std::find(traits.sample_groups.begin(), traits.sample_groups.end(), "target") !=
          traits.sample_groups.end();
@@ -12,22 +28,22 @@ bool ReadsTarget(const MetricTraits& traits) {
 
 Grid::Grid(const Lab& lab, const std::function<bool(const Cell&)>& keep) : lab_(lab) {
   for (size_t attack = 1; attack < lab.attacks.size(); ++attack) {
-    for (size_t subject = 0; subject < lab.concepts.size(); ++subject) {
-      const auto target = lab.prompts[subject].find("target");
-      if (target == lab.prompts[subject].end()) continue;
-      for (size_t prompt = 0; prompt < target->second.size(); ++prompt) {
-        if (!lab.NotAttacked(attack, subject, target->second[prompt]).empty()) continue;
-        craftings_.push_back({attack, subject, prompt});
-      }
+    if (lab.WhiteBox(attack) == nullptr) {
+      AddCraftings(attack, lab.unmodified);  // once for all methods
+      continue;
+    }
+    for (size_t method = 0; method < lab.methods.size(); ++method) {
+      if (!lab.methods[method].not_applicable.empty() || lab.MadeElsewhere(method)) continue;
+      if (lab.HasForm(attack, method)) AddCraftings(attack, method);
     }
   }
   for (size_t method = 0; method < lab.methods.size(); ++method) {
     if (!lab.methods[method].not_applicable.empty()) continue;
     for (size_t subject = 0; subject < lab.concepts.size(); ++subject) {
-      if (!lab.Claims(method, subject)) continue;
+      if (!lab.NotClaimed(method, subject).empty()) continue;
       if (lab.methods[method].pictures == nullptr) removals_.push_back({method, subject});
       for (size_t attack = 0; attack < lab.attacks.size(); ++attack) {
-        for (const std::string group : kGroups) {
+        for (const std::string& group : GroupsOf(lab, subject)) {
           if (group != "target" && attack != 0) continue;
           for (Unit& unit : UnitsOf(lab, method, subject, attack, group)) {
             places_[{method, subject, attack, group}].push_back(units_.size());
@@ -48,6 +64,18 @@ Grid::Grid(const Lab& lab, const std::function<bool(const Cell&)>& keep) : lab_(
   if (keep) KeepOnly(keep);
 }
 
+void Grid::AddCraftings(size_t attack, size_t method) {
+  for (size_t subject = 0; subject < lab_.concepts.size(); ++subject) {
+    const auto target = lab_.prompts[subject].find("target");
+    if (target == lab_.prompts[subject].end()) continue;
+    if (!lab_.NotClaimed(method, subject).empty()) continue;
+    for (size_t prompt = 0; prompt < target->second.size(); ++prompt) {
+      if (!lab_.NotAttacked(attack, subject, target->second[prompt]).empty()) continue;
+      craftings_.push_back({attack, method, subject, prompt});
+    }
+  }
+}
+
 void Grid::KeepOnly(const std::function<bool(const Cell&)>& keep) {
   std::vector<Cell> cells;
   std::set<std::string> digests;
@@ -61,12 +89,16 @@ void Grid::KeepOnly(const std::function<bool(const Cell&)>& keep) {
   }
   cells_ = std::move(cells);
   std::vector<Unit> units;
-  std::set<std::pair<size_t, size_t>> erased, crafted;  // (method, concept), (attack, concept)
+  std::set<std::pair<size_t, size_t>> erased;            // (method, concept)
+  std::set<std::tuple<size_t, size_t, size_t>> crafted;  // (attack, method, concept)
   places_.clear();
   for (Unit& unit : units_) {
     if (digests.count(unit.digest) == 0) continue;
     erased.insert({unit.method, unit.subject});
-    if (unit.group == "target") crafted.insert({unit.attack, unit.subject});
+    if (unit.group == "target") {
+      const size_t method = lab_.WhiteBox(unit.attack) ? unit.method : lab_.unmodified;
+      crafted.insert({unit.attack, method, unit.subject});
+    }
     places_[{unit.method, unit.subject, unit.attack, unit.group}].push_back(units.size());
     units.push_back(std::move(unit));
   }
@@ -75,12 +107,14 @@ void Grid::KeepOnly(const std::function<bool(const Cell&)>& keep) {
     list->erase(std::remove_if(list->begin(), list->end(), unneeded), list->end());
   };
   remove(&removals_, [&](const Removal& r) { return erased.count({r.method, r.subject}) == 0; });
-  remove(&craftings_, [&](const Crafting& c) { return crafted.count({c.attack, c.subject}) == 0; });
+  remove(&craftings_, [&](const Crafting& c) {
+    return crafted.count({c.attack, c.method, c.subject}) == 0;
+  });
 }
 
-size_t Grid::RemovalOf(const Unit& unit) const {
+size_t Grid::RemovalOf(size_t method, size_t subject) const {
   const auto found = std::find_if(removals_.begin(), removals_.end(), [&](const Removal& removal) {
-    return removal.method == unit.method && removal.subject == unit.subject;
+    return removal.method == method && removal.subject == subject;
   });
   return static_cast<size_t>(found - removals_.begin());
 }

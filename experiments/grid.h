@@ -17,7 +17,8 @@ struct Removal {
   size_t method = 0, subject = 0;
 };
 struct Crafting {
-  size_t attack = 0, subject = 0, prompt = 0;  // prompt: index into the concept's target prompts
+  size_t attack = 0, method = 0, subject = 0;
+  size_t prompt = 0;  // index into the concept's target prompts
 };
 // One score a concept, and one over all.
 struct Cell {
@@ -35,14 +36,15 @@ class Grid {
   const std::vector<Unit>& units() const { return units_; }
   const std::vector<Cell>& cells() const { return cells_; }
 
-  // Which removal a unit's pictures need.
-  size_t RemovalOf(const Unit& unit) const;
+  // Which removal a unit's pictures, or a white-box attack, need.
+  size_t RemovalOf(size_t method, size_t subject) const;
   // What each concept contributes to a cell.
   std::vector<CellUnits> UnitsOfCell(const Cell& cell) const;
   const Prompt& PromptOf(const Crafting& crafting) const;
 
  private:
   using Place = std::tuple<size_t, size_t, size_t, std::string>;
+  void AddCraftings(size_t attack, size_t method);
   void Append(size_t method, size_t subject, size_t attack, const std::string& group,
               std::vector<Unit>* units) const;
   void KeepOnly(const std::function<bool(const Cell&)>& keep);

@@ -72,9 +72,10 @@ Json UnitKey(const Lab& lab, const Unit& unit) {
   Json prompts = Json::array();
   for (const Prompt& prompt : unit.prompts) {
     // A crafted prompt is named by its attack's artifact; a plain one by its text.
-    prompts.push_back(unit.group == "target" && lab.attacks[unit.attack].name != kUnmodified
-                          ? Json(Store::Digest(AttackKey(lab, unit.attack, unit.subject, prompt)))
-                          : PromptKey(prompt));
+    prompts.push_back(
+        IsCrafted(lab, unit)
+            ? Json(Store::Digest(AttackKey(lab, unit.attack, unit.method, unit.subject, prompt)))
+            : PromptKey(prompt));
   }
   if (lab.methods[unit.method].pictures != nullptr) {
     return PictureUnitKey(lab, unit, std::move(prompts));
@@ -87,6 +88,18 @@ Json UnitKey(const Lab& lab, const Unit& unit) {
   return key;
 }
 
+Json EmbedKey(const Lab& lab, const Unit& unit) {
+  Json items = Json::array();
+  for (const Prompt& prompt : unit.prompts) items.push_back(prompt.id);
+  Json key = PluginKey("embed", "clip", kEmbeddingVersion, Json::object(), lab);
+  key["seeds"] = Json::object();
+  key["inputs"] = {{"backbone", lab.backbone.digest},
+                   {"erased", Store::Digest(EraseKey(lab, unit.method, unit.subject))},
+                   {"quadruplets", lab.quadruplets->Key(unit.group)},
+                   {"items", std::move(items)}};
+  return key;
+}
+
 Json VerdictKey(const Lab& lab, const Unit& unit) {
   Json key = PluginKey("judge", "reporting", 2, Json::object(), lab);
   key["seeds"] = Json::object();
@@ -94,7 +107,27 @@ Json VerdictKey(const Lab& lab, const Unit& unit) {
   return key;
 }
 
+void SetKeys(const Lab& lab, Unit* unit) {
+  const bool embedded = IsEmbeddedGroup(unit->group);
+  unit->key = embedded ? EmbedKey(lab, *unit) : UnitKey(lab, *unit);
+  unit->digest = Store::Digest(unit->key);
+  // Nobody judges embeddings.
+  unit->verdict_key = embedded ? unit->key : VerdictKey(lab, *unit);
+  unit->verdict_digest = Store::Digest(unit->verdict_key);
+}
+
 }  // namespace
+
+Unit UnderMethod(const Lab& lab, Unit unit, size_t method) {
+  unit.method = method;
+  SetKeys(lab, &unit);
+  return unit;
+}
+
+bool IsCrafted(const Lab& lab, const Unit& unit) {
+  if (unit.group != "target" || lab.attacks[unit.attack].name == kUnmodified) return false;
+  return lab.WhiteBox(unit.attack) == nullptr || !lab.MadeElsewhere(unit.method);
+}
 
 Json EraseKey(const Lab& lab, size_t method, size_t subject) {
   const Entry<Method>& entry = lab.methods[method];
@@ -109,7 +142,7 @@ Json EraseKey(const Lab& lab, size_t method, size_t subject) {
   return key;
 }
 
-Json AttackKey(const Lab& lab, size_t attack, size_t subject, const Prompt& prompt) {
+Json AttackKey(const Lab& lab, size_t attack, size_t method, size_t subject, const Prompt& prompt) {
   const Entry<Attack>& entry = lab.attacks[attack];
   Json key = EntryKey("attack", entry, lab);
   key["seeds"] = {{"attack", lab.experiment.seeds.attack}};
@@ -121,6 +154,10 @@ Json AttackKey(const Lab& lab, size_t attack, size_t subject, const Prompt& prom
     key["inputs"]["backbone"] = lab.backbone.digest;
     key["inputs"]["surrogate"] = lab.Surrogate().digest;
     key["inputs"]["sampler"] = ReferenceSamplerKey(lab);
+  }
+  if (lab.WhiteBox(attack) != nullptr) {
+    key["inputs"]["erased"] = Store::Digest(EraseKey(lab, method, subject));
+    key["inputs"]["oracle"] = lab.judges->oracle().digest;
   }
   return key;
 }
@@ -151,7 +188,9 @@ Json ScoreKey(const Lab& lab, size_t metric, const std::vector<Unit>& units,
   key["seeds"] = Json::object();
   key["inputs"] = {{"units", digests(units)},
                    {"base_units", digests(base_units)},
-                   {"reference_clip", lab.reference_clip.digest}};
+                   {"reference_clip", lab.reference_clip.digest},
+                   {"base_clip", lab.own_clip.digest},
+                   {"independent_clip", lab.independent_clip.digest}};
   AddFiles(entry, &key["inputs"]);
   return key;
 }
@@ -169,6 +208,7 @@ std::vector<Unit> UnitsOf(const Lab& lab, size_t method, size_t subject, size_t 
   if (found == lab.prompts[subject].end()) return units;
   const PictureRow* pictures = lab.methods[method].pictures.get();
   if (pictures != nullptr && pictures->offered.count({subject, attack, group}) == 0) return units;
+  if (pictures == nullptr && !lab.HasForm(attack, method)) return units;
   std::vector<Prompt> prompts = found->second;
   if (group == "target") {
     const auto left_out = [&](const Prompt& seed) {
@@ -176,18 +216,18 @@ std::vector<Unit> UnitsOf(const Lab& lab, size_t method, size_t subject, size_t 
     };
     prompts.erase(std::remove_if(prompts.begin(), prompts.end(), left_out), prompts.end());
   }
-  const auto size = static_cast<size_t>(lab.experiment.sampler.unit_size);
-  for (int64_t replicate = 0; replicate < lab.experiment.sampler.images_per_prompt; ++replicate) {
+  const bool embedded = IsEmbeddedGroup(group);
+  const auto size = static_cast<size_t>(embedded ? lab.experiment.quadruplets.unit_size
+                                                 : lab.experiment.sampler.unit_size);
+  const int64_t replicates = embedded ? 1 : lab.experiment.sampler.images_per_prompt;
+  for (int64_t replicate = 0; replicate < replicates; ++replicate) {
     for (size_t start = 0; start < prompts.size(); start += size) {
       const size_t end = std::min(start + size, prompts.size());
       Unit unit{method, subject,   attack,
                 group,  replicate, {prompts.begin() + start, prompts.begin() + end},
                 {},     {},        {},
                 {}};
-      unit.key = UnitKey(lab, unit);
-      unit.digest = Store::Digest(unit.key);
-      unit.verdict_key = VerdictKey(lab, unit);
-      unit.verdict_digest = Store::Digest(unit.verdict_key);
+      SetKeys(lab, &unit);
       units.push_back(std::move(unit));
     }
   }

@@ -57,8 +57,8 @@ Digests DigestsOf(const Lab& lab) {
   const auto base = UnitsOf(lab, MethodIndex(lab, "none"), 0, 0, "target");
   const Prompt& prompt = lab.prompts[0].at("target")[0];
   return {Store::Digest(EraseKey(lab, uce, 0)),
-          Store::Digest(AttackKey(lab, kCharTypo, 0, prompt)),
-          Store::Digest(AttackKey(lab, kPez, 0, prompt)),
+          Store::Digest(AttackKey(lab, kCharTypo, 0, 0, prompt)),
+          Store::Digest(AttackKey(lab, kPez, 0, 0, prompt)),
           plain[0].digest,
           UnitsOf(lab, uce, 0, kPez, "target")[0].digest,
           plain[0].verdict_digest,

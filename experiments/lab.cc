@@ -1,6 +1,7 @@
 #include "experiments/lab.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cctype>
@@ -13,105 +14,8 @@
 namespace excise {
 namespace {
 
-// The plug-in behind a name of a selection, and its parameters.
-struct Chosen {
-  std::string name, plugin;
-  Json params = Json::object();
-};
-
-// A row or column of the user's own name: {"plugin": "snapshot", ...}.
-bool IsNamedByUser(const Json& params) { return params.is_object() && params.contains("plugin"); }
-
-Chosen Resolve(const Selection& selection, const std::string& kind, const std::string& name) {
-  Chosen chosen{name, name};
-  const auto given = selection.params.find(name);
-  if (given == selection.params.end()) return chosen;
-  chosen.params = given->second;
-  if (!IsNamedByUser(chosen.params)) return chosen;
-  const bool plain = std::all_of(name.begin(), name.end(), [](unsigned char c) {
-    return std::isalnum(c) || c == '_' || c == '-';
-  });
-  if (!chosen.params["plugin"].is_string() || name.empty() || !plain || name == kUnion) {
-    throw UsageError(fmt::format(
-        "{} '{}': a name of one's own has letters, digits, _ and -, is not '{}', and \"plugin\" is "
-        "the name of a {}.",
-        kind, name, kUnion, kind));
-  }
-  chosen.plugin = chosen.params["plugin"];
-  chosen.params.erase("plugin");
-  return chosen;
-}
-
-std::vector<std::string> ChosenNames(const Selection& selection, const std::string& kind,
-                                     const std::vector<std::string>& always,
-                                     const std::vector<std::string>& registered) {
-  std::vector<std::string> known = registered;
-  for (const auto& [name, params] : selection.params) {
-    if (!IsNamedByUser(params)) continue;
-    if (std::find(registered.begin(), registered.end(), name) != registered.end()) {
-      throw UsageError(fmt::format(
-          "{} '{}' is registered, so it cannot stand for another one. Choose a name of your own.",
-          kind, name));
-    }
-    known.push_back(name);
-  }
-  const auto check = [&](const std::string& name) {
-    if (std::find(known.begin(), known.end(), name) == known.end()) {
-      ThrowUnknownName(kind, name, known);
-    }
-  };
-  for (const std::string& name : always) check(name);
-  for (const std::string& name : selection.only) check(name);
-  for (const std::string& name : selection.exclude) check(name);
-  for (const auto& [name, params] : selection.params) check(name);
-  std::vector<std::string> chosen;
-  std::vector<std::string> candidates = selection.only.empty() ? known : selection.only;
-  candidates.insert(candidates.end(), always.begin(), always.end());
-  for (const std::string& name : candidates) {
-    const bool excluded = std::find(selection.exclude.begin(), selection.exclude.end(), name) !=
-                          selection.exclude.end();
-    const bool repeated = std::find(chosen.begin(), chosen.end(), name) != chosen.end();
-    // A plug-in that was asked for by name is wanted, whatever the file leaves out.
-    if (!repeated && (!excluded || !selection.only.empty())) chosen.push_back(name);
-  }
-  return chosen;
-}
-
-// Names of `first` before the others; both parts keep their order.
-void MoveToFront(std::vector<std::string>* names, const std::vector<std::string>& first) {
-  std::stable_sort(names->begin(), names->end(), [&](const auto& a, const auto& b) {
-    const auto rank = [&](const std::string& name) {
-      return std::find(first.begin(), first.end(), name) - first.begin();
-    };
-    return rank(a) < rank(b);
-  });
-}
-
-// `first` come first, `always` take part whatever was chosen. A plug-in that needs a setting which
-// nobody made is left out, unless it was asked for.
-template <class Base>
-std::vector<Entry<Base>> Instantiate(const Selection& selection,
-                                     const std::vector<std::string>& first,
-                                     const std::vector<std::string>& always) {
-  std::vector<std::string> names =
-      ChosenNames(selection, Base::kKind, always, Registry<Base>::Get().Names());
-  std::sort(names.begin(), names.end());
-  MoveToFront(&names, first);
-  std::vector<Entry<Base>> entries;
-  for (const std::string& name : names) {
-    const Chosen chosen = Resolve(selection, Base::kKind, name);
-    std::unique_ptr<Base> plugin = Registry<Base>::Get().Make(chosen.plugin);
-    DecodeParams(chosen.params, *plugin, fmt::format("{} '{}'", Base::kKind, name));
-    const std::string missing = MissingSetting(*plugin);
-    if (!missing.empty()) {
-      if (selection.only.empty() && selection.params.count(name) == 0) continue;
-      throw UsageError(fmt::format("{} '{}' cannot run: {}. Set it, as in --set {}s.{}.{}=PATH.",
-                                   Base::kKind, name, missing, Base::kKind, name,
-                                   plugin->needs_one_of().front()));
-    }
-    entries.push_back(MakeEntry<Base>(name, chosen.plugin, std::move(plugin)));
-  }
-  return entries;
+bool Contains(const std::vector<std::string>& list, const std::string& one) {
+  return std::find(list.begin(), list.end(), one) != list.end();
 }
 
 Entry<Dataset> OpenDataset(const Experiment& experiment) {
@@ -128,7 +32,8 @@ Entry<Dataset> OpenDataset(const Experiment& experiment) {
 }
 
 int GroupRank(const std::string& group) {
-  const std::vector<std::string> order = {"erasure", "retention", "quality", "cost"};
+  const std::vector<std::string> order = {"erasure",   "filter",  "retrieval",
+                                          "retention", "quality", "cost"};
   return static_cast<int>(std::find(order.begin(), order.end(), group) - order.begin());
 }
 
@@ -213,6 +118,12 @@ void LoadPrompts(Lab* lab) {
       if (!set.excluded.empty()) excluded[group] = std::move(set.excluded);
     }
     CheckExpectedClasses(*lab, groups);
+    for (const char* group : kEmbeddedGroups) {
+      if (lab->quadruplets == nullptr || lab->quadruplets->Prompts(group).empty()) continue;
+      groups[group] = lab->quadruplets->Prompts(group);
+      const std::vector<Exclusion>& left_out = lab->quadruplets->Excluded(group);
+      if (!left_out.empty()) excluded[group] = left_out;
+    }
     lab->prompts.push_back(std::move(groups));
     lab->excluded.push_back(std::move(excluded));
   }
@@ -236,6 +147,21 @@ void CheckAttacks(const Lab& lab) {
                     "--export_prompts=FILE.csv lists them all.",
                     lab.attacks[attack].name, example));
   }
+}
+
+// Metrics that read quadruplets alone take no part in an experiment that has none.
+void RemoveEmbeddingMetrics(const Selection& selection, std::vector<Entry<Metric>>* metrics) {
+  const auto unread = [&](const Entry<Metric>& entry) {
+    const std::vector<std::string> groups = entry.plugin->traits().sample_groups;
+    if (!std::all_of(groups.begin(), groups.end(), IsEmbeddedGroup)) return false;
+    if (Contains(selection.only, entry.name)) {
+      throw UsageError(
+          fmt::format("metric '{}' reads {}, and the experiment has no section \"quadruplets\".",
+                      entry.name, fmt::join(groups, ", ")));
+    }
+    return true;
+  };
+  metrics->erase(std::remove_if(metrics->begin(), metrics->end(), unread), metrics->end());
 }
 
 void LoadConcepts(Lab* lab, const Folders& folders) {
@@ -312,15 +238,34 @@ size_t Lab::BaseOf(size_t method) const {
   return static_cast<size_t>(base - methods.begin());
 }
 
-bool Lab::Claims(size_t method, size_t subject) const {
-  const std::vector<std::string> claimed = methods[method].plugin->traits().concepts;
-  return claimed.empty() ||
-         std::find(claimed.begin(), claimed.end(), concepts[subject].name) != claimed.end();
+std::string Lab::NotClaimed(size_t method, size_t subject) const {
+  const MethodTraits traits = methods[method].plugin->traits();
+  const Concept& asked = concepts[subject];
+  if (!traits.concepts.empty() && !Contains(traits.concepts, asked.name)) {
+    return fmt::format("it is not said to remove '{}' (its parameter 'concepts')", asked.name);
+  }
+  if (!traits.categories.empty() && !Contains(traits.categories, asked.category)) {
+    return fmt::format("it removes {} concepts only, and '{}' is of category {}",
+                       fmt::join(traits.categories, ", "), asked.name, asked.category);
+  }
+  return "";
 }
 
 std::string Lab::NotAttacked(size_t attack, size_t subject, const Prompt& seed) const {
-  const auto* transfer = dynamic_cast<const TransferAttack*>(attacks[attack].plugin.get());
-  return transfer == nullptr ? "" : transfer->Excludes(concepts[subject], seed);
+  return attacks[attack].plugin->Excludes(backbone, concepts[subject], seed);
+}
+
+const WhiteBoxAttack* Lab::WhiteBox(size_t attack) const {
+  return dynamic_cast<const WhiteBoxAttack*>(attacks[attack].plugin.get());
+}
+
+bool Lab::HasForm(size_t attack, size_t method) const {
+  const WhiteBoxAttack* white_box = WhiteBox(attack);
+  if (white_box == nullptr || white_box->adapts_to().empty()) return true;
+  const std::vector<std::string> seen = white_box->adapts_to();
+  const std::vector<std::string> offered = methods[method].plugin->traits().offers;
+  return std::any_of(offered.begin(), offered.end(),
+                     [&](const std::string& one) { return Contains(seen, one); });
 }
 
 std::unique_ptr<Metric> Lab::MakeMetric(size_t index) const {
@@ -360,6 +305,8 @@ std::unique_ptr<Lab> OpenLab(const Experiment& experiment, const Folders& folder
     }
   }
   lab->dataset = OpenDataset(experiment);
+  lab->quadruplets = OpenQuadruplets(experiment);
+  if (lab->quadruplets == nullptr) RemoveEmbeddingMetrics(experiment.metrics, &lab->metrics);
   LoadModels(lab.get(), folders.models);
   FindMethodFolders(lab.get());
   CheckJudges(*lab);

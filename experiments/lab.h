@@ -13,8 +13,9 @@
 #include "core/json.h"
 #include "datasets/concept.h"
 #include "datasets/dataset.h"
+#include "experiments/embeddings.h"
 #include "experiments/experiment.h"
-#include "experiments/picture_folder.h"
+#include "experiments/selection.h"
 #include "methods/method.h"
 #include "metrics/judge_panel.h"
 #include "metrics/metric.h"
@@ -30,35 +31,6 @@ inline constexpr const char* kUnmodified = "none";
 // What a picture is asked to show: the concept itself, or what must stay.
 inline constexpr const char* kGroups[] = {"target", "near", "far", "lexical"};
 
-// A plug-in that takes part in the run, as a row or column `name`: its own name, or one that the
-// experiment gives it ("my_esd": {"plugin": "snapshot", ...}), so that one plug-in can take part
-// several times.
-template <class Base>
-struct Entry {
-  std::string name, plugin_name;
-  std::unique_ptr<Base> plugin;
-  Json params;                      // for results: defaults included, of files the name alone
-  Json key_params;                  // for keys: without files
-  Json files = Json::object();      // for keys: field -> SHA-256 of the file or folder
-  std::string folder_digest = "";   // of the weights that a method loads itself, or ""
-  std::string not_applicable = "";  // why it cannot run on this backbone, or ""
-  // Pictures made elsewhere, which stand for a method; or null.
-  std::shared_ptr<const PictureRow> pictures = nullptr;
-};
-
-// `plugin`, with its parameters set, as it is entered under `name`.
-template <class Base>
-Entry<Base> MakeEntry(const std::string& name, const std::string& plugin_name,
-                      std::unique_ptr<Base> plugin) {
-  Entry<Base> entry{name, plugin_name, std::move(plugin), {}, {}};
-  entry.params = EncodeParams(*entry.plugin, PathForm::kName);
-  entry.key_params = EncodeParams(*entry.plugin, PathForm::kLeftOut);
-  for (const auto& [field, path] : PathsOf(*entry.plugin)) {
-    entry.files[field] = Sha256HexOfPath(path);
-  }
-  return entry;
-}
-
 struct Lab {
   Experiment experiment;
   Json numerics;
@@ -72,7 +44,8 @@ struct Lab {
   std::vector<Entry<Method>> methods;  // reference rows first, then by name
   std::vector<Entry<Attack>> attacks;  // "none" first, then by name
   std::vector<Entry<Metric>> metrics;  // by group (erasure, retention, quality, cost), then by name
-  // Test prompts by concept (index) and group.
+  std::shared_ptr<const QuadrupletBench> quadruplets;  // or null
+  // Test prompts by concept (index) and group; of the embedded groups, the items of the bench.
   std::vector<std::map<std::string, std::vector<Prompt>>> prompts;
   // Rows of the same lists that were left out.
   std::vector<std::map<std::string, std::vector<Exclusion>>> excluded;
@@ -85,10 +58,17 @@ struct Lab {
   // Whose pictures a method's are compared with: the unmodified model's, or those that came with
   // pictures made elsewhere.
   size_t BaseOf(size_t method) const;
-  // Whether the method is said to remove the concept; what it is not said to remove is no failure.
-  bool Claims(size_t method, size_t subject) const;
+  // Why the method is not asked to remove the concept, or "": what it is not said to remove is no
+  // failure.
+  std::string NotClaimed(size_t method, size_t subject) const;
   // Why a target prompt is not attacked ("excluded:no_candidate"), or "".
   std::string NotAttacked(size_t attack, size_t subject, const Prompt& seed) const;
+  // The attack as one that is crafted anew against every method, or null.
+  const WhiteBoxAttack* WhiteBox(size_t attack) const;
+  // Whether the attack has a form for this method: an adaptive one needs something to adapt to.
+  bool HasForm(size_t attack, size_t method) const;
+  // What the attack did to the method's prompts is not ours to know: pictures made elsewhere.
+  bool MadeElsewhere(size_t method) const { return methods[method].pictures != nullptr; }
   // A fresh metric of entry `index` with its parameters.
   std::unique_ptr<Metric> MakeMetric(size_t index) const;
 };

@@ -20,6 +20,7 @@
 #include "experiments/html_page.h"
 #include "experiments/lab.h"
 #include "experiments/plan.h"
+#include "experiments/plot.h"
 #include "experiments/published.h"
 #include "experiments/reference.h"
 #include "experiments/render.h"
@@ -123,6 +124,10 @@ void Finish(const Flags& f, const Lab& lab, const Grid& grid, Store& store, cons
   WriteResults(results, documents, file);
   PrintOut(f.format == "json" ? json.dump(1) + "\n" : documents.at("." + f.format));
   LogInfo(fmt::format("results: {}", file.string()));
+  if (!f.plot.empty()) {
+    WriteFrontPlot(results, UserPath(f.plot));
+    LogInfo(fmt::format("plot: {}", UserPath(f.plot).string()));
+  }
   const auto failed = std::count_if(results.records.begin(), results.records.end(),
                                     [](const Record& r) { return r.status == "error"; });
   const bool good = CheckNumbers(f, lab, json);

@@ -1,4 +1,5 @@
-// The stages: erase -> attack -> generate -> judge -> score. Each returns what is stored under its
+// The stages: erase and attack (pipeline.cc) -> generate (pipeline_draw.cc) -> judge and score
+// (pipeline_score.cc). Each returns what is stored under its
 // key, or does the work and stores it. Thread-safe: workers call it for units of their own.
 #pragma once
 
@@ -20,14 +21,14 @@ namespace excise {
 // The model after a removal, ready to draw.
 struct ErasedModel {
   Backbone model;
+  Backbone exact;  // in float32: what white-box attacks compute on
   std::shared_ptr<const Hooks> hooks;
   EraseCost cost;
+  bool only_filters = false;  // draws what the unmodified model draws
 };
 
-struct UnitPictures {
-  at::Tensor images;            // uint8 (n, 3, h, w)
+struct UnitPictures : Drawn {
   std::vector<Prompt> prompts;  // as drawn: crafted ones where the unit is attacked
-  int64_t evaluations_per_image = 0;
   // Why picture i is not there (one that was made elsewhere); its pixels are 0 then.
   std::map<int64_t, std::string> problems;
 };
@@ -51,10 +52,12 @@ class Pipeline {
       : lab_(lab), store_(store), force_(force) {}
 
   const ErasedModel& Erase(size_t method, size_t subject);
-  // The attack's trajectory for one prompt.
-  Trajectory Craft(size_t attack, size_t subject, const Prompt& prompt);
+  // The attack's trajectory for one prompt. Only a white-box attack looks at `method`.
+  Trajectory Craft(size_t attack, size_t method, size_t subject, const Prompt& prompt);
   UnitPictures Generate(const Unit& unit);
   std::vector<Verdict> Judge(const Unit& unit);
+  // Of a unit of an embedded group: float32 (n, rows, d); see experiments/embeddings.h.
+  at::Tensor Embed(const Unit& unit);
   // One score a concept, then the score over all. A concept that fails costs its own score and the
   // last one.
   std::vector<ScoreResult> Scores(size_t metric, const std::vector<CellUnits>& subjects);
@@ -80,16 +83,23 @@ class Pipeline {
   void Put(const Json& key, const std::map<std::string, std::string>& files);
   Memo& MemoOf(size_t method, size_t subject);
   ErasedModel EraseOrLoad(size_t method, size_t subject);
+  // What a removal comes to as a model.
+  ErasedModel Assemble(const Erased& erased, const EraseCost& cost);
+  int64_t SearchedNoise() const;
+  SamplerSpec Sampling() const;
   // Batches of `batch`, the last one padded.
-  Drawn Draw(const ErasedModel& model, const std::vector<Shot>& shots, int64_t seed, int64_t batch);
-  at::Tensor DrawBatch(const ErasedModel& model, const std::vector<Shot>& shots, int64_t seed,
-                       int64_t* evaluations);
+  Drawn Draw(const Backbone& model, const Hooks* hooks, const std::vector<Shot>& shots,
+             int64_t seed, int64_t batch) const;
+  Drawn DrawBatch(const Backbone& model, const Hooks* hooks, const std::vector<Shot>& shots,
+                  int64_t seed) const;
   // The pictures of `unit` that were made elsewhere.
   UnitPictures Import(const Unit& unit);
   std::vector<Prompt> PromptsToDraw(const Unit& unit);
   Drawn Reference(const Prompt& prompt, int64_t n);
   const ErasedModel& Base();
   std::vector<Sample> Samples(const Unit& unit, const std::map<std::string, Sample>& base);
+  std::vector<Sample> EmbeddedSamples(const Unit& unit, const std::map<std::string, Sample>& base);
+  std::vector<Tried> SearchOf(const Unit& unit, size_t prompt);
   std::unique_ptr<Metric> Measure(size_t metric, const CellUnits& cell);
   Score Keep(size_t metric, const Json& key, const Metric& plugin);
   void Spend(const std::string& stage, double seconds);
@@ -105,6 +115,9 @@ class Pipeline {
   mutable std::mutex seconds_mutex_;
   std::map<std::string, double> seconds_;
 };
+
+// Pictures (n, 3, h, w), and the last one again up to `batch`: a batch's size decides bytes.
+at::Tensor PaddedToBatch(const at::Tensor& images, int64_t batch);
 
 // What an exception says, in one line. LibTorch appends a stack trace of many lines.
 std::string FirstLine(const std::exception& error);

@@ -29,12 +29,13 @@ std::vector<Work> AllWork(const Lab& lab, const Grid& grid) {
   }
   for (const Crafting& c : grid.craftings()) {
     work.push_back({"attack", lab.attacks[c.attack].name,
-                    AttackKey(lab, c.attack, c.subject, grid.PromptOf(c))});
+                    AttackKey(lab, c.attack, c.method, c.subject, grid.PromptOf(c))});
   }
   for (const Unit& unit : grid.units()) {
     work.push_back({"generate", lab.methods[unit.method].name, unit.key});
   }
   for (const Unit& unit : grid.units()) {
+    if (IsEmbeddedGroup(unit.group)) continue;
     work.push_back({"judge", lab.methods[unit.method].name, unit.verdict_key});
   }
   for (const Cell& cell : grid.cells()) {

@@ -63,8 +63,9 @@ Json RecordToJson(const Record& record) {
                {"lineage", record.lineage}};
   if (record.status == "ok") {
     Json score = ScoreToJson(record.score);
-    if (record.subject != kAllConcepts) {
-      score.erase("per_sample");
+    if (record.subject != kAllConcepts) score.erase("per_sample");
+    // The same thousand ids in every retrieval metric; values are in their order.
+    if (record.subject != kAllConcepts || record.traits.group == "retrieval") {
       score.erase("sample_ids");
     }
     json.update(score);
@@ -92,6 +93,7 @@ Json RowToJson(const Row& row) {
                {"style", row.style},         {"class_probability", row.class_probability},
                {"artifact", row.artifact}};
   if (row.truncated) json["truncated"] = true;
+  if (!row.detected.empty()) json["detected"] = row.detected;
   return json;
 }
 

@@ -32,6 +32,8 @@ struct Record {
 };
 
 inline constexpr const char* kAllConcepts = "*";
+// The reason of `not_applicable` where a method's pictures have nothing that the metric reads.
+inline constexpr const char* kNoPicture = "there is no picture that this metric reads";
 // The per-prompt worst case over all attacks, no attack included.
 inline constexpr const char* kUnion = "union";
 
@@ -47,6 +49,7 @@ struct Row {
   int64_t replicate = 0;
   double class_probability = 0;
   bool truncated = false;  // the prompt is longer than the text encoder reads
+  std::map<std::string, double> detected;  // raw scores of the method's detectors and filter
   std::string artifact;    // digest of the unit that holds the picture
 };
 Json RowToJson(const Row& row);

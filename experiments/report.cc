@@ -31,8 +31,14 @@ std::string SchedulerName(const Lab& lab) {
 
 Json SurrogateProtocol(const Lab& lab, size_t attack) {
   const auto* transfer = dynamic_cast<const TransferAttack*>(lab.attacks[attack].plugin.get());
-  if (transfer == nullptr || !transfer->uses_surrogate()) return nullptr;
+  if (transfer != nullptr && !transfer->uses_surrogate()) return nullptr;
   return {{"name", lab.experiment.surrogate}, {"sha", lab.Surrogate().digest}};
+}
+
+Json OracleProtocol(const Lab& lab, size_t attack) {
+  const WhiteBoxAttack* white_box = lab.WhiteBox(attack);
+  if (white_box == nullptr || white_box->max_queries() == 0) return nullptr;
+  return {{"name", "oracle"}, {"sha", lab.judges->oracle().digest}};
 }
 
 // `subject`: the concept's index, or none for the record over all.
@@ -41,6 +47,7 @@ Json Protocol(const Lab& lab, size_t attack, const Concept* subject,
   const SamplerSettings& sampler = lab.experiment.sampler;
   const int64_t side = lab.backbone.unet_config.sample_size
                        << (lab.backbone.vae_config.block_out_channels.size() - 1);
+  const WhiteBoxAttack* white_box = lab.WhiteBox(attack);
   const Json classes = subject == nullptr ? Json::array() : Json(subject->judge.target);
   return {{"sampler", SchedulerName(lab)},
           {"steps", sampler.steps},
@@ -50,18 +57,18 @@ Json Protocol(const Lab& lab, size_t attack, const Concept* subject,
           {"unit_size", sampler.unit_size},
           {"noise", "philox4x32-10 by root prompt"},
           {"success_rule", "the judge's best class of a picture is a target class"},
-          {"q", 0},
+          {"q", white_box == nullptr ? 0 : white_box->max_queries()},
           {"judge",
            {{"name", "reporting"},
             {"version", 1},
             {"classes", classes},
             {"threshold", nullptr},
             {"sha", lab.judges->digest()}}},
-          {"oracle", nullptr},
+          {"oracle", OracleProtocol(lab, attack)},
           {"label_by", "the prompt's own class and style"},
           {"form", "string"},
           {"surrogate", SurrogateProtocol(lab, attack)},
-          {"adaptive", false},
+          {"adaptive", white_box != nullptr},
           {"replacement", nullptr},
           {"set_sha", SetDigest(cells)},
           {"weights_sha", lab.backbone.digest}};
@@ -117,7 +124,7 @@ void Enter(const ScoreResult& result, Record* record) {
     record->reason = result.problem;
   } else if (result.score.n == 0) {
     record->status = "not_applicable";
-    record->reason = "there is no picture that this metric reads";
+    record->reason = kNoPicture;
   } else {
     record->score = result.score;
   }
@@ -172,13 +179,15 @@ Json DescribeInputs(const Lab& lab) {
                               {"prompts", std::move(groups)},
                               {"sha", Sha256Hex(CanonicalJson(ConceptToJson(subject)))}};
   }
-  return {{"backbone", {{"name", lab.backbone.name}, {"sha", lab.backbone.digest}}},
-          {"judge", {{"name", "reporting"}, {"sha", lab.judges->digest()}}},
-          {"reference_clip", {{"sha", lab.reference_clip.digest}}},
-          {"surrogate", {{"name", lab.experiment.surrogate}, {"sha", lab.Surrogate().digest}}},
-          {"dataset", DescribeDataset(lab)},
-          {"concepts", std::move(concepts)},
-          {"numerics", lab.numerics}};
+  Json json = {{"backbone", {{"name", lab.backbone.name}, {"sha", lab.backbone.digest}}},
+               {"judge", {{"name", "reporting"}, {"sha", lab.judges->digest()}}},
+               {"reference_clip", {{"sha", lab.reference_clip.digest}}},
+               {"surrogate", {{"name", lab.experiment.surrogate}, {"sha", lab.Surrogate().digest}}},
+               {"dataset", DescribeDataset(lab)},
+               {"concepts", std::move(concepts)},
+               {"numerics", lab.numerics}};
+  if (lab.quadruplets != nullptr) json["quadruplets"] = lab.quadruplets->Describe();
+  return json;
 }
 
 namespace {
@@ -188,9 +197,8 @@ std::string NotApplicable(const Lab& lab, const Cell& cell, const std::vector<si
   const Entry<Method>& method = lab.methods[cell.method];
   if (!method.not_applicable.empty()) return method.not_applicable;
   for (const size_t subject : subjects) {
-    if (lab.Claims(cell.method, subject)) continue;
-    return fmt::format("it is not said to remove '{}' (its parameter 'concepts')",
-                       lab.concepts[subject].name);
+    const std::string reason = lab.NotClaimed(cell.method, subject);
+    if (!reason.empty()) return reason;
   }
   if (method.pictures == nullptr) return "";
   const MetricTraits traits = lab.metrics[cell.metric].plugin->traits();
@@ -247,12 +255,17 @@ std::vector<Record> RecordsOfCell(const Lab& lab, const Grid& grid, const Cell& 
     record.metric_params = ShownParams(metric);
     record.traits = metric.plugin->traits();
     record.protocol = Protocol(lab, cell.attack, whole ? nullptr : &lab.concepts[i], own);
+    record.protocol["replacement"] = method.params.value("replacement", Json(nullptr));
     if (method.pictures != nullptr) {
       record.protocol["sampler"] = record.protocol["noise"] = "made elsewhere";
     }
     record.reason = NotApplicable(lab, cell, subjects);
     if (!record.reason.empty()) {
       record.status = "not_applicable";
+    } else if (!lab.HasForm(cell.attack, cell.method) && !lab.MadeElsewhere(cell.method)) {
+      record.status = "non_adaptive_only";
+      record.reason =
+          fmt::format("attack {} finds nothing in these methods to adapt to", attack.name);
     } else {
       Enter(results[i], &record);
     }
@@ -283,6 +296,8 @@ std::vector<Record> UnionRecords(const std::vector<Record>& records) {
     record.lineage.clear();
     record.score = {};
     for (const Record* member : family) {
+      // An adaptive attack that finds nothing to adapt to is no attack that was withstood.
+      if (member->status == "non_adaptive_only") continue;
       attacks.push_back(member->attack);
       scores.push_back(&member->score);
       record.lineage.insert(record.lineage.end(), member->lineage.begin(), member->lineage.end());
@@ -293,6 +308,8 @@ std::vector<Record> UnionRecords(const std::vector<Record>& records) {
     record.attack_params = {{"attacks", attacks}};
     record.protocol["surrogate"] = nullptr;
     for (const Record* member : family) {
+      if (member->status == "non_adaptive_only") continue;
+      if (member->protocol.at("adaptive").get<bool>()) record.protocol["adaptive"] = true;
       if (!member->protocol.at("surrogate").is_null()) {
         record.protocol["surrogate"] = member->protocol.at("surrogate");
       }
@@ -323,7 +340,13 @@ std::vector<Row> RowsOfUnit(const Lab& lab, const Unit& unit, const UnitPictures
     row.prompt = Shown(subject, pictures.prompts[i].text);
     row.replicate = unit.replicate;
     const bool missing = pictures.problems.count(static_cast<int64_t>(i)) != 0;
-    row.outcome = OutcomeName(missing ? Outcome::kError : OutcomeOf(verdicts[i], subject));
+    const bool blocked = pictures.Blocked(static_cast<int64_t>(i));
+    row.outcome = OutcomeName(missing   ? Outcome::kError
+                              : blocked ? Outcome::kBlocked
+                                        : OutcomeOf(verdicts[i], subject));
+    for (const auto& [name, signal] : pictures.detected) {
+      row.detected[name] = signal.scores[static_cast<int64_t>(i)].item<double>();
+    }
     row.class_id = verdicts[i].class_id;
     row.style = verdicts[i].style;
     row.class_probability = verdicts[i].class_probability;

@@ -78,6 +78,16 @@ Json SelectionOf(const Json& records, const Kind& kind, const std::string& origi
   return selection;
 }
 
+// "params" of an experiment's `section`, as `data` among the inputs shows them.
+void SetDataParams(const Json& data, const std::string& section, const std::string& origin,
+                   const std::vector<std::string>& settings, Json* object) {
+  Json shown = data.at("params");
+  const Json files = data.value("files", Json::object());
+  for (const auto& [field, sha256] : files.items()) shown[field + "_sha256"] = sha256;
+  const Json given = AsGiven(shown, section + ".params", origin, settings);
+  if (!given.empty()) (*object)[section]["params"] = given;
+}
+
 void RefuseRepeats(const Json& results, const std::string& origin) {
   std::set<std::string> names;
   for (const Json& record : results.at("records")) {
@@ -148,14 +158,11 @@ Experiment ExperimentOf(const Json& results, const std::string& origin,
   Json object = results.at("experiment");
   const std::string profile = object.at("profile");
   object.erase("profile");  // its overrides are in already
-  const Json& dataset = results.at("inputs").at("dataset");
-  Json shown = dataset.at("params");
-  const Json files = dataset.value("files", Json::object());
-  for (const auto& [field, sha256] : files.items()) {
-    shown[field + "_sha256"] = sha256;
+  const Json& inputs = results.at("inputs");
+  SetDataParams(inputs.at("dataset"), "prompts", origin, settings, &object);
+  if (inputs.contains("quadruplets")) {
+    SetDataParams(inputs.at("quadruplets"), "quadruplets", origin, settings, &object);
   }
-  const Json given = AsGiven(shown, "prompts.params", origin, settings);
-  if (!given.empty()) object["prompts"]["params"] = given;
   for (const Kind& kind :
        {Kind{"method", "methods"}, Kind{"attack", "attacks"}, Kind{"metric", "metrics"}}) {
     object[kind.section] = SelectionOf(results.at("records"), kind, origin, settings);

@@ -94,6 +94,22 @@ TEST_CASE("the experiment is rebuilt from what its records say") {
   CHECK(ExperimentToJson(experiment) == results["experiment"]);
 }
 
+TEST_CASE("a section of quadruplets comes back with the data set's parameters") {
+  Json results = MadeUp();
+  results["experiment"]["quadruplets"] = {{"set", "visu"}, {"pool", 50}};
+  results["inputs"]["quadruplets"] = {{"set", "visu"},
+                                      {"version", 1},
+                                      {"params", {{"annotations", "text"}, {"unseen", {"blood"}}}},
+                                      {"files", {{"annotations", std::string(64, 'd')}}}};
+  CHECK_THROWS_WITH(ExperimentOf(results, "made.json"),
+                    Contains("--set quadruplets.params.annotations=PATH") && Contains("'text'"));
+  const Experiment experiment =
+      ExperimentOf(results, "made.json", {"quadruplets.params.annotations=/my/text"});
+  CHECK(experiment.quadruplets.set == "visu");
+  CHECK(experiment.quadruplets.pool == 50);
+  CHECK(experiment.quadruplet_params == Json({{"annotations", "/my/text"}, {"unseen", {"blood"}}}));
+}
+
 TEST_CASE("a file of the author must be named, and is not looked for by its name") {
   Json results = MadeUp();
   for (Json& record : results["records"]) {

@@ -101,13 +101,19 @@ class Runner {
     const auto& craftings = grid_.craftings();
     Stage(
         "attack", "prompts", craftings.size(),
-        [&](size_t i) { return options_.shard.Owns(static_cast<int64_t>(i)); },
+        [&](size_t i) {
+          // A shard attacks the models that it erased itself.
+          const bool white_box = lab_.WhiteBox(craftings[i].attack) != nullptr;
+          return options_.shard.Owns(static_cast<int64_t>(
+              white_box ? grid_.RemovalOf(craftings[i].method, craftings[i].subject) : i));
+        },
         [&](size_t i) {
           return lab_.attacks[craftings[i].attack].name + " " +
                  lab_.concepts[craftings[i].subject].name;
         },
         [&](size_t i) {
-          pipeline_.Craft(craftings[i].attack, craftings[i].subject, grid_.PromptOf(craftings[i]));
+          pipeline_.Craft(craftings[i].attack, craftings[i].method, craftings[i].subject,
+                          grid_.PromptOf(craftings[i]));
         });
   }
 
@@ -117,14 +123,17 @@ class Runner {
     Stage(
         "generate", "units", units.size(),
         [&](size_t i) {
-          return options_.shard.Owns(static_cast<int64_t>(grid_.RemovalOf(units[i])));
+          return options_.shard.Owns(
+              static_cast<int64_t>(grid_.RemovalOf(units[i].method, units[i].subject)));
         },
         [&](size_t i) {
           return fmt::format("{} {} {}", Label(units[i].method, units[i].subject),
                              lab_.attacks[units[i].attack].name, units[i].group);
         },
         [&](size_t i) {
-          if (judge) {
+          if (IsEmbeddedGroup(units[i].group)) {
+            pipeline_.Embed(units[i]);
+          } else if (judge) {
             pipeline_.Judge(units[i]);
           } else {
             pipeline_.Generate(units[i]);
@@ -177,6 +186,7 @@ class Runner {
         "rows", "units", units.size(), [](size_t) { return true; },
         [&](size_t i) { return Label(units[i].method, units[i].subject); },
         [&](size_t i) {
+          if (IsEmbeddedGroup(units[i].group)) return;
           const std::vector<Verdict> verdicts = pipeline_.Judge(units[i]);
           rows[i] = RowsOfUnit(lab_, units[i], pipeline_.Generate(units[i]), verdicts);
         });

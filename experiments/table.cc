@@ -6,6 +6,8 @@
 #include <cmath>
 
 #include "core/stats.h"
+#include "experiments/table_filters.h"
+#include "experiments/table_retrieval.h"
 #include "experiments/table_words.h"
 
 namespace excise {
@@ -13,12 +15,24 @@ namespace {
 
 using Mark = TableView::Mark;
 
-std::string Percent(double value) { return fmt::format("{:.0f}", 100 * value); }
+std::string Percent(double value, int decimals = 0) {
+  return fmt::format("{:.{}f}", 100 * value, decimals);
+}
+
+// Shares of a thousand queries are worth a decimal.
+int PercentDecimals(const Record& record) { return record.traits.group == "retrieval" ? 1 : 0; }
 
 TableCell Words(std::string words) {
   TableCell cell;
   cell.value = std::move(words);
   return cell;
+}
+
+// Why a cell has no number, so that cells with one reason share a footnote.
+std::string WhyNot(const Record& record) {
+  if (record.status == "non_adaptive_only") return record.status + ": " + record.reason;
+  if (record.reason == kNoPicture) return record.metric + ": " + record.reason;
+  return record.method + ": " + record.reason;
 }
 
 // The same words in every row, which are worth a line of text and no column.
@@ -41,9 +55,12 @@ class Builder {
     document_.profile = view_.results().experiment.at("profile");
     document_.caption = TableCaption(view_, headline_);
     AddErased();
+    AddFilters();
+    AddRetrieval();
     AddKept();
     AddConcepts();
     document_.remarks = TableRemarks(view_, headline_);
+    if (!RetrievalSections(view_).empty()) document_.remarks.push_back(RetrievalRules());
     return std::move(document_);
   }
 
@@ -86,14 +103,15 @@ class Builder {
     const std::optional<Estimate> estimate = EstimateOf(*record, part);
     if (!estimate) {
       cell.value = "n/a";
-      if (!record->reason.empty()) cell.note = Note(record->method + ": " + record->reason);
+      if (!record->reason.empty()) cell.note = Note(WhyNot(*record));
       return cell;
     }
     cell.mark = mark;
     if (record->traits.unit == "fraction") {
-      cell.value = Percent(estimate->value);
-      cell.low = Percent(estimate->low);
-      cell.high = Percent(estimate->high);
+      const int decimals = PercentDecimals(*record);
+      cell.value = Percent(estimate->value, decimals);
+      cell.low = Percent(estimate->low, decimals);
+      cell.high = Percent(estimate->high, decimals);
     } else {
       const int decimals = record->traits.decimals;
       cell.value = fmt::format("{:.{}f}", estimate->value, decimals);
@@ -151,6 +169,30 @@ class Builder {
     table.intro.Words("): % of pictures that still show it, by attack.");
     if (outcomes) table.intro.Words(" a/o/g: % anchor / other / garbage without attack.");
     document_.tables.push_back(std::move(table));
+  }
+
+  void AddFilters() {
+    for (const FilterSection& section : FilterSections(view_)) {
+      Table table = ByMethod(section.name, section.title);
+      for (const FilterColumn& column : section.columns) {
+        table.columns.push_back(
+            MetricColumn(*column.metric, column.part, column.attack, column.header));
+      }
+      table.intro.Words(section.intro);
+      document_.tables.push_back(std::move(table));
+    }
+  }
+
+  void AddRetrieval() {
+    for (const RetrievalSection& section : RetrievalSections(view_)) {
+      Table table = ByMethod(section.name, section.title);
+      for (const Record* metric : section.metrics) {
+        table.columns.push_back(
+            MetricColumn(*metric, "", metric->attack, RetrievalHeader(*metric)));
+      }
+      table.intro = RetrievalIntro(view_, section);
+      document_.tables.push_back(std::move(table));
+    }
   }
 
   void AddKept() {

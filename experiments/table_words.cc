@@ -67,8 +67,7 @@ class Speaker {
                              protocol.at("guidance").get<double>(),
                              protocol.at("size").at(0).dump(), protocol.at("size").at(1).dump()));
     }
-    text.Words(
-        " the same noise in every row; attacks are transfer attacks, not adapted to the method.");
+    text.Words(" the same noise in every row").Words(Attackers()).Words(".");
     const std::string caveat = experiment.value("caveat", "");
     if (!caveat.empty()) text.Words(" ").Data(caveat);
     return text;
@@ -84,6 +83,23 @@ class Speaker {
   }
 
  private:
+  // How attacks get at the methods.
+  std::string Attackers() const {
+    std::string transfer, adaptive;
+    for (const Record& record : view_.results().records) {
+      if (headline_ == nullptr || record.metric != headline_->metric) continue;
+      if (record.attack == view_.Attacks(headline_->metric).front()) continue;
+      if (record.attack == kUnion || record.subject != kAllConcepts) continue;
+      std::string& names = record.protocol.at("adaptive").get<bool>() ? adaptive : transfer;
+      if (names.find(" " + record.attack) != std::string::npos) continue;
+      names += (names.empty() ? " " : ", ") + record.attack;
+    }
+    std::string words;
+    if (!transfer.empty()) words += "; crafted once for all methods:" + transfer;
+    if (!adaptive.empty()) words += "; against each method with full access:" + adaptive;
+    return words;
+  }
+
   // "N the concept's names, A its anchor": the letters that occur.
   std::string UsesLegend() const {
     std::string text;

@@ -39,6 +39,8 @@ class Context {
 struct Erased {
   StateDict text_encoder, unet, vae;
   std::shared_ptr<const Hooks> hooks;
+  // What RestoreHooks makes the hooks of again; empty: hooks are erased anew, which is cheap.
+  StateDict hook_state = {};
 };
 
 // What a method needs to know beside the concept's known names; printed as a column, because
@@ -52,6 +54,11 @@ struct MethodTraits {
   // The concepts that it removes, where that is settled beforehand (a model that the user edited);
   // empty: any.
   std::vector<std::string> concepts = {};
+  // The categories of concepts that it can remove ("unsafe"); empty: any.
+  std::vector<std::string> categories = {};
+  // What an adaptive attack that reads text alone can see of the result: "text_encoder" (it is
+  // changed), "text_view", "text_margin" (see Hooks).
+  std::vector<std::string> offers = {};
 };
 
 class Method : public Parameterised {
@@ -67,6 +74,12 @@ class Method : public Parameterised {
   // One result removes all `concepts` at once. Must not change a tensor of `base`.
   virtual Erased Erase(Context& context, const Backbone& base,
                        const std::vector<Concept>& concepts) const = 0;
+  // The hooks that Erase returned together with `hook_state` (not empty), without their training.
+  virtual std::shared_ptr<const Hooks> RestoreHooks(const Backbone& /*base*/,
+                                                    const std::vector<Concept>& /*concepts*/,
+                                                    const StateDict& /*hook_state*/) const {
+    return nullptr;
+  }
 };
 
 // The edited model: a copy of `base` that shares every tensor that was not replaced. Throws Error

@@ -25,6 +25,25 @@ const ClipModel& ReferenceClip(const MetricModels& models, std::string_view metr
       metric));
 }
 
+const ClipModel& ChosenClip(const MetricModels& models, const std::string& choice,
+                            std::string_view metric) {
+  if (choice == "reference") return ReferenceClip(models, metric);
+  const ClipModel* clip = choice == "base" ? models.base_clip : models.independent_clip;
+  if (clip) return *clip;
+  throw Error(fmt::format(
+      "Metric '{}' was told to use {}, and this backbone has none. Choose another with --set "
+      "metrics.{}.clip=reference.",
+      metric,
+      choice == "base" ? "the backbone's own CLIP, whose text encoder needs an image tower"
+                       : "an independent CLIP (FOLDER/surrogate_clip)",
+      metric));
+}
+
+at::Tensor DeliveredImage(const Sample& sample, bool replacement) {
+  if (!sample.blocked) return sample.image;
+  return replacement ? sample.replacement : at::Tensor();
+}
+
 at::Tensor ImageEmbedding(const ClipModel& clip, const at::Tensor& image) {
   const NoGrad no_grad;
   const at::Tensor pixels =

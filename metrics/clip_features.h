@@ -13,6 +13,19 @@ namespace excise {
 // The reference CLIP, or an Error that names the metric that needs it.
 const ClipModel& ReferenceClip(const MetricModels& models, std::string_view metric);
 
+// What parameter `clip` of a metric chooses among.
+inline const std::vector<std::string> kClipChoices = {"reference", "base", "independent"};
+inline constexpr const char* kClipHelp =
+    "whose CLIP: one that no method or attack sees, the unmodified backbone's own, or one of other "
+    "weights with its own tokenizer";
+// The CLIP of that name, or an Error that names the metric that asked.
+const ClipModel& ChosenClip(const MetricModels& models, const std::string& choice,
+                            std::string_view metric);
+
+// What the user gets to see: the picture, or where it is blocked and `replacement` is wanted, what
+// is delivered instead. Undefined: nothing.
+at::Tensor DeliveredImage(const Sample& sample, bool replacement);
+
 // image uint8 (3, h, w) -> normalised embedding (projection). One picture a call: a batch would
 // let the sum over a row depend on how samples were split.
 at::Tensor ImageEmbedding(const ClipModel& clip, const at::Tensor& image);

@@ -17,6 +17,52 @@ bool Contains(const std::vector<std::string>& list, const std::string& item) {
   return std::find(list.begin(), list.end(), item) != list.end();
 }
 
+Judge LoadChecked(const std::filesystem::path& folder) {
+  Judge judge = LoadJudge(folder);
+  const JudgeConfig& config = judge.config;
+  if (config.num_styles != static_cast<int64_t>(std::size(kStyles)) ||
+      static_cast<int64_t>(config.class_ids.size()) != config.num_classes) {
+    throw Error(fmt::format(
+        "{}: config.json has {} styles and {} class ids for {} classes; 3 styles (plain, sepia, "
+        "line) and an id for every class are expected. The file is probably of another version: "
+        "train the judge again with //models:pretrain_emoji.",
+        folder.string(), config.num_styles, config.class_ids.size(), config.num_classes));
+  }
+  return judge;
+}
+
+bool SameTensors(const StateDict& a, const StateDict& b) {
+  return a.size() == b.size() &&
+         std::equal(a.begin(), a.end(), b.begin(), [](const auto& x, const auto& y) {
+           return x.first == y.first && x.second.sizes() == y.second.sizes() &&
+                  x.second.equal(y.second);
+         });
+}
+
+struct Reading {
+  std::vector<Verdict> verdicts;
+  at::Tensor classes, styles;  // probabilities (batch, classes + 1), (batch, styles)
+};
+
+Reading Read(const Judge& judge, const at::Tensor& images) {
+  const NoGrad no_grad;
+  const JudgeOutput output =
+      JudgeForward(judge.config, judge.weights, images.to(at::kFloat).div(255));
+  Reading reading{{}, at::softmax(output.class_logits, 1), at::softmax(output.style_logits, 1)};
+  const auto [class_probability, classes] = reading.classes.max(1);
+  const auto [style_probability, styles] = reading.styles.max(1);
+  reading.verdicts.resize(images.size(0));
+  for (size_t i = 0; i < reading.verdicts.size(); ++i) {
+    Verdict& verdict = reading.verdicts[i];
+    const int64_t best = classes[i].item<int64_t>();
+    if (best < judge.config.num_classes) verdict.class_id = judge.config.class_ids[best];
+    verdict.style = kStyles[styles[i].item<int64_t>()];
+    verdict.class_probability = class_probability[i].item<double>();
+    verdict.style_probability = style_probability[i].item<double>();
+  }
+  return reading;
+}
+
 }  // namespace
 
 std::string OutcomeName(Outcome outcome) {
@@ -35,37 +81,55 @@ Outcome OutcomeOf(const Verdict& verdict, const Concept& subject) {
 
 std::shared_ptr<const JudgePanel> JudgePanel::Load(const std::filesystem::path& folder) {
   auto panel = std::make_shared<JudgePanel>();
-  panel->reporting_ = LoadJudge(folder / "reporting");
-  const JudgeConfig& config = panel->reporting_.config;
-  if (config.num_styles != 3 ||
-      static_cast<int64_t>(config.class_ids.size()) != config.num_classes) {
+  panel->reporting_ = LoadChecked(folder / "reporting");
+  std::error_code ignored;
+  if (!std::filesystem::exists(folder / "oracle", ignored)) return panel;
+  panel->oracle_ = LoadChecked(folder / "oracle");
+  if (SameTensors(panel->oracle_->weights, panel->reporting_.weights)) {
     throw Error(fmt::format(
-        "{}: config.json has {} styles and {} class ids for {} classes; 3 styles (plain, sepia, "
-        "line) and an id for every class are expected. The file is probably of another version: "
-        "train the judge again with //models:pretrain_emoji.",
-        (folder / "reporting").string(), config.num_styles, config.class_ids.size(),
-        config.num_classes));
+        "{}: the oracle has the reporting judge's weights. Attacks search with the oracle, so it "
+        "must be another network: train one with //models:pretrain_emoji, or remove the folder to "
+        "do without attacks that ask it.",
+        (folder / "oracle").string()));
   }
   return panel;
 }
 
 std::vector<Verdict> JudgePanel::Report(const at::Tensor& images) const {
-  const NoGrad no_grad;
-  const JudgeOutput output =
-      JudgeForward(reporting_.config, reporting_.weights, images.to(at::kFloat).div(255));
-  const auto [class_probability, classes] = at::softmax(output.class_logits, 1).max(1);
-  const auto [style_probability, styles] = at::softmax(output.style_logits, 1).max(1);
-  std::vector<Verdict> verdicts(images.size(0));
-  for (size_t i = 0; i < verdicts.size(); ++i) {
-    const int64_t best = classes[i].item<int64_t>();
-    if (best < reporting_.config.num_classes) {
-      verdicts[i].class_id = reporting_.config.class_ids[best];
-    }
-    verdicts[i].style = kStyles[styles[i].item<int64_t>()];
-    verdicts[i].class_probability = class_probability[i].item<double>();
-    verdicts[i].style_probability = style_probability[i].item<double>();
+  return Read(reporting_, images).verdicts;
+}
+
+const Judge& JudgePanel::oracle() const {
+  if (oracle_.has_value()) return *oracle_;
+  throw Error(
+      "The backbone's folder has no judges/oracle, which attacks ask whether a candidate worked. "
+      "Train it with //models:pretrain_emoji, or leave such attacks out with --attacks.");
+}
+
+std::vector<OracleWord> JudgePanel::AskOracle(const at::Tensor& images,
+                                              const Concept& subject) const {
+  const bool style = subject.judge.kind == "style";
+  std::vector<std::string> names(std::begin(kStyles), std::end(kStyles));
+  if (!style) names = oracle().config.class_ids;
+  for (const std::string& name : subject.judge.target) {
+    if (Contains(names, name)) continue;
+    throw Error(fmt::format(
+        "concept '{}': the attacks' oracle knows no {} '{}', so it cannot say whether an attack "
+        "worked. Train it on the reporting judge's classes.",
+        subject.name, style ? "style" : "class", name));
   }
-  return verdicts;
+  const Reading reading = Read(oracle(), images);
+  const at::Tensor& probabilities = style ? reading.styles : reading.classes;
+  std::vector<OracleWord> words(reading.verdicts.size());
+  for (size_t i = 0; i < words.size(); ++i) {
+    words[i].success = OutcomeOf(reading.verdicts[i], subject) == Outcome::kTarget;
+    for (size_t k = 0; k < names.size(); ++k) {
+      if (!Contains(subject.judge.target, names[k])) continue;
+      words[i].target_probability +=
+          probabilities[static_cast<int64_t>(i)][static_cast<int64_t>(k)].item<double>();
+    }
+  }
+  return words;
 }
 
 }  // namespace excise

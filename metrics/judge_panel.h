@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,17 +28,31 @@ std::string OutcomeName(Outcome outcome);
 // A broken model must not look like perfect removal: garbage is its own outcome.
 Outcome OutcomeOf(const Verdict& verdict, const Concept& subject);
 
+// What the attacks' oracle says of one picture.
+struct OracleWord {
+  bool success = false;           // the outcome is the target
+  double target_probability = 0;  // of all target classes (or the target styles) together
+};
+
 class JudgePanel {
  public:
-  // FOLDER/{reporting,oracle}.
+  // FOLDER/reporting, and FOLDER/oracle where it is there. Throws Error naming what does not fit,
+  // also when the oracle's weights are the reporting judge's.
   static std::shared_ptr<const JudgePanel> Load(const std::filesystem::path& folder);
   // images uint8 (batch, 3, 64, 64).
   std::vector<Verdict> Report(const at::Tensor& images) const;
   const Judge& reporting() const { return reporting_; }
   std::string digest() const { return reporting_.digest; }
 
+  // What searches ask, so that no attack is tuned to the judge that reports. Throws Error when
+  // there is none.
+  const Judge& oracle() const;
+  // Throws Error when there is no oracle, or when it does not know a target class of `subject`.
+  std::vector<OracleWord> AskOracle(const at::Tensor& images, const Concept& subject) const;
+
  private:
   Judge reporting_;
+  std::optional<Judge> oracle_;
 };
 
 }  // namespace excise

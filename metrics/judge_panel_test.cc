@@ -24,11 +24,15 @@ JudgeConfig SmallConfig() {
   return config;
 }
 
+void WriteJudge(const std::filesystem::path& folder, const JudgeConfig& config, uint64_t seed) {
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder / "config.json") << JudgeConfigToJson(config).dump();
+  SaveSafetensors(folder / "model.safetensors", InitJudge(config, seed));
+}
+
 std::filesystem::path Write(const JudgeConfig& config) {
   const std::filesystem::path folder = TestFolder("judges");
-  std::filesystem::create_directories(folder / "reporting");
-  std::ofstream(folder / "reporting" / "config.json") << JudgeConfigToJson(config).dump();
-  SaveSafetensors(folder / "reporting" / "model.safetensors", InitJudge(config, 5));
+  WriteJudge(folder / "reporting", config, 5);
   return folder;
 }
 
@@ -82,6 +86,53 @@ TEST_CASE("a report is the arg max of the judge's probabilities, the last class 
     CHECK(verdicts[i].class_probability == Approx(classes[i][best].item<double>()));
     CHECK(verdicts[i].class_probability >= 1.0 / 3);
   }
+}
+
+TEST_CASE("the oracle is another network, and gives all target classes together") {
+  JudgeConfig config = SmallConfig();
+  const std::filesystem::path folder = Write(config);
+  Concept subject = TinyConcept();
+  const at::Tensor images = ToUint8(TinyImages(6, 8));
+  CHECK_THROWS_WITH(JudgePanel::Load(folder)->AskOracle(images, subject),
+                    Catch::Contains("judges/oracle"));
+
+  config.architecture = "plain";
+  config.channels = {8, 8, 8, 8};
+  WriteJudge(folder / "oracle", config, 6);
+  const std::shared_ptr<const JudgePanel> panel = JudgePanel::Load(folder);
+  CHECK(panel->oracle().digest != panel->digest());
+  const JudgeOutput output =
+      JudgeForward(config, panel->oracle().weights, images.to(at::kFloat).div(255));
+  const at::Tensor classes = at::softmax(output.class_logits, 1);
+  const at::Tensor styles = at::softmax(output.style_logits, 1);
+  const auto check = [&](const auto& probability, const auto& success) {
+    const std::vector<OracleWord> words = panel->AskOracle(images, subject);
+    REQUIRE(words.size() == 6);
+    for (int64_t i = 0; i < 6; ++i) {
+      CHECK(words[i].target_probability == Approx(probability(i)).epsilon(1e-5));
+      CHECK(words[i].success == success(i));
+    }
+  };
+  check([&](int64_t i) { return classes[i][0].item<double>(); },
+        [&](int64_t i) { return classes[i].argmax().item<int64_t>() == 0; });
+  subject.judge.target = {"poodle", "dog"};
+  check([&](int64_t i) { return classes[i].narrow(0, 0, 2).sum().item<double>(); },
+        [&](int64_t i) { return classes[i].argmax().item<int64_t>() < 2; });
+  // A style is the target only where the picture shows anything.
+  subject.judge.kind = "style";
+  subject.judge.target = {"sepia"};
+  check([&](int64_t i) { return styles[i][1].item<double>(); },
+        [&](int64_t i) {
+          return classes[i].argmax().item<int64_t>() < 2 && styles[i].argmax().item<int64_t>() == 1;
+        });
+  subject.judge.target = {"watercolour"};
+  CHECK_THROWS_WITH(panel->AskOracle(images, subject), Catch::Contains("watercolour"));
+}
+
+TEST_CASE("an oracle with the reporting judge's weights is refused") {
+  const std::filesystem::path folder = Write(SmallConfig());
+  WriteJudge(folder / "oracle", SmallConfig(), 5);
+  CHECK_THROWS_WITH(JudgePanel::Load(folder), Catch::Contains("another network"));
 }
 
 TEST_CASE("a judge of another shape is refused") {

@@ -6,7 +6,7 @@
 // Deviations: features are a reference CLIP's embeddings scaled to length sqrt(d), so the kernel is
 //   (cos + 1)^3, or the reporting judge's pooled ones: Inception is made for 299-pixel photographs;
 //   both sets share noise, so the paired U-statistic leaves same-noise pairs out; all pictures at
-//   once instead of subsets, unless `subsets` is set
+//   once instead of subsets, unless `subsets` is set; blocked and missing pictures are left out
 // Needs: a reference CLIP or the reporting judge
 // Caveats: negative values mean "not distinguishable"; not comparable with Inception KID
 #include <ATen/core/Tensor.h>

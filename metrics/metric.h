@@ -25,6 +25,17 @@ struct EraseCost {
   int64_t unet_evaluations = 0, gradient_steps = 0;
 };
 
+// What a detector said of the picture; it acts above its threshold.
+struct Detection {
+  double score = 0, threshold = 0;
+};
+
+// One candidate of a white-box search: judged generations so far, and the oracle's word.
+struct Tried {
+  int64_t queries = 0;
+  bool success = false;
+};
+
 // One picture with everything known about it. Common random numbers: `base_image` is the
 // unmodified model's picture of the same root prompt on the same noise.
 struct Sample {
@@ -32,17 +43,26 @@ struct Sample {
   Prompt prompt;
   std::string group;  // "target", "near", ...
   int64_t replicate = 0;
-  bool blocked = false;
+  bool blocked = false;           // by a filter
   at::Tensor image, base_image;   // uint8 (3, h, w); `image` is undefined when it is blocked
-  Verdict verdict, base_verdict;  // of the reporting judge
+  at::Tensor drawn;               // what the model drew, blocked or not
+  at::Tensor replacement;         // what is delivered when it is blocked
+  Verdict verdict, base_verdict;  // of the reporting judge, on what the model drew
+  std::map<std::string, Detection> detections;  // "filter", "text_detector", ...
+  std::vector<Tried> search;  // of a white-box attack, in order; empty: it asked nobody
   EraseCost erase_cost;
   double image_unet_evaluations = 0;  // U-Net rows that this picture took
+  // Of the groups that have no picture drawn ("quadruplets", "zero_shot"): normalised embeddings by
+  // the method's CLIP and by the unmodified one, (rows, projection); see experiments/embeddings.h.
+  at::Tensor embeddings, base_embeddings;
 };
 
 // What metrics may use beside samples.
 struct MetricModels {
   const JudgePanel* judges = nullptr;
   const ClipModel* reference_clip = nullptr;
+  const ClipModel* base_clip = nullptr;  // the unmodified backbone's own; null: no image tower
+  const ClipModel* independent_clip = nullptr;  // of other weights, with its own tokenizer
 };
 
 // n = 0 means that there is no value: no sample of the groups that the metric reads.

@@ -4,8 +4,8 @@
 //   "EraseBench", 2025, arXiv 2501.09833
 // Equation: #{judged class = expected class and judged style = expected style} / #{samples}
 // Reference: none
-// Deviations: three groups, named beforehand: near (same kind), far (unrelated), lexical (shares
-//   words with the concept)
+// Deviations: a blocked or missing picture is not kept. Three groups, named beforehand: near (same
+//   kind), far (unrelated), lexical (shares words with the concept)
 // Needs: verdicts of the reporting judge on the method's and the unmodified model's pictures
 // Caveats: the unmodified model is not perfect either: compare with the part "base"
 #include <array>

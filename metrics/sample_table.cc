@@ -37,29 +37,43 @@ double Mean(const std::vector<double>& values) {
   return values.empty() ? 0 : sum / static_cast<double>(values.size());
 }
 
+namespace {
+
+std::string PromptOf(const Observation& observation) {
+  return observation.id.substr(0, observation.id.rfind('#'));
+}
+
+}  // namespace
+
 Score MeanScore(const std::vector<Observation>& observations) {
+  std::set<std::string> prompts;
+  int64_t ones = 0;
+  bool binary = !observations.empty();
+  for (const Observation& observation : observations) {
+    prompts.insert(PromptOf(observation));
+    ones += observation.value == 1;
+    binary = binary && (observation.value == 0 || observation.value == 1);
+  }
+  Score score = MeanDistance(observations);
+  if (!binary || prompts.size() != observations.size()) return score;
+  const Interval interval = Wilson(ones, score.n);
+  score.low = interval.low;
+  score.high = interval.high;
+  score.stderr_ = std::sqrt(score.value * (1 - score.value) / static_cast<double>(score.n));
+  return score;
+}
+
+Score MeanDistance(const std::vector<Observation>& observations) {
   Score score;
   std::vector<std::string> prompts;
-  int64_t ones = 0;
-  bool binary = true;
   for (const Observation& observation : observations) {
     score.sample_ids.push_back(observation.id);
     score.per_sample.push_back(observation.value);
-    prompts.push_back(observation.id.substr(0, observation.id.rfind('#')));
-    ones += observation.value == 1;
-    binary = binary && (observation.value == 0 || observation.value == 1);
+    prompts.push_back(PromptOf(observation));
   }
   score.n = static_cast<int64_t>(observations.size());
   if (score.n == 0) return score;
   score.value = Mean(score.per_sample);
-  const std::set<std::string> distinct(prompts.begin(), prompts.end());
-  if (binary && distinct.size() == prompts.size()) {
-    const Interval interval = Wilson(ones, score.n);
-    score.low = interval.low;
-    score.high = interval.high;
-    score.stderr_ = std::sqrt(score.value * (1 - score.value) / static_cast<double>(score.n));
-    return score;
-  }
   StreamKey key;
   key.id = "metrics/bootstrap";
   key.stream = Stream::kOrder;

@@ -53,6 +53,8 @@ struct Observation {
 // occurs twice, else a percentile bootstrap over prompts (all samples of a prompt together), with
 // a fixed seed. n = 0: all zero.
 Score MeanScore(const std::vector<Observation>& observations);
+// The bootstrap whatever the values are: for distances, of which all may be 0.
+Score MeanDistance(const std::vector<Observation>& observations);
 
 double Mean(const std::vector<double>& values);  // 0 when empty
 

@@ -37,23 +37,24 @@ at::Tensor SplitHeads(const at::Tensor& x, int64_t heads) {
 }
 
 at::Tensor SelfAttention(const StateDict& weights, const std::string& prefix, const at::Tensor& x,
-                         int64_t heads, const at::Tensor& mask) {
-  const at::Tensor q = SplitHeads(nn::Linear(weights, prefix + ".q_proj", x), heads);
-  const at::Tensor k = SplitHeads(nn::Linear(weights, prefix + ".k_proj", x), heads);
-  const at::Tensor v = SplitHeads(nn::Linear(weights, prefix + ".v_proj", x), heads);
-  const at::Tensor y = nn::Attention(q, k, v, mask, prefix);
-  return nn::Linear(weights, prefix + ".out_proj", y.transpose(1, 2).reshape(x.sizes()));
+                         int64_t heads, const at::Tensor& mask, LayerHooks* hooks) {
+  const at::Tensor q = SplitHeads(nn::Linear(weights, prefix + ".q_proj", x, hooks), heads);
+  const at::Tensor k = SplitHeads(nn::Linear(weights, prefix + ".k_proj", x, hooks), heads);
+  const at::Tensor v = SplitHeads(nn::Linear(weights, prefix + ".v_proj", x, hooks), heads);
+  const at::Tensor y = nn::Attention(q, k, v, mask, prefix, hooks);
+  return nn::Linear(weights, prefix + ".out_proj", y.transpose(1, 2).reshape(x.sizes()), hooks);
 }
 
 at::Tensor Transformer(const TransformerShape& shape, const StateDict& weights,
-                       const std::string& root, at::Tensor x, const at::Tensor& mask) {
+                       const std::string& root, at::Tensor x, const at::Tensor& mask,
+                       LayerHooks* hooks) {
   for (int64_t i = 0; i < shape.layers; ++i) {
     const std::string layer = fmt::format("{}.encoder.layers.{}", root, i);
     at::Tensor h = nn::LayerNorm(weights, layer + ".layer_norm1", x, shape.eps);
-    x = nn::Add(SelfAttention(weights, layer + ".self_attn", h, shape.heads, mask), x);
+    x = nn::Add(SelfAttention(weights, layer + ".self_attn", h, shape.heads, mask, hooks), x);
     h = nn::LayerNorm(weights, layer + ".layer_norm2", x, shape.eps);
-    h = nn::Activation(shape.activation, nn::Linear(weights, layer + ".mlp.fc1", h));
-    x = nn::Add(nn::Linear(weights, layer + ".mlp.fc2", h), x);
+    h = nn::Activation(shape.activation, nn::Linear(weights, layer + ".mlp.fc1", h, hooks));
+    x = nn::Add(nn::Linear(weights, layer + ".mlp.fc2", h, hooks), x);
   }
   return x;
 }
@@ -81,6 +82,18 @@ at::Tensor EndPositions(const ClipTextConfig& config, const at::Tensor& input_id
   const at::Tensor first = std::get<0>(positions.masked_fill(is_end.logical_not(), tokens).min(1));
   // As in transformers, a row without an end token is pooled at its first position.
   return first.masked_fill(first.eq(tokens), 0);
+}
+
+// (batch, channels, h, w) -> (batch, patches, channels * side^2): every patch as a convolution of
+// stride `side` sees it, row by row; what is over at the edges is left out, as it does.
+at::Tensor Patches(const at::Tensor& x, int64_t side) {
+  const int64_t batch = x.size(0), channels = x.size(1);
+  const int64_t rows = x.size(2) / side, columns = x.size(3) / side;
+  return x.narrow(2, 0, rows * side)
+      .narrow(3, 0, columns * side)
+      .reshape({batch, channels, rows, side, columns, side})
+      .permute({0, 2, 4, 1, 3, 5})
+      .reshape({batch, rows * columns, channels * side * side});
 }
 
 // Antialiased bicubic (a = -0.5), the kernel of Pillow.
@@ -123,7 +136,7 @@ at::Tensor ClipTokenEmbeddings(const StateDict& weights, const at::Tensor& input
 
 ClipTextOutput ClipTextForward(const ClipTextConfig& config, const StateDict& weights,
                                const at::Tensor& token_embeddings, const at::Tensor& input_ids,
-                               const at::Tensor& attention_mask) {
+                               const at::Tensor& attention_mask, LayerHooks* hooks) {
   const int64_t tokens = token_embeddings.size(1);
   const at::Tensor& positions = weights.Get("text_model.embeddings.position_embedding.weight");
   if (tokens > positions.size(0)) {
@@ -136,7 +149,7 @@ ClipTextOutput ClipTextForward(const ClipTextConfig& config, const StateDict& we
   const at::Tensor mask = CausalMask(tokens, attention_mask, h.options().requires_grad(false));
   h = Transformer({config.num_hidden_layers, config.num_attention_heads, config.layer_norm_eps,
                    config.hidden_act},
-                  weights, "text_model", h, mask);
+                  weights, "text_model", h, mask, hooks);
   ClipTextOutput output;
   output.last_hidden_state =
       nn::LayerNorm(weights, "text_model.final_layer_norm", h, config.layer_norm_eps);
@@ -148,12 +161,14 @@ ClipTextOutput ClipTextForward(const ClipTextConfig& config, const StateDict& we
 }
 
 ClipVisionOutput ClipVisionForward(const ClipVisionConfig& config, const StateDict& weights,
-                                   const at::Tensor& pixel_values) {
-  const std::string root = "vision_model.embeddings.";
-  at::Tensor patches =
-      nn::Conv2d(weights, root + "patch_embedding",
-                 nn::As(weights, root + "patch_embedding.weight", pixel_values), config.patch_size);
+                                   const at::Tensor& pixel_values, LayerHooks* hooks) {
+  const std::string root = "vision_model.embeddings.", embedding = root + "patch_embedding";
+  const at::Tensor pixels = nn::As(weights, embedding + ".weight", pixel_values);
+  at::Tensor patches = nn::Conv2d(weights, embedding, pixels, config.patch_size);
   patches = patches.flatten(2).transpose(1, 2);
+  if (hooks != nullptr && hooks->WantsLinear(embedding)) {
+    patches = hooks->OnLinear(embedding, Patches(pixels, config.patch_size), patches);
+  }
   const at::Tensor& positions = weights.Get(root + "position_embedding.weight");
   if (patches.size(1) + 1 != positions.size(0)) {
     throw Error(
@@ -170,7 +185,7 @@ ClipVisionOutput ClipVisionForward(const ClipVisionConfig& config, const StateDi
   ClipVisionOutput output;
   output.last_hidden_state = Transformer({config.num_hidden_layers, config.num_attention_heads,
                                           config.layer_norm_eps, config.hidden_act},
-                                         weights, "vision_model", h, {});
+                                         weights, "vision_model", h, {}, hooks);
   output.pooler_output =
       nn::LayerNorm(weights, "vision_model.post_layernorm", output.last_hidden_state.select(1, 0),
                     config.layer_norm_eps);

@@ -1,5 +1,6 @@
 // CLIP text and vision transformers (Radford et al., ICML 2021, arXiv 2103.00020) from Hugging Face
-// configs and key names. Free functions over a StateDict; all are differentiable.
+// configs and key names. Free functions over a StateDict; all are differentiable. `hooks` see the
+// linear layers and attentions of a tower by name; null costs nothing.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -9,6 +10,7 @@
 #include <string>
 
 #include "models/clip_config.h"
+#include "models/hooks.h"
 #include "models/state_dict.h"
 
 namespace excise {
@@ -24,15 +26,17 @@ at::Tensor ClipTokenEmbeddings(const StateDict& weights, const at::Tensor& input
 // the end token stands. `attention_mask` (batch, tokens) or undefined: SD uses none.
 ClipTextOutput ClipTextForward(const ClipTextConfig& config, const StateDict& weights,
                                const at::Tensor& token_embeddings, const at::Tensor& input_ids,
-                               const at::Tensor& attention_mask = {});
+                               const at::Tensor& attention_mask = {}, LayerHooks* hooks = nullptr);
 
 struct ClipVisionOutput {
   at::Tensor last_hidden_state;  // (batch, 1 + patches, hidden)
   at::Tensor pooler_output;      // (batch, hidden), after post_layernorm
 };
-// pixel_values (batch, 3, size, size), normalised by CLIP's mean and deviation.
+// pixel_values (batch, 3, size, size), normalised by CLIP's mean and deviation. Hooks see the patch
+// embedding, a convolution whose patches do not overlap, as the linear layer that it is: x (batch,
+// patches, 3 * patch_size^2), y (batch, patches, hidden).
 ClipVisionOutput ClipVisionForward(const ClipVisionConfig& config, const StateDict& weights,
-                                   const at::Tensor& pixel_values);
+                                   const at::Tensor& pixel_values, LayerHooks* hooks = nullptr);
 
 // text_projection / visual_projection, not normalised.
 at::Tensor ClipTextEmbeds(const StateDict& weights, const at::Tensor& pooler_output);

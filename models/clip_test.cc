@@ -124,6 +124,53 @@ TEST_CASE("text attention is causal and batches do not mix") {
   CHECK(change[1].narrow(0, 4, 3).min().item<double>() > 1e-6);
 }
 
+// Sees every linear layer; adds x D^T to the patch embedding's answer where D is given.
+class SeeingHooks : public LayerHooks {
+ public:
+  explicit SeeingHooks(at::Tensor patch_change = {}) : change_(std::move(patch_change)) {}
+  bool WantsLinear(const std::string&) const override { return true; }
+  at::Tensor OnLinear(const std::string& name, const at::Tensor& x, at::Tensor y) override {
+    seen.push_back(name);
+    const bool patch = name == "vision_model.embeddings.patch_embedding";
+    return patch && change_.defined() ? y + x.matmul(change_.t()) : y;
+  }
+  std::vector<std::string> seen;
+
+ private:
+  at::Tensor change_;
+};
+
+TEST_CASE("hooks see every linear layer of both towers, and nothing changes when they do nothing") {
+  const ClipConfig config = TinyConfig(19, "quick_gelu");
+  const StateDict weights = SineWeights(config);
+  const at::Tensor ids = Ids(), tokens = ClipTokenEmbeddings(weights, ids);
+  SeeingHooks hooks;
+  const auto text = ClipTextForward(config.text, weights, tokens, ids, {}, &hooks);
+  CHECK(at::equal(text.last_hidden_state,
+                  ClipTextForward(config.text, weights, tokens, ids).last_hidden_state));
+  CHECK(hooks.seen.size() == 2 * 6);
+  CHECK(hooks.seen[0] == "text_model.encoder.layers.0.self_attn.q_proj");
+  hooks.seen.clear();
+  const at::Tensor pixels = SineTensor({2, 3, 8, 8}, 3);
+  const at::Tensor plain = ClipVisionForward(config.vision, weights, pixels).pooler_output;
+  CHECK(at::equal(ClipVisionForward(config.vision, weights, pixels, &hooks).pooler_output, plain));
+  CHECK(hooks.seen.size() == 1 + 2 * 6);
+  CHECK(hooks.seen[0] == "vision_model.embeddings.patch_embedding");
+
+  // The patch embedding as a linear layer: the same change as in the convolution's weight.
+  const std::string name = "vision_model.embeddings.patch_embedding.weight";
+  const at::Tensor change = SineTensor(weights.Get(name).sizes(), 5) * 0.2;
+  StateDict changed = weights;
+  changed.Set(name, weights.Get(name) + change);
+  SeeingHooks patch(change.flatten(1));
+  const at::Tensor expected = ClipVisionForward(config.vision, changed, pixels).pooler_output;
+  CHECK((expected - plain).abs().max().item<double>() > 1e-3);
+  CHECK((ClipVisionForward(config.vision, weights, pixels, &patch).pooler_output - expected)
+            .abs()
+            .max()
+            .item<double>() < 1e-12);
+}
+
 TEST_CASE("too many tokens and images of a wrong size are refused") {
   const ClipConfig config = TinyConfig(19, "gelu");
   const StateDict weights = SineWeights(config);

@@ -1,6 +1,7 @@
 #include "models/hooks.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
 #include "core/error.h"
@@ -23,6 +24,10 @@ at::Tensor HookRun::Combine(const GuidanceBatch& batch, int64_t /*step*/,
   }
   // Classifier-free guidance (Ho and Salimans, arXiv 2207.12598).
   return predictions[0] + batch.guidance_scale * (predictions[1] - predictions[0]);
+}
+
+at::Tensor ImageFilter::Replacement(int64_t height, int64_t width) const {
+  return at::zeros({3, height, width}, at::kFloat);
 }
 
 }  // namespace excise

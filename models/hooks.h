@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -48,12 +49,37 @@ struct GuidanceBatch {
   at::Tensor empty_states;   // text states of ""
   double guidance_scale = 1;
   int64_t num_steps = 0;
+  // What prompt_states were encoded from, for hooks that read the prompt with an encoder of their
+  // own: (batch, tokens) int64 and, where an attack moved them away from the table's rows, the
+  // tokens' embeddings (batch, tokens, hidden). Undefined where nobody knows.
+  at::Tensor prompt_ids = {}, prompt_embeddings = {};
 };
+
+// Where the sampler stands when the U-Net has answered: `input`, what the U-Net was given (without
+// the copies for its streams), is signal x0 + noise epsilon.
+struct StepPoint {
+  int64_t step = 0;
+  at::Tensor input;  // (latents, channels, h, w)
+  double signal = 1, noise = 0;
+};
+
+// What a detector or filter says of every picture of a batch. It acts above its threshold.
+struct Signal {
+  at::Tensor scores;  // (batch) float32; higher means more of the concept
+  double threshold = 0.5;
+};
+// By name: "filter", "text_detector", "latent_detector".
+using Signals = std::map<std::string, Signal>;
 
 // One batch of images under a method. Rows of all streams go through one U-Net call.
 class HookRun {
  public:
   virtual ~HookRun() = default;
+  // From the initial latents (batch, channels, h, w) to those of several latent streams, (streams x
+  // batch, ...), stream by stream; and from the final ones back to (batch, ...). Rows and
+  // predictions then have streams x batch rows, too. Default: one stream.
+  virtual at::Tensor Fork(at::Tensor latents) { return latents; }
+  virtual at::Tensor Join(at::Tensor latents) { return latents; }
   // Text states of every stream at `step`, each (batch, tokens, width). Default: {empty, prompt}
   // when the guidance scale is not 1, else {prompt}.
   virtual std::vector<at::Tensor> Rows(const GuidanceBatch& batch, int64_t step);
@@ -64,24 +90,32 @@ class HookRun {
   // both.)
   virtual at::Tensor Combine(const GuidanceBatch& batch, int64_t step,
                              const std::vector<at::Tensor>& predictions);
+  // Called before Combine with what it was computed from.
+  virtual void See(const StepPoint& /*point*/, const std::vector<at::Tensor>& /*predictions*/) {}
   // After the sampler's update. Default: unchanged.
   virtual at::Tensor Mix(int64_t /*step*/, at::Tensor latents) { return latents; }
   // Layer hooks that are active in this run, or null.
   virtual LayerHooks* Layers() { return nullptr; }
+  // What the run's detectors said of each picture, after the last step.
+  virtual Signals Detected() const { return {}; }
 };
 
-// Scores a prompt or a picture; threshold and replacement are data elsewhere, so ROC curves need no
-// rerun. Higher means more of the concept.
-class FilterHooks {
+// Scores a finished picture; one above the threshold is not delivered. The raw score is kept, so
+// ROC curves need no rerun.
+class ImageFilter {
  public:
-  virtual ~FilterHooks() = default;
-  virtual bool FiltersPrompts() const { return false; }
-  virtual bool FiltersImages() const { return false; }
-  // text_states (batch, tokens, width) -> (batch).
-  virtual at::Tensor FilterPrompt(const at::Tensor& /*text_states*/) const { return {}; }
-  // images in [0,1], (batch, 3, height, width), differentiable -> (batch).
-  virtual at::Tensor FilterImage(const at::Tensor& /*images*/) const { return {}; }
-  virtual double Threshold() const { return 0.5; }
+  virtual ~ImageFilter() = default;
+  // images in [0,1], (batch, 3, height, width), differentiable -> (batch). Higher means more of the
+  // concept.
+  virtual at::Tensor Score(const at::Tensor& images) const = 0;
+  virtual double Threshold() const = 0;
+  // Further numbers of every picture, (batch) float32 each, by name ("certified_radius"). They are
+  // kept beside the score, with a threshold of 0, and decide nothing.
+  virtual std::map<std::string, at::Tensor> Measures(const at::Tensor& /*images*/) const {
+    return {};
+  }
+  // What is delivered instead, (3, height, width) in [0,1]; default: black.
+  virtual at::Tensor Replacement(int64_t height, int64_t width) const;
 };
 
 class Hooks {
@@ -90,7 +124,21 @@ class Hooks {
   virtual std::unique_ptr<HookRun> Start(const GuidanceBatch& /*batch*/) const {
     return std::make_unique<HookRun>();
   }
-  virtual const FilterHooks* Filters() const { return nullptr; }
+  virtual const ImageFilter* Filter() const { return nullptr; }
+  // Whether drawing is left alone and Filter() is all there is: such pictures are drawn once, by
+  // the unmodified model.
+  virtual bool OnlyFilters() const { return false; }
+
+  // For adaptive attacks that read text alone; differentiable.
+  // What prompts' text states (batch, tokens, width) come to under these hooks. Undefined: nothing
+  // else than themselves.
+  virtual at::Tensor TextView(const at::Tensor& /*states*/) const { return {}; }
+  // By how much the hooks would act against prompts, (batch): above 0 they would. `embeds` (batch,
+  // projection): normalised text embeddings of the backbone's CLIP. Undefined: prompts' words alone
+  // do not decide it.
+  virtual at::Tensor TextMargin(const at::Tensor& /*states*/, const at::Tensor& /*embeds*/) const {
+    return {};
+  }
 };
 
 }  // namespace excise

@@ -72,15 +72,34 @@ std::vector<at::Tensor> PredictStreams(const Backbone& backbone, const Conversio
   return predictions;
 }
 
-// `noise` with the shape of what it returns checked.
-StepNoise Checked(const StepNoise& noise) {
+// `noise` for one picture a row of the batch: the latent streams of a picture share its noise. The
+// shape of what it returns is checked.
+StepNoise Checked(const StepNoise& noise, int64_t batch) {
   if (!noise) return noise;
-  return [noise](size_t index, const at::Tensor& like) {
-    const at::Tensor drawn = noise(index, like);
-    if (drawn.sizes() == like.sizes()) return drawn.to(like.options());
-    throw Error(fmt::format("Sampling: the noise of step {} is [{}], the latents are [{}].", index,
-                            fmt::join(drawn.sizes(), ", "), fmt::join(like.sizes(), ", ")));
+  return [noise, batch](size_t index, const at::Tensor& like) {
+    const at::Tensor one = like.narrow(0, 0, batch);
+    const at::Tensor drawn = noise(index, one);
+    if (drawn.sizes() != one.sizes()) {
+      throw Error(fmt::format("Sampling: the noise of step {} is [{}], the latents are [{}].",
+                              index, fmt::join(drawn.sizes(), ", "), fmt::join(one.sizes(), ", ")));
+    }
+    return drawn.to(like.options()).repeat({like.size(0) / batch, 1, 1, 1});
   };
+}
+
+// One step of the run on `input`, all streams in one U-Net call: the combined prediction.
+at::Tensor Combined(const Backbone& backbone, HookRun& run, const GuidanceBatch& batch,
+                    const Conversion& conversion, double timestep, int64_t step,
+                    const at::Tensor& input, int64_t* unet_evaluations) {
+  const std::vector<at::Tensor> rows = run.Rows(batch, step);
+  if (rows.empty()) throw Error("Sampling: the hooks returned no text states.");
+  const std::vector<at::Tensor> predictions =
+      PredictStreams(backbone, conversion, rows, input, timestep, run.Layers());
+  if (unet_evaluations != nullptr) {
+    *unet_evaluations += static_cast<int64_t>(rows.size()) * input.size(0);
+  }
+  run.See({step, input, conversion.level.signal, conversion.level.noise}, predictions);
+  return run.Combine(batch, step, predictions);
 }
 
 }  // namespace
@@ -104,35 +123,43 @@ at::Tensor EncodeText(const Backbone& backbone, const at::Tensor& input_ids) {
 at::Tensor SampleLatents(const Backbone& backbone, const Hooks* hooks,
                          const at::Tensor& prompt_states, const at::Tensor& empty_states,
                          const at::Tensor& latents, const SamplerSpec& spec,
-                         int64_t* unet_evaluations) {
+                         int64_t* unet_evaluations, Signals* detected,
+                         const at::Tensor& prompt_ids) {
   CheckShapes(prompt_states, empty_states, latents);
   const SchedulerConfig scheduler = WithScheduler(backbone.scheduler, spec.scheduler);
   const std::unique_ptr<Sampler> sampler =
-      MakeSampler(scheduler, spec.steps, {spec.eta, Checked(spec.noise)});
+      MakeSampler(scheduler, spec.steps, {spec.eta, Checked(spec.noise, latents.size(0))});
   const std::vector<double>& timesteps = sampler->timesteps();
 
   GuidanceBatch batch{prompt_states, empty_states, spec.guidance_scale,
-                      static_cast<int64_t>(timesteps.size())};
+                      static_cast<int64_t>(timesteps.size()), prompt_ids};
   const std::unique_ptr<HookRun> run =
       hooks != nullptr ? hooks->Start(batch) : std::make_unique<HookRun>();
-  at::Tensor x = latents * sampler->init_noise_sigma();
+  at::Tensor x = run->Fork(latents * sampler->init_noise_sigma());
   for (size_t index = 0; index < timesteps.size(); ++index) {
     const auto step = static_cast<int64_t>(index);
-    const std::vector<at::Tensor> rows = run->Rows(batch, step);
-    if (rows.empty()) throw Error("Sampling: the hooks returned no text states.");
     const at::Tensor input = sampler->ScaleInput(x, index);
     const Conversion conversion(scheduler, sampler->Level(index));
-    const std::vector<at::Tensor> predictions =
-        PredictStreams(backbone, conversion, rows, input, timesteps[index], run->Layers());
-    if (unet_evaluations != nullptr) {
-      *unet_evaluations += static_cast<int64_t>(rows.size()) * x.size(0);
-    }
-    const at::Tensor combined = run->Combine(batch, step, predictions);
+    const at::Tensor combined = Combined(backbone, *run, batch, conversion, timesteps[index], step,
+                                         input, unet_evaluations);
     // Samplers work on what the model itself would return; PNDM keeps a history of it.
     x = sampler->Step(conversion.ToOutput(combined, input), index, x);
     x = run->Mix(step, std::move(x));
   }
-  return x;
+  if (detected != nullptr) *detected = run->Detected();
+  return run->Join(std::move(x));
+}
+
+at::Tensor PredictNoise(const Backbone& backbone, HookRun& run, const GuidanceBatch& batch,
+                        const SchedulerConfig& scheduler, const Sampler& sampler, int64_t step,
+                        const at::Tensor& input, int64_t* unet_evaluations) {
+  const auto index = static_cast<size_t>(step);
+  const Conversion conversion(scheduler, sampler.Level(index));
+  const at::Tensor forked = run.Fork(input);
+  at::Tensor combined = Combined(backbone, run, batch, conversion, sampler.timesteps().at(index),
+                                 step, forked, unet_evaluations);
+  if (conversion.keep_raw) combined = ToEpsilon(scheduler, combined, forked, conversion.level);
+  return run.Join(run.Mix(step, std::move(combined)));
 }
 
 at::Tensor DecodeImages(const Backbone& backbone, const at::Tensor& latents) {

@@ -2,6 +2,7 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/allclose.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/stack.h>
@@ -117,11 +118,109 @@ class ZeroLatents : public Hooks {
   }
 };
 
+// Two latent streams from the same noise, under two texts; the first one is delivered, `share` of
+// it replaced by the second after every step.
+class TwoLatents : public Hooks {
+ public:
+  class Run : public HookRun {
+   public:
+    Run(at::Tensor other, double share) : other_(std::move(other)), share_(share) {}
+    at::Tensor Fork(at::Tensor latents) override { return at::cat({latents, latents}); }
+    at::Tensor Join(at::Tensor latents) override { return latents.chunk(2)[0]; }
+    std::vector<at::Tensor> Rows(const GuidanceBatch& batch, int64_t) override {
+      return {at::cat({batch.empty_states, batch.empty_states}),
+              at::cat({batch.prompt_states, other_})};
+    }
+    void See(const StepPoint& point, const std::vector<at::Tensor>& predictions) override {
+      CHECK(point.signal * point.signal + point.noise * point.noise == Approx(1));
+      CHECK(predictions.size() == 2);
+      CHECK(predictions[0].sizes() == point.input.sizes());
+      steps_.push_back(point.step);
+    }
+    at::Tensor Mix(int64_t, at::Tensor latents) override {
+      const std::vector<at::Tensor> both = latents.chunk(2);
+      return at::cat({(1 - share_) * both[0] + share_ * both[1], both[1]});
+    }
+    Signals Detected() const override {
+      return {{"steps", {at::tensor(std::vector<float>(steps_.begin(), steps_.end())), 2}}};
+    }
+
+   private:
+    at::Tensor other_;
+    double share_;
+    std::vector<int64_t> steps_;
+  };
+  TwoLatents(at::Tensor other, double share) : other_(std::move(other)), share_(share) {}
+  std::unique_ptr<HookRun> Start(const GuidanceBatch&) const override {
+    return std::make_unique<Run>(other_, share_);
+  }
+
+ private:
+  at::Tensor other_;
+  double share_;
+};
+
 bool Close(const at::Tensor& a, const at::Tensor& b, double relative = 1e-5) {
   return (a - b).norm().item<double>() <= relative * b.norm().item<double>();
 }
 
 }  // namespace
+
+TEST_CASE("latent streams are drawn side by side in one call") {
+  NoGrad no_grad;
+  Scene scene;
+  const at::Tensor other = nn::InitNormal({2, 8, 8}, 1, 1, "other");
+  const auto sample = [&](double share, int64_t* count, Signals* detected) {
+    const TwoLatents hooks(other, share);
+    return SampleLatents(scene.backbone, &hooks, scene.prompt, scene.empty, scene.latents,
+                         scene.spec, count, detected);
+  };
+  for (const std::string scheduler : {"ddim", "euler_ancestral"}) {
+    INFO(scheduler);
+    scene.spec.scheduler = scheduler;
+    // One picture's noise, whatever its stream.
+    scene.spec.noise = [](size_t index, const at::Tensor& like) {
+      return nn::InitNormal(like.sizes(), 1, 1, "step" + std::to_string(index));
+    };
+    int64_t count = 0;
+    Signals detected;
+    CHECK(Close(sample(0, &count, &detected), scene.Sample()));
+    CHECK(count == 4 * 2 * 2 * 2);  // steps x rows x streams x images
+    CHECK(at::equal(detected.at("steps").scores, at::tensor({0.f, 1.f, 2.f, 3.f})));
+    // All of the second stream: what its text draws.
+    const at::Tensor second =
+        SampleLatents(scene.backbone, nullptr, other, scene.empty, scene.latents, scene.spec);
+    CHECK(Close(sample(1, nullptr, nullptr), second));
+    CHECK_FALSE(Close(sample(0.5, nullptr, nullptr), second, 1e-2));
+  }
+}
+
+TEST_CASE("one step through the hooks, written out") {
+  const Scene scene;
+  const at::Tensor other = nn::InitNormal({2, 8, 8}, 1, 1, "other");
+  const SchedulerConfig& config = scene.backbone.scheduler;
+  const std::unique_ptr<Sampler> sampler = MakeSampler(config, 4);
+  at::Tensor prompt = scene.prompt.clone().requires_grad_(true);
+  const GuidanceBatch batch{prompt, scene.empty, 3.0, 4};
+  TwoLatents::Run run(other, 0.25);
+  const at::Tensor predicted =
+      PredictNoise(scene.backbone, run, batch, config, *sampler, 2, scene.latents);
+  const auto guided = [&](const at::Tensor& states) {
+    const at::Tensor empty = scene.Raw(scene.latents, 251, scene.empty);
+    return empty + 3.0 * (scene.Raw(scene.latents, 251, states) - empty);
+  };
+  CHECK(Close(predicted.detach(), (0.75 * guided(prompt) + 0.25 * guided(other)).detach()));
+  const at::Tensor gradient = Gradients(predicted.square().sum(), {prompt})[0];
+  CHECK(gradient.norm().item<double>() > 0);
+  // Without guidance the prompt is asked alone.
+  HookRun plain;
+  const GuidanceBatch alone{scene.prompt, scene.empty, 1.0, 4};
+  int64_t count = 0;
+  const at::Tensor one =
+      PredictNoise(scene.backbone, plain, alone, config, *sampler, 0, scene.latents, &count);
+  CHECK(count == 2);
+  CHECK(Close(one, scene.Raw(scene.latents, 751, scene.prompt)));
+}
 
 TEST_CASE("guided DDIM sampling, written out") {
   NoGrad no_grad;

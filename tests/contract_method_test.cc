@@ -21,7 +21,8 @@ std::string Digest(const Backbone& model) {
 }
 
 std::string Digest(const Erased& erased) {
-  return DigestOf(erased.text_encoder) + DigestOf(erased.unet) + DigestOf(erased.vae);
+  return DigestOf(erased.text_encoder) + DigestOf(erased.unet) + DigestOf(erased.vae) +
+         DigestOf(erased.hook_state);
 }
 
 // A method that takes the user's tensors gets one of TinyBackbone, changed.

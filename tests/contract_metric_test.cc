@@ -48,7 +48,8 @@ TEST_CASE("parameters, card and traits are sound") {
   CheckParams<Metric>();
   CheckCard<Metric>();
   const MetricTraits traits = Fresh()->traits();
-  const std::vector<std::string> groups = {"erasure", "retention", "quality", "cost"};
+  const std::vector<std::string> groups = {"erasure",   "filter",  "retrieval",
+                                           "retention", "quality", "cost"};
   CHECK_FALSE(traits.unit.empty());
   CHECK(std::find(groups.begin(), groups.end(), traits.group) != groups.end());
   CHECK_FALSE(traits.sample_groups.empty());

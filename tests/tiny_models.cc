@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "core/hash.h"
+#include "models/autograd.h"
 #include "models/safetensors.h"
 #include "tests/testdata.h"
 
@@ -24,6 +25,13 @@ at::Tensor Noise(at::IntArrayRef shape, std::string_view id, uint64_t seed) {
   at::Tensor tensor = at::empty(shape, at::kFloat);
   rng.FillNormal(tensor.data_ptr<float>(), tensor.numel());
   return tensor;
+}
+
+// Normalised rows of the groups that have embeddings; undefined for the others.
+at::Tensor TinyEmbeddings(const std::string& group, int64_t sample, uint64_t seed) {
+  if (group != "quadruplets" && group != "unseen" && group != "zero_shot") return {};
+  const at::Tensor rows = Noise({4, 8}, group + std::to_string(sample), seed);
+  return rows.div(rows.norm(2, -1, /*keepdim=*/true));
 }
 
 ClipConfig TinyClipConfig(const Tokenizer& tokenizer) {
@@ -182,6 +190,33 @@ Philox TinyTarget::Rng(const Prompt& prompt, uint64_t step) {
   return Philox(key);
 }
 
+TinyVictim::TinyVictim(const Hooks* hooks, uint64_t attack_seed)
+    : victim(TinyBackbone()), base_(attack_seed), hooks_(hooks) {
+  sampling.steps = 2;
+}
+
+std::optional<Answer> TinyVictim::Query(const Prompt& prompt) {
+  if (queries_left <= 0) return std::nullopt;
+  --queries_left;
+  asked.push_back(prompt.text);
+  const NoGrad no_grad;
+  const int64_t context = victim.clip.text.max_position_embeddings;
+  const at::Tensor states =
+      EncodeText(victim, TokenizeBatch(*victim.tokenizer, {prompt.text}, context));
+  const at::Tensor empty = EncodeText(victim, TokenizeBatch(*victim.tokenizer, {""}, context));
+  const at::Tensor picture = DecodeImages(
+      victim, SampleLatents(victim, hooks_, states, empty, Noise({1, 4, 8, 8}, prompt.root_id, 1),
+                            sampling, &ledger().unet_evaluations));
+  ++ledger().victim_queries;
+  const ImageFilter* filter = hooks_ == nullptr ? nullptr : hooks_->Filter();
+  Answer answer;
+  answer.blocked = filter != nullptr && filter->Score(picture).item<double>() > filter->Threshold();
+  if (answer.blocked) return answer;
+  answer.target_probability = picture.select(1, 0).mean().item<double>();
+  answer.success = answer.target_probability >= red_enough;
+  return answer;
+}
+
 Prompt TinyPrompt(const std::string& id, const std::string& text) {
   Prompt prompt;
   prompt.id = prompt.root_id = id;
@@ -210,8 +245,16 @@ std::vector<Sample> TinySamples(const Concept& subject, const std::string& group
       sample.verdict.style = i % 7 == 6 ? "sepia" : "plain";
       sample.base_verdict.class_id = "poodle";
       sample.base_verdict.style = "plain";
+      // A filter that is right about the targets, wrong about every fourth other picture.
+      sample.detections["filter"] = {group == "target" || i % 4 == 3 ? 0.75 : 0.25, 0.5};
+      sample.detections["text_detector"] = sample.detections["filter"];
+      sample.detections["certified_radius"] = {0.5 + 0.01 * static_cast<double>(i), 0};
+      sample.detections["boundary_distance"] = {1, 0};
       sample.erase_cost = {100, 10};
       sample.image_unet_evaluations = 40;
+      sample.search = {{1, false}, {2 + p, p % 2 == 0}};  // the same for every replicate
+      sample.embeddings = TinyEmbeddings(group, i, 23);
+      sample.base_embeddings = TinyEmbeddings(group, i, 24);
       samples.push_back(sample);
     }
   }

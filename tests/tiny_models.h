@@ -70,6 +70,34 @@ class TinyTarget : public TransferTarget {
   Ledger ledger_;
 };
 
+// TinyBackbone, or what a removal made of it, as a white-box attack sees it; draws in two steps of
+// DDIM. Its oracle sees the target where a picture is rather red.
+class TinyVictim : public VictimTarget {
+ public:
+  explicit TinyVictim(const Hooks* hooks = nullptr, uint64_t attack_seed = 1);
+  void Defend(const Hooks* hooks) { hooks_ = hooks; }
+  const ClipModel& Surrogate() override { return base_.Surrogate(); }
+  at::Tensor ReferenceImages(const Prompt& prompt, int64_t n) override {
+    return base_.ReferenceImages(prompt, n);
+  }
+  Philox Rng(const Prompt& prompt, uint64_t step) override { return base_.Rng(prompt, step); }
+  Ledger& ledger() override { return base_.ledger(); }
+  const Backbone& Victim() override { return victim; }
+  const Hooks* VictimHooks() override { return hooks_; }
+  const SamplerSpec& Sampling() override { return sampling; }
+  std::optional<Answer> Query(const Prompt& prompt) override;
+
+  Backbone victim;
+  SamplerSpec sampling;
+  int64_t queries_left = 1000;
+  double red_enough = 0.5;         // mean share of red from which the oracle sees the target
+  std::vector<std::string> asked;  // texts
+
+ private:
+  TinyTarget base_;
+  const Hooks* hooks_;
+};
+
 Prompt TinyPrompt(const std::string& id = "tiny@00000000/0",
                   const std::string& text = "a picture of a poodle");
 

@@ -26,7 +26,7 @@ namespace {
 Json Fingerprint(const TrainSpec& spec, const std::vector<std::string>& names) {
   const OptimizerSpec& o = spec.optimizer;
   const ScheduleSpec& s = spec.schedule;
-  Json json = {{"format", 1},
+  Json json = {{"format", 2},
                {"accumulate", spec.accumulate},
                {"optimizer", o.name},
                {"lr", o.lr},
@@ -48,6 +48,10 @@ Json Fingerprint(const TrainSpec& spec, const std::vector<std::string>& names) {
     json["final_fraction"] = s.final_fraction;
   }
   return json;
+}
+
+std::string BestName(size_t criterion, const std::string& name) {
+  return fmt::format("best.{}.{}", criterion, name);
 }
 
 at::Tensor BytesToTensor(const std::string& bytes) {
@@ -103,6 +107,7 @@ class Trainer {
   double AccumulateGradients(int64_t step);  // the mean loss; gradients stay in the leaves
   void Update(int64_t step);
   void Validate(int64_t step);
+  bool OutOfPatience() const;
   StateDict Outcome() const;  // weights with the average in place of the leaves, detached
   void Save();
   void Resume();
@@ -120,8 +125,10 @@ class Trainer {
   std::vector<std::string> buffers_;
   std::optional<Optimizer> optimizer_;
   std::optional<Ema> ema_;
-  StateDict best_;  // of the best validation, when patience > 0: parameters and buffers
-  std::vector<double> losses_, validations_;
+  // Of the best validation by each criterion, when patience > 0: parameters and buffers.
+  std::vector<StateDict> best_;
+  std::vector<double> losses_;
+  std::vector<std::vector<double>> validations_;  // by criterion
 };
 
 Trainer::Trainer(const StateDict& initial, const std::vector<std::string>& names,
@@ -217,14 +224,33 @@ StateDict Trainer::Outcome() const {
 void Trainer::Validate(int64_t step) {
   const NoGrad no_grad;
   const StateDict candidate = Outcome();
-  const double value = validate_(candidate);
-  if (!std::isfinite(value)) FailNonFinite("the validation", step, value);
-  const bool best =
-      validations_.empty() || value < *std::min_element(validations_.begin(), validations_.end());
-  validations_.push_back(value);
-  if (!best || spec_.patience == 0) return;
-  for (const std::string& name : names_) best_.Set(name, candidate.Get(name).clone());
-  for (const std::string& name : buffers_) best_.Set(name, candidate.Get(name).clone());
+  const std::vector<double> values = validate_(candidate).values;
+  if (validations_.empty()) validations_.resize(values.size());
+  if (values.empty() || values.size() != validations_.size()) {
+    throw Error(fmt::format(
+        "Training '{}': the validation at step {} gives {} values after {} before; it must give "
+        "one for each criterion every time",
+        spec_.label, step, values.size(), validations_.size()));
+  }
+  best_.resize(spec_.patience > 0 ? values.size() : 0);
+  for (size_t k = 0; k < values.size(); ++k) {
+    if (!std::isfinite(values[k])) FailNonFinite("the validation", step, values[k]);
+    std::vector<double>& past = validations_[k];
+    const bool best = past.empty() || values[k] < *std::min_element(past.begin(), past.end());
+    past.push_back(values[k]);
+    if (!best || spec_.patience == 0) continue;
+    for (const std::string& name : names_) best_[k].Set(name, candidate.Get(name).clone());
+    for (const std::string& name : buffers_) best_[k].Set(name, candidate.Get(name).clone());
+  }
+}
+
+bool Trainer::OutOfPatience() const {
+  if (spec_.patience == 0 || validations_.empty()) return false;
+  for (const std::vector<double>& past : validations_) {
+    const auto best = std::min_element(past.begin(), past.end());
+    if (past.end() - best - 1 < spec_.patience) return false;
+  }
+  return true;
 }
 
 void Trainer::Save() {
@@ -235,10 +261,14 @@ void Trainer::Save() {
     if (ema_) file.Set("ema." + names_[i], ema_->shadow()[i]);
   }
   for (const std::string& name : buffers_) file.Set("weights." + name, weights_.Get(name));
-  for (const auto& [name, tensor] : best_) file.Set("best." + name, tensor);
+  for (size_t k = 0; k < best_.size(); ++k) {
+    for (const auto& [name, tensor] : best_[k]) file.Set(BestName(k, name), tensor);
+  }
   for (const auto& [name, tensor] : optimizer_->State()) file.Set("optimizer." + name, tensor);
   if (!losses_.empty()) file.Set("losses", at::tensor(losses_, at::kDouble));
-  if (!validations_.empty()) file.Set("validations", at::tensor(validations_, at::kDouble));
+  for (size_t k = 0; k < validations_.size(); ++k) {
+    file.Set(fmt::format("validations.{}", k), at::tensor(validations_[k], at::kDouble));
+  }
   file.Set("spec", BytesToTensor(CanonicalJson(Fingerprint(spec_, names_))));
   SaveSafetensors(spec_.checkpoint, file,
                   {{"label", spec_.label}, {"step", std::to_string(losses_.size())}});
@@ -283,11 +313,13 @@ void Trainer::Resume() {
   }
   optimizer_->Load(moments);
   if (file.Contains("losses")) losses_ = TensorToDoubles(file.Get("losses"));
-  if (file.Contains("validations")) validations_ = TensorToDoubles(file.Get("validations"));
-  if (spec_.patience > 0 && !validations_.empty()) {
+  for (size_t k = 0; file.Contains(fmt::format("validations.{}", k)); ++k) {
+    validations_.push_back(TensorToDoubles(file.Get(fmt::format("validations.{}", k))));
+    if (spec_.patience == 0) continue;
+    best_.emplace_back();
     for (const auto& list : {names_, buffers_}) {
       for (const std::string& name : list) {
-        best_.Set(name, file.Get("best." + name).to(weights_.Get(name).device()));
+        best_[k].Set(name, file.Get(BestName(k, name)).to(weights_.Get(name).device()));
       }
     }
   }
@@ -309,14 +341,9 @@ void Trainer::LeaveIfInterrupted() {
 }
 
 TrainResult Trainer::Run() {
-  const auto out_of_patience = [&] {
-    if (spec_.patience == 0 || validations_.empty()) return false;
-    const auto best = std::min_element(validations_.begin(), validations_.end());
-    return validations_.end() - best - 1 >= spec_.patience;
-  };
   Progress progress(spec_.label, spec_.steps, "steps");
   if (!losses_.empty()) progress.Advance(static_cast<int64_t>(losses_.size()));
-  bool stopped = out_of_patience();
+  bool stopped = OutOfPatience();
   for (auto step = static_cast<int64_t>(losses_.size()); step < spec_.steps && !stopped; ++step) {
     LeaveIfInterrupted();
     const double loss = AccumulateGradients(step);
@@ -324,7 +351,7 @@ TrainResult Trainer::Run() {
     losses_.push_back(loss);
     if (spec_.validate_every > 0 && (step + 1) % spec_.validate_every == 0) {
       Validate(step);
-      stopped = out_of_patience();
+      stopped = OutOfPatience();
     }
     if (spec_.checkpoint_every > 0 &&
         ((step + 1) % spec_.checkpoint_every == 0 || step + 1 == spec_.steps || stopped)) {
@@ -334,9 +361,15 @@ TrainResult Trainer::Run() {
   }
   TrainResult result;
   result.weights = Outcome();
-  if (spec_.patience > 0) result.weights.Merge(best_);
+  for (const StateDict& best : best_) {
+    result.best.push_back(result.weights);
+    result.best.back().Merge(best);
+  }
+  if (!result.best.empty()) result.weights = result.best[0];
   result.losses = losses_;
-  result.validations = validations_;
+  for (size_t i = 0; !validations_.empty() && i < validations_[0].size(); ++i) {
+    for (const std::vector<double>& past : validations_) result.validations.push_back(past[i]);
+  }
   result.steps_run = static_cast<int64_t>(losses_.size());
   result.stopped_early = stopped && result.steps_run < spec_.steps;
   return result;

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "models/state_dict.h"
@@ -47,14 +48,25 @@ struct TrainSpec {
   std::filesystem::path checkpoint;  // file; a run resumes from it when it exists
   std::string label = "train";       // for progress
   // `validate` (lower is better) runs every `validate_every` steps, on the average where there is
-  // one. With patience > 0 training ends after so many validations in a row without a new best one.
+  // one. With patience > 0 training ends after so many validations in a row without a new best one
+  // by any criterion.
   int64_t validate_every = 0, patience = 0;
+};
+
+// What a validation says: one value, or one by each of several criteria, the same number each time.
+// Lower is better.
+struct Validation {
+  Validation(double value) : values{value} {}
+  Validation(std::vector<double> all) : values(std::move(all)) {}
+  std::vector<double> values;
 };
 
 struct TrainResult {
   StateDict weights;           // the full dict: trained ones (the average where asked for) detached
   std::vector<double> losses;  // one a step
-  std::vector<double> validations;  // one a validation
+  std::vector<double> validations;  // one a validation and criterion, by validation
+  // With patience > 0: for each criterion the full dict of its best validation.
+  std::vector<StateDict> best;
   int64_t steps_run = 0;
   bool stopped_early = false;
 };
@@ -63,14 +75,15 @@ struct TrainResult {
 // must come from Philox streams keyed by (step, micro), so that a resumed run repeats itself.
 using LossFunction =
     std::function<at::Tensor(const StateDict& weights, int64_t step, int64_t micro)>;
-using ValidateFunction = std::function<double(const StateDict& weights)>;
+using ValidateFunction = std::function<Validation(const StateDict& weights)>;
 
 // Trains the tensors `names` (float32 or float64) of `initial`, which is never changed; the others
 // stay shared with it, except batch-norm statistics (running_mean, running_var,
 // num_batches_tracked), which are copied, so that the loss may update them in place.
 // Resumes from spec.checkpoint bit for bit; a checkpoint of other settings throws Error. A
 // non-finite loss or gradient throws Error naming step and label; an interrupt checkpoints and
-// throws Interrupted. With patience > 0 the weights of the best validation are returned.
+// throws Interrupted. With patience > 0 the weights of the best validation (by the first criterion)
+// are returned.
 TrainResult Train(const StateDict& initial, const std::vector<std::string>& names,
                   const TrainSpec& spec, const LossFunction& loss,
                   const ValidateFunction& validate = nullptr);

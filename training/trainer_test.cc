@@ -312,6 +312,64 @@ TEST_CASE("Early stopping keeps the best validation's weights, resumed or not") 
   check(RunWithPatience(file));  // a finished run stays finished
 }
 
+// The first criterion is best at p = 2, the second at p = 8: patience of 2 counts from the later.
+TrainResult RunWithTwoCriteria(const fs::path& checkpoint, int64_t kill_at = -1) {
+  StateDict net;
+  net.Set("p", at::zeros({1}));
+  TrainSpec spec;
+  spec.steps = 40;
+  spec.optimizer = {"sgd", 1.0};
+  spec.validate_every = 2;
+  spec.patience = 2;
+  spec.checkpoint = checkpoint;
+  spec.checkpoint_every = 1;
+  return Train(
+      net, {"p"}, spec,
+      [&](const StateDict& w, int64_t step, int64_t) {
+        if (step == kill_at) throw std::runtime_error("killed");
+        return -w.Get("p").sum();
+      },
+      [](const StateDict& w) -> Validation {
+        const double p = w.Get("p").item<double>();
+        return std::vector<double>{std::abs(p - 2), std::abs(p - 8)};
+      });
+}
+
+TEST_CASE("With two criteria patience ends when neither improves, and both best ones are kept") {
+  const auto check = [](const TrainResult& result) {
+    CHECK(result.steps_run == 12);  // 8 + two validations without a new best of either
+    CHECK(result.validations == std::vector<double>{0, 6, 2, 4, 4, 2, 6, 0, 8, 2, 10, 4});
+    REQUIRE(result.best.size() == 2);
+    CHECK(result.best[0].Get("p").item<double>() == 2);
+    CHECK(result.best[1].Get("p").item<double>() == 8);
+    CHECK(result.weights.Get("p").item<double>() == 2);
+  };
+  check(RunWithTwoCriteria(TestFolder("two_criteria") / "c.safetensors"));
+  for (const int64_t kill_at : {3, 7, 9, 11}) {
+    const fs::path file = TestFolder("two_killed" + std::to_string(kill_at)) / "c.safetensors";
+    CHECK_THROWS(RunWithTwoCriteria(file, kill_at));
+    check(RunWithTwoCriteria(file));
+  }
+}
+
+TEST_CASE("A validation must keep its criteria") {
+  StateDict net;
+  net.Set("p", at::zeros({1}));
+  TrainSpec spec;
+  spec.steps = 4;
+  spec.validate_every = 1;
+  int64_t calls = 0;
+  const auto loss = [](const StateDict& w, int64_t, int64_t) { return w.Get("p").sum(); };
+  CHECK_THROWS_WITH(Train(net, {"p"}, spec, loss,
+                          [&](const StateDict&) -> Validation {
+                            return std::vector<double>(static_cast<size_t>(++calls), 1.0);
+                          }),
+                    Catch::Contains("2 values after 1"));
+  CHECK_THROWS_AS(Train(net, {"p"}, spec, loss,
+                        [](const StateDict&) -> Validation { return std::vector<double>{}; }),
+                  Error);
+}
+
 TEST_CASE("A loss or gradient that is not finite stops the run and names the step") {
   const StateDict net = SmallNet();
   TrainSpec spec = FullSpec();

@@ -1,0 +1,28 @@
+// The search of pez (Wen et al., arXiv 2302.03668), shared by its transfer and its adaptive form.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+
+#include "attacks/attack.h"
+#include "attacks/victim_text.h"
+
+namespace excise {
+
+struct PezSearch {
+  void Fields(ParamVisitor& v);
+  static std::map<std::string, Json> Presets();
+  static SearchSpace Space();
+  // Minimises, over token sequences, 1 - cos(T(p), f) + lambda (1 - cos(V(p), f) + softplus(m(p))):
+  // T the surrogate, V what the victim's U-Net gets, m the margin of its hooks; terms that `victim`
+  // does not offer are left out, so lambda = 0 or no offer is the search of the paper.
+  Trajectory Run(std::string_view name, TransferTarget& target, const Concept& subject,
+                 const Prompt& prompt, const VictimText& victim, double lambda) const;
+
+  int64_t prompt_len = 8, iterations = 100, restarts = 2, reference_images = 3;
+  double lr = 0.1, weight_decay = 0;
+  std::string target_kind = "image", tokens = "printable";
+};
+
+}  // namespace excise

@@ -1,0 +1,116 @@
+#include "attacks/victim_text.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/softplus.h>
+#include <fmt/format.h>
+
+#include "attacks/hard_prompt.h"
+#include "core/error.h"
+#include "models/autograd.h"
+
+namespace excise {
+namespace {
+
+bool SameVocabulary(const Tokenizer& a, const Tokenizer& b) {
+  if (&a == &b) return true;
+  if (a.vocab_size() != b.vocab_size() || a.bos_id() != b.bos_id() || a.eos_id() != b.eos_id() ||
+      a.pad_id() != b.pad_id()) {
+    return false;
+  }
+  for (int64_t id = 0; id < a.vocab_size(); ++id) {
+    if (a.Decode({id}) != b.Decode({id})) return false;
+  }
+  return true;
+}
+
+// Whether `victim` encodes text as `base` does. What only `base` has (a vision part) is no matter.
+bool SameTextEncoder(const StateDict& victim, const StateDict& base) {
+  for (const auto& [name, tensor] : victim) {
+    if (name.rfind("text_model.", 0) != 0 && name != "text_projection.weight") continue;
+    if (!base.Contains(name)) continue;
+    const at::Tensor& other = base.Get(name);
+    if (tensor.is_same(other) || tensor.data_ptr() == other.data_ptr()) continue;
+    if (tensor.sizes() != other.sizes() || !tensor.equal(other)) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+at::Tensor FrameIds(const Tokenizer& tokenizer, const at::Tensor& ids, int64_t context) {
+  const int64_t n = ids.size(0), length = ids.size(1);
+  if (length + 2 > context) {
+    throw UsageError(fmt::format(
+        "prompt_len {} does not fit the text encoder's context of {} tokens with start and end "
+        "token; at most {} can be used.",
+        length, context, context - 2));
+  }
+  const auto column = [&](int64_t id, int64_t width) {
+    return at::full({n, width}, id, at::kLong);
+  };
+  return at::cat({column(tokenizer.bos_id(), 1), ids, column(tokenizer.eos_id(), 1),
+                  column(tokenizer.pad_id(), context - length - 2)},
+                 1);
+}
+
+VictimText::VictimText(VictimTarget& target)
+    : victim_(&target.Victim()), hooks_(target.VictimHooks()) {
+  const NoGrad no_grad;
+  const ClipModel& base = target.Surrogate();
+  const ClipTextConfig &own = victim_->clip.text, &other = base.config.text;
+  if (own.hidden_size != other.hidden_size ||
+      own.max_position_embeddings != other.max_position_embeddings ||
+      !SameVocabulary(*victim_->tokenizer, *base.tokenizer)) {
+    throw UsageError(
+        "An adaptive attack compares the defended text encoder with the unmodified one, but the "
+        "surrogate is another encoder. Set \"surrogate\": \"base\" in the experiment, or leave the "
+        "adaptive attacks out.");
+  }
+  const bool has_own = victim_->text_encoder.Contains("text_projection.weight");
+  projection_ = (has_own ? victim_->text_encoder : base.weights).Get("text_projection.weight");
+  differs_ = !SameTextEncoder(victim_->text_encoder, base.weights);
+  if (hooks_ == nullptr) return;
+  // What hooks offer does not depend on the prompt.
+  const at::Tensor none = at::full({1, 0}, 0, at::kLong);
+  const at::Tensor states =
+      EncodeText(*victim_, FrameIds(*victim_->tokenizer, none, own.max_position_embeddings));
+  differs_ = differs_ || hooks_->TextView(states).defined();
+  margin_ = hooks_->TextMargin(states, Embeds(states, 0)).defined();
+}
+
+// The end token stands behind start and `length` tokens.
+at::Tensor VictimText::Embeds(const at::Tensor& states, int64_t length) const {
+  return Normalised(at::matmul(states.select(1, length + 1), projection_.t()));
+}
+
+VictimText::View VictimText::See(const at::Tensor& ids, const at::Tensor& moved) const {
+  View view;
+  if (!offers()) return view;
+  const int64_t length = ids.size(1), context = victim_->clip.text.max_position_embeddings;
+  const at::Tensor framed = FrameIds(*victim_->tokenizer, ids, context);
+  at::Tensor embeddings = ClipTokenEmbeddings(victim_->text_encoder, framed);
+  if (moved.defined()) {
+    const at::Tensor change = moved - moved.detach();
+    embeddings = at::cat({embeddings.narrow(1, 0, 1), embeddings.narrow(1, 1, length) + change,
+                          embeddings.narrow(1, 1 + length, context - 1 - length)},
+                         1);
+  }
+  at::Tensor states = ClipTextForward(victim_->clip.text, victim_->text_encoder, embeddings, framed)
+                          .last_hidden_state;
+  if (margin_) {
+    view.alarm = at::softplus(hooks_->TextMargin(states, Embeds(states, length)).flatten());
+  }
+  if (!differs_) return view;
+  if (hooks_ != nullptr) {
+    const at::Tensor viewed = hooks_->TextView(states);
+    if (viewed.defined()) states = viewed;
+  }
+  view.states = states;
+  view.embeds = Embeds(states, length);
+  return view;
+}
+
+}  // namespace excise

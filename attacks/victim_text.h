@@ -1,0 +1,52 @@
+// What an adaptive attack that reads text alone sees of a defence: the defended text encoder, what
+// the method's hooks make of a prompt's states, and by how much they would act against it.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "attacks/attack.h"
+
+namespace excise {
+
+// start, ids, end and padding to `context` for every row of `ids` (n, length) int64. Throws
+// UsageError when they do not fit.
+at::Tensor FrameIds(const Tokenizer& tokenizer, const at::Tensor& ids, int64_t context);
+
+class VictimText {
+ public:
+  // Offers nothing.
+  VictimText() = default;
+  // Throws UsageError when the surrogate is not the victim's unmodified text encoder (another
+  // tokenizer or other sizes): the two could not read the same candidate.
+  explicit VictimText(VictimTarget& target);
+
+  // Whether candidates look different to the victim than to the surrogate, or hooks have a margin.
+  bool offers() const { return differs_ || margin_; }
+
+  struct View {
+    // What the victim's U-Net gets of each candidate, (n, context, width); undefined when that is
+    // what the surrogate makes of it.
+    at::Tensor states;
+    // The same as a normalised text embedding, (n, projection), or undefined.
+    at::Tensor embeds;
+    // softplus of the margin, (n), or undefined: what a candidate pays for alarming the hooks.
+    at::Tensor alarm;
+  };
+  // ids (n, length) without start and end. `moved` (n, length, width) or undefined: the tokens'
+  // embeddings of which gradients are wanted; the victim's own table gives the values. One text
+  // evaluation of the victim a row.
+  View See(const at::Tensor& ids, const at::Tensor& moved = {}) const;
+
+ private:
+  at::Tensor Embeds(const at::Tensor& states, int64_t length) const;
+
+  const Backbone* victim_ = nullptr;
+  const Hooks* hooks_ = nullptr;
+  at::Tensor projection_;  // (projection, width)
+  bool differs_ = false, margin_ = false;
+};
+
+}  // namespace excise
