@@ -67,7 +67,9 @@ class Speaker {
                              protocol.at("guidance").get<double>(),
                              protocol.at("size").at(0).dump(), protocol.at("size").at(1).dump()));
     }
-    text.Words(" the same noise in every row").Words(Attackers()).Words(".");
+    text.Words(" the same noise in every row");
+    AddAttackers(&text);
+    text.Words(".");
     const std::string caveat = experiment.value("caveat", "");
     if (!caveat.empty()) text.Words(" ").Data(caveat);
     return text;
@@ -84,20 +86,22 @@ class Speaker {
 
  private:
   // How attacks get at the methods.
-  std::string Attackers() const {
-    std::string transfer, adaptive;
+  void AddAttackers(Text* text) const {
+    std::vector<std::string> transfer, adaptive;
     for (const Record& record : view_.results().records) {
       if (headline_ == nullptr || record.metric != headline_->metric) continue;
       if (record.attack == view_.Attacks(headline_->metric).front()) continue;
       if (record.attack == kUnion || record.subject != kAllConcepts) continue;
-      std::string& names = record.protocol.at("adaptive").get<bool>() ? adaptive : transfer;
-      if (names.find(" " + record.attack) != std::string::npos) continue;
-      names += (names.empty() ? " " : ", ") + record.attack;
+      const bool adapts = record.protocol.value("adaptive", false);
+      std::vector<std::string>& names = adapts ? adaptive : transfer;
+      if (std::find(names.begin(), names.end(), record.attack) == names.end()) {
+        names.push_back(record.attack);
+      }
     }
-    std::string words;
-    if (!transfer.empty()) words += "; crafted once for all methods:" + transfer;
-    if (!adaptive.empty()) words += "; against each method with full access:" + adaptive;
-    return words;
+    if (!transfer.empty()) text->Words("; crafted once for all methods: ").List(transfer, "");
+    if (!adaptive.empty()) {
+      text->Words("; against each method, with full access: ").List(adaptive, "");
+    }
   }
 
   // "N the concept's names, A its anchor": the letters that occur.

@@ -99,29 +99,4 @@ TEST_CASE("auroc: the curve and what it finds at few false alarms") {
   CHECK(score.parts.at("tpr_at_fpr_20") == Approx(1.0 / 3));
 }
 
-TEST_CASE("detector_auroc: a detector's name, groups and its own threshold") {
-  const Concept subject = TinyConcept();
-  std::vector<Sample> samples = TinySamples(subject, "target", 2);
-  const std::vector<Sample> near = TinySamples(subject, "near", 2);
-  samples.insert(samples.end(), near.begin(), near.end());
-  const double scores[] = {3, 2, 2, 1};
-  for (size_t i = 0; i < 4; ++i) {
-    samples[i].detections["text_detector"] = {scores[i], 2.5};
-    samples[i].detections["latent_detector"] = {-scores[i], 0};
-  }
-  const auto compute = [&](const char* detector) {
-    const std::unique_ptr<Metric> metric = Registry<Metric>::Get().Make("detector_auroc");
-    DecodeParams({{"detector", detector}}, *metric, "test");
-    metric->Update({}, samples);
-    return metric->Compute();
-  };
-  const Score text = compute("text_detector");
-  CHECK(text.value == 0.875);
-  CHECK(text.n == 4);
-  CHECK(text.parts.at("tpr") == 0.5);
-  CHECK(text.parts.at("fpr") == 0);
-  CHECK(compute("latent_detector").value == 0.125);
-  CHECK(compute("no_such").n == 0);
-}
-
 }  // namespace excise

@@ -1,4 +1,4 @@
-// concept_shift and image_similarity, and the moments behind them.
+// concept_shift and image_similarity, the moments behind them, and detector_auroc.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/cosine_similarity.h>
 #include <ATen/ops/tensor.h>
@@ -170,6 +170,31 @@ TEST_CASE("image_similarity: cosine and structural similarity") {
   samples[0].base_image = samples[0].base_image.narrow(1, 0, 8);
   CHECK_THROWS_WITH(ScoreOf("image_similarity", {{"measure", "ssim"}}, samples),
                     Catch::Contains("11 x 11"));
+}
+
+TEST_CASE("detector_auroc: a detector's name, groups and its own threshold") {
+  const Concept subject = TinyConcept();
+  std::vector<Sample> samples = TinySamples(subject, "target", 2);
+  const std::vector<Sample> near = TinySamples(subject, "near", 2);
+  samples.insert(samples.end(), near.begin(), near.end());
+  const double scores[] = {3, 2, 2, 1};
+  for (size_t i = 0; i < 4; ++i) {
+    samples[i].detections["text_detector"] = {scores[i], 2.5};
+    samples[i].detections["latent_detector"] = {-scores[i], 0};
+  }
+  const auto compute = [&](const char* detector) {
+    const std::unique_ptr<Metric> metric = Registry<Metric>::Get().Make("detector_auroc");
+    DecodeParams({{"detector", detector}}, *metric, "test");
+    metric->Update({}, samples);
+    return metric->Compute();
+  };
+  const Score text = compute("text_detector");
+  CHECK(text.value == 0.875);
+  CHECK(text.n == 4);
+  CHECK(text.parts.at("tpr") == 0.5);
+  CHECK(text.parts.at("fpr") == 0);
+  CHECK(compute("latent_detector").value == 0.125);
+  CHECK(compute("no_such").n == 0);
 }
 
 }  // namespace excise
