@@ -79,6 +79,20 @@ void Refused(const std::vector<std::string>& arguments, const std::string& messa
   CHECK(result.out.empty());
 }
 
+// A number, or why there is none. The judge's word on a method that removes any concept, under an
+// attack that fits any method, is always there.
+void CheckAnswered(const Json& record) {
+  const std::string status = record["status"], reason = record["reason"];
+  INFO(record["method"] << " " << record["attack"] << " " << record["metric"] << ": " << reason);
+  CHECK(status != "error");
+  CHECK((status == "ok") == reason.empty());
+  const std::string attack = record["attack"];
+  const bool any_attack = attack.find("_adaptive") == std::string::npos;
+  if (record["metric"] == "asr" && record["method"] != "safe_clip" && any_attack) {
+    CHECK(status == "ok");
+  }
+}
+
 }  // namespace
 
 TEST_CASE("a run writes results that fit their schema, and a stored run does no work") {
@@ -87,7 +101,7 @@ TEST_CASE("a run writes results that fit their schema, and a stored run does no 
   const Json results = ReadJsonFile(cache / "results" / "tiny-default.json");
   CHECK(SchemaProblems(results, ReadJsonFile(RepoFile("results/schema.json"))) ==
         std::vector<std::string>{});
-  for (const Json& record : results["records"]) CHECK(record["status"] == "ok");
+  for (const Json& record : results["records"]) CheckAnswered(record);
   const std::string before = Bytes(cache);
   CHECK(Run(Tiny(cache)).code == 0);
   CHECK(Bytes(cache) == before);
@@ -259,7 +273,13 @@ TEST_CASE("a method that cannot do its work costs its own cells alone") {
   CHECK_THAT(result.out, Contains("error (1)"));
   const Json results = ReadJsonFile(cache / "results" / "tiny-default.json");
   for (const Json& record : results["records"]) {
-    CHECK(record["status"] == (record["method"] == "esd" ? "error" : "ok"));
+    if (record["method"] != "esd") {
+      CheckAnswered(record);
+      continue;
+    }
+    const std::string attack = record["attack"];
+    const bool adaptive = attack.find("_adaptive") != std::string::npos;
+    CHECK(record["status"] == (adaptive ? "non_adaptive_only" : "error"));
   }
   CHECK(SchemaProblems(results, ReadJsonFile(RepoFile("results/schema.json"))) ==
         std::vector<std::string>{});
