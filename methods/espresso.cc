@@ -113,26 +113,13 @@ class Espresso : public Method {
     return traits;
   }
   std::map<std::string, Json> presets() const override {
-    return {{"paper",
-             {{"variant", "paper"},
-              {"rule", "softmax"},
-              {"threshold", 0.5},
-              {"pairs", 10},
-              {"batch", 10},
-              {"epochs", 100},
-              {"lr", 5e-5},
-              {"weight_decay", 0.2},
-              {"alpha", 1}}},
-            {"released",
-             {{"variant", "released"},
-              {"rule", "softmax"},
-              {"threshold", 0.5},
-              {"pairs", 10},
-              {"batch", 10},
-              {"epochs", 100},
-              {"lr", 5e-5},
-              {"weight_decay", 0.2},
-              {"alpha", 1}}},
+    Json paper = {{"variant", "paper"}, {"rule", "softmax"},   {"threshold", 0.5},
+                  {"pairs", 10},        {"batch", 10},         {"epochs", 100},
+                  {"lr", 5e-5},         {"weight_decay", 0.2}, {"alpha", 1}};
+    Json released = paper;
+    released["variant"] = "released";
+    return {{"paper", paper},
+            {"released", released},
             {"smoke", {{"pairs", 2}, {"batch", 2}, {"epochs", 2}}}};
   }
   SearchSpace search_space() const override {
