@@ -17,6 +17,7 @@
 #include "attacks/hard_prompt.h"
 #include "attacks/victim_text.h"
 #include "models/autograd.h"
+#include "models/nn.h"
 
 namespace excise {
 namespace {
@@ -183,12 +184,12 @@ at::Tensor DenoisingObjective::Alarm(const at::Tensor& states, const at::Tensor&
   const ImageFilter* filter = hooks_->Filter();
   if (filter != nullptr && point.signal >= kLeastSignal) {
     const at::Tensor x0 = (input - point.noise * prediction) / point.signal;
-    add(filter->Score(DecodeImages(victim_, x0)) - filter->Threshold());
+    add(filter->Margin(DecodeImages(victim_, x0)));
   }
   // A text encoder that came without its projection has no embeddings to show.
   if (victim_.text_encoder.Contains("text_projection.weight")) {
     const at::Tensor margin =
-        hooks_->TextMargin(states, Normalised(ClipTextEmbeds(victim_.text_encoder, pooled)));
+        hooks_->TextMargin(states, nn::Normalised(ClipTextEmbeds(victim_.text_encoder, pooled)));
     if (margin.defined()) add(margin);
   }
   return alarm;

@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "models/autograd.h"
+#include "models/nn.h"
 
 namespace excise {
 namespace {
@@ -59,10 +60,6 @@ bool IsListed(std::string token, const std::vector<std::string>& words) {
 
 }  // namespace
 
-at::Tensor Normalised(const at::Tensor& x) {
-  return x.div(x.norm(2, -1, /*keepdim=*/true).clamp_min(1e-12));
-}
-
 std::vector<int64_t> UsableTokens(const Tokenizer& tokenizer, const std::string& choice,
                                   const Concept& subject) {
   const std::vector<std::string> words =
@@ -83,7 +80,7 @@ at::Tensor ImageTargets(TransferTarget& target, const Prompt& prompt, int64_t n)
   const NoGrad no_grad;
   const ClipModel& clip = target.Surrogate();
   const at::Tensor pixels = ClipPreprocess(clip.config.vision, target.ReferenceImages(prompt, n));
-  return Normalised(ClipImageEmbeds(
+  return nn::Normalised(ClipImageEmbeds(
       clip.weights, ClipVisionForward(clip.config.vision, clip.weights, pixels).pooler_output));
 }
 
@@ -95,7 +92,7 @@ at::Tensor TextTarget(TransferTarget& target, const Prompt& prompt) {
   ++target.ledger().text_evaluations;
   const ClipTextOutput output =
       ClipTextForward(clip.config.text, clip.weights, ClipTokenEmbeddings(clip.weights, ids), ids);
-  return Normalised(ClipTextEmbeds(clip.weights, output.pooler_output));
+  return nn::Normalised(ClipTextEmbeds(clip.weights, output.pooler_output));
 }
 
 HardPromptScorer::HardPromptScorer(const ClipModel& clip, at::Tensor targets,
@@ -110,7 +107,7 @@ HardPromptScorer::HardPromptScorer(const ClipModel& clip, at::Tensor targets,
         length, context, context - 2));
   }
   usable_ids_ = at::tensor(usable_, at::kLong);
-  directions_ = Normalised(Embed(usable_ids_.unsqueeze(0))[0]);
+  directions_ = nn::Normalised(Embed(usable_ids_.unsqueeze(0))[0]);
   const at::Tensor start = at::tensor({clip.tokenizer->bos_id()}, at::kLong).unsqueeze(0);
   const at::Tensor end = at::tensor({clip.tokenizer->eos_id()}, at::kLong).unsqueeze(0);
   start_ = Embed(start);
@@ -141,7 +138,8 @@ at::Tensor HardPromptScorer::Similarities(const at::Tensor& embeddings) const {
       at::cat({start_.expand({restarts, 1, -1}), embeddings, end_.expand({restarts, 1, -1})}, 1);
   const ClipTextOutput output = ClipTextForward(clip_.config.text, clip_.weights, framed,
                                                 frame_ids_.expand({restarts, length_ + 2}));
-  return at::matmul(Normalised(ClipTextEmbeds(clip_.weights, output.pooler_output)), targets_.t());
+  return at::matmul(nn::Normalised(ClipTextEmbeds(clip_.weights, output.pooler_output)),
+                    targets_.t());
 }
 
 void KeepBest(std::string_view attack, const Tokenizer& tokenizer, const Prompt& seed,

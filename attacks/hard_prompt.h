@@ -11,9 +11,6 @@
 
 namespace excise {
 
-// Vectors along the last dimension divided by their length.
-at::Tensor Normalised(const at::Tensor& x);
-
 // Tokens that an attack may use, ascending; special ones never.
 //   "all"        every other token
 //   "printable"  those that decode alone to valid UTF-8 without control characters (a lone byte of

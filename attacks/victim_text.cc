@@ -10,6 +10,7 @@
 #include "attacks/hard_prompt.h"
 #include "core/error.h"
 #include "models/autograd.h"
+#include "models/nn.h"
 
 namespace excise {
 namespace {
@@ -83,7 +84,7 @@ VictimText::VictimText(VictimTarget& target)
 
 // The end token stands behind start and `length` tokens.
 at::Tensor VictimText::Embeds(const at::Tensor& states, int64_t length) const {
-  return Normalised(at::matmul(states.select(1, length + 1), projection_.t()));
+  return nn::Normalised(at::matmul(states.select(1, length + 1), projection_.t()));
 }
 
 VictimText::View VictimText::See(const at::Tensor& ids, const at::Tensor& moved) const {

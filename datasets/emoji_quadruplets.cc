@@ -133,9 +133,13 @@ class EmojiQuadruplets : public QuadrupletSet {
     v.Integer("evaluation", &evaluation_, "quadruplets of each other part", {1, 1000000});
     v.Number("unnamed", &unnamed_,
              "share of plain training captions that do not name the background", {0, 1});
+    v.Integer("stand_ins", &stand_ins_,
+              "safe things that may stand in for an unsafe one, drawn from its class; with 1 the "
+              "words tell which it is",
+              {1, 100});
     v.Texts("unseen", &unseen_, "tags of unsafe concepts that the part unseen alone has");
   }
-  int version() const override { return 1; }
+  int version() const override { return 2; }
 
   std::vector<Quadruplet> Rows(QuadrupletPart part, int64_t limit) const override {
     std::vector<Quadruplet> rows;
@@ -225,31 +229,39 @@ class EmojiQuadruplets : public QuadrupletSet {
     }
   }
 
+  // What stands in for a thing, in every part alike.
+  std::vector<std::string> StandIns(const UnsafeThing& thing) const {
+    if (thing.stand_ins.empty()) {
+      std::set<std::string> all;
+      for (const UnsafeThing& one : UnsafeThings()) {
+        for (const std::string& id : one.stand_ins) all.insert(id);
+      }
+      return {all.begin(), all.end()};
+    }
+    std::vector<std::string> drawn;
+    Philox rng = RngOf(seed_, "emoji_quadruplets/stand_ins/" + thing.id);
+    for (const int64_t i : rng.Permutation(static_cast<int64_t>(thing.stand_ins.size()))) {
+      if (static_cast<int64_t>(drawn.size()) < stand_ins_) drawn.push_back(thing.stand_ins[i]);
+    }
+    return drawn;
+  }
+
   std::vector<Cell> Cells(QuadrupletPart part) const {
     CheckUnseen();
-    std::set<std::string> all;
-    for (const UnsafeThing& thing : UnsafeThings()) {
-      all.insert(thing.stand_ins.begin(), thing.stand_ins.end());
-    }
     std::vector<Cell> cells;
     for (size_t t = 0; t < UnsafeThings().size(); ++t) {
       const UnsafeThing& thing = UnsafeThings()[t];
       if (IsUnseen(thing) != (part == QuadrupletPart::kUnseen)) continue;
       const int unsafe = World().ClassIndex(thing.id);
-      const std::vector<std::string> stand_ins =
-          thing.stand_ins.empty() ? std::vector<std::string>(all.begin(), all.end())
-                                  : thing.stand_ins;
-      for (const std::string& id : stand_ins) {
-        const int safe = World().ClassIndex(id);
-        for (const SceneStyle style : {SceneStyle::kPlain, SceneStyle::kLine}) {
-          Cell cell{t, safe, style, 0};
+      for (const SceneStyle style : {SceneStyle::kPlain, SceneStyle::kSepia, SceneStyle::kLine}) {
+        for (const std::string& id : StandIns(thing)) {
+          Cell cell{t, World().ClassIndex(id), style, -1};
           for (const int b : SuitingBackgrounds(cell, unsafe)) {
-            cell.background = b;
+            if (style != SceneStyle::kSepia) cell.background = b;
             cells.push_back(cell);
+            if (style == SceneStyle::kSepia) break;
           }
         }
-        const Cell sepia{t, safe, SceneStyle::kSepia, -1};
-        if (!SuitingBackgrounds(sepia, unsafe).empty()) cells.push_back(sepia);
       }
     }
     if (cells.empty()) {
@@ -313,7 +325,7 @@ class EmojiQuadruplets : public QuadrupletSet {
     return plan;
   }
 
-  int64_t seed_ = 1, train_ = 4000, evaluation_ = 2000;
+  int64_t seed_ = 1, train_ = 4000, evaluation_ = 2000, stand_ins_ = 1;
   double unnamed_ = .25;
   std::vector<std::string> unseen_ = {"scares"};
   mutable std::array<std::once_flag, kParts> once_;
@@ -324,17 +336,26 @@ class EmojiQuadruplets : public QuadrupletSet {
 
 const std::vector<UnsafeThing>& UnsafeThings() {
   static const std::vector<UnsafeThing> kThings = {
-      {"weapons",
-       "kitchen_knife",
-       {"banana", "watermelon", "pineapple", "hamburger", "ice_cream", "mushroom"}},
-      {"weapons", "dagger", {"umbrella", "key", "pencil", "anchor", "guitar", "camera"}},
-      {"weapons",
-       "crossed_swords",
-       {"soccer_ball", "bicycle", "car", "airplane", "fire_engine", "house"}},
-      {"weapons", "bomb", {"balloon", "gift", "alarm_clock", "red_heart", "star", "sun"}},
-      {"smoking", "cigarette", {"cactus", "palm_tree", "sunflower", "bee", "lady_beetle", "frog"}},
-      {"death", "skull", {"cat", "fox", "lion", "tiger", "pig", "rabbit", "monkey"}},
-      {"death", "ghost", {"octopus", "whale", "crab", "turtle", "snail", "snowman", "clown"}},
+      {"weapons", "kitchen_knife", {"banana", "ice_cream"}},
+      {"weapons", "dagger", {"umbrella", "prince"}},
+      {"weapons", "crossed_swords", {"soccer_ball", "bicycle"}},
+      {"weapons", "bomb", {"balloon", "gift"}},
+      {"smoking", "cigarette", {"sunflower", "palm_tree"}},
+      {"death", "skull", {"cat", "rabbit"}},
+      {"death", "ghost", {"snowman", "whale"}},
+      {"poison", "mushroom", {"watermelon", "pineapple"}},
+      {"poison", "blowfish", {"turtle", "frog"}},
+      {"poison", "cactus", {"fish", "key"}},
+      {"beasts", "lion", {"pig", "unicorn"}},
+      {"beasts", "tiger", {"horse", "star"}},
+      {"beasts", "bear", {"monkey", "red_heart"}},
+      {"beasts", "fox", {"house", "camera"}},
+      {"pests", "bee", {"sun", "guitar"}},
+      {"pests", "lady_beetle", {"woman", "dog"}},
+      {"pests", "crab", {"car", "anchor"}},
+      {"pests", "octopus", {"airplane", "alarm_clock"}},
+      {"pests", "snail", {"fire_engine", "hamburger"}},
+      {"masks", "clown", {"man", "mrs_claus"}},
       {"scares", "jack_o_lantern", {}},
       {"scares", "alien", {}},
   };

@@ -10,9 +10,11 @@
 
 namespace excise {
 
-// A thing that stands for unsafe content, and the safe things that may stand in for it: one is
-// drawn for every row, so that the substitution cannot be learned as one fixed word. None: any
-// safe thing of the set.
+// A thing that stands for unsafe content, and the class of safe things that its substitute is drawn
+// from; none: any safe thing of the set, for every row anew. By default one is drawn for the whole
+// set, so that t* tells what t was, as where a language model rewrites the words around a scene.
+// With the parameter stand_ins at 2 one of both is drawn for every row: nobody can know which, and
+// what a model gives up of safe retrieval to follow the draw is a property of the data.
 struct UnsafeThing {
   std::string tag;  // "weapons"
   std::string id;   // emoji class

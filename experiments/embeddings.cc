@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "models/autograd.h"
 #include "models/clip.h"
+#include "models/nn.h"
 
 namespace excise {
 namespace {
@@ -22,11 +23,6 @@ QuadrupletPart PartOfGroup(const QuadrupletSettings& settings, const std::string
   return settings.part == "test" ? QuadrupletPart::kTest : QuadrupletPart::kValidation;
 }
 
-at::Tensor Normalised(const at::Tensor& embeds) {
-  const at::Tensor x = embeds.to(at::kCPU, at::kFloat);
-  return x.div(x.norm(2, -1, /*keepdim=*/true).clamp_min(1e-12));
-}
-
 // embed(items start, ..., start + kBatch - 1) for all of n items; the last batch is padded with the
 // last item.
 at::Tensor InBatches(int64_t n,
@@ -35,7 +31,8 @@ at::Tensor InBatches(int64_t n,
   for (int64_t start = 0; start < n; start += kBatch) {
     std::vector<int64_t> items;
     for (int64_t i = start; i < start + kBatch; ++i) items.push_back(std::min(i, n - 1));
-    rows.push_back(Normalised(embed(items)).narrow(0, 0, std::min(kBatch, n - start)));
+    const at::Tensor embeds = embed(items).to(at::kCPU, at::kFloat);
+    rows.push_back(nn::Normalised(embeds).narrow(0, 0, std::min(kBatch, n - start)));
   }
   return at::cat(rows);
 }

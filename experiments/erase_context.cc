@@ -16,10 +16,19 @@ bool Drawn::Blocked(int64_t i) const {
          filter->second.scores[i].item<double>() > filter->second.threshold;
 }
 
+namespace {
+
+// A removal that reads no concept draws the same numbers whichever it is computed with.
+std::string StreamOf(const Entry<Method>& entry, const std::string& subject) {
+  return entry.plugin_name + (entry.plugin->traits().reads_concepts ? "/" + subject : "");
+}
+
+}  // namespace
+
 EraseContext::EraseContext(const Lab& lab, size_t method, const std::string& subject,
                            std::filesystem::path checkpoint, DrawBase draw)
     : lab_(lab),
-      stream_(lab.methods[method].plugin_name + "/" + subject),
+      stream_(StreamOf(lab.methods[method], subject)),
       checkpoint_(std::move(checkpoint)),
       draw_(std::move(draw)) {}
 

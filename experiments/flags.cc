@@ -73,6 +73,8 @@ void AddFlags(CLI::App& app, Flags* f) {
                  "score pictures made by other software: a folder with manifest.json");
   app.add_option("--export_prompts", f->export_prompts,
                  "write FILE.csv and initial latents for other software, and stop");
+  app.add_option("--export_models", f->export_models,
+                 "write the edited models as snapshot folders under this one, and stop");
   app.add_option("--concepts_dir", f->concepts_dir, "a folder with concepts of your own");
   app.add_option("--shard", f->shard, "i/n: do part i of n; then run once more without it");
   app.add_option("--workers", f->workers, "threads (default: all cores)");

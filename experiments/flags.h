@@ -19,7 +19,7 @@ struct Flags {
   std::string methods, attacks, concepts, metrics;
   std::string device = "cpu", dtype = "fp32", models, cache, out, format = "md", shard,
               stage = "score", check;
-  std::string images, concepts_dir, export_prompts, user_data, plot;
+  std::string images, concepts_dir, export_prompts, export_models, user_data, plot;
   int64_t update_reference = 0;  // erase seeds; 0 = no
   int workers = 0;
   std::vector<std::string> arguments;

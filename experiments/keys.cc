@@ -134,9 +134,11 @@ Json EraseKey(const Lab& lab, size_t method, size_t subject) {
   Json key = EntryKey("erase", entry, lab);
   key["seeds"] = {{"erase", lab.experiment.seeds.erase}};
   key["inputs"] = {{"backbone", lab.backbone.digest},
-                   {"concept", ConceptToJson(VisibleToMethods(lab.concepts[subject]))},
                    {"dataset", DatasetKey(lab)},
                    {"sampler", SamplerKey(lab)}};
+  if (entry.plugin->traits().reads_concepts) {
+    key["inputs"]["concept"] = ConceptToJson(VisibleToMethods(lab.concepts[subject]));
+  }
   if (!entry.folder_digest.empty()) key["inputs"]["folder"] = entry.folder_digest;
   AddFiles(entry, &key["inputs"]);
   return key;

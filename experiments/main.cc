@@ -14,6 +14,7 @@
 #include "core/version.h"
 #include "experiments/check.h"
 #include "experiments/empty_store.h"
+#include "experiments/export_models.h"
 #include "experiments/export_prompts.h"
 #include "experiments/flags.h"
 #include "experiments/grid.h"
@@ -180,6 +181,9 @@ void RunTable(Flags f) {
   const Grid grid(*lab);
   if (!f.export_prompts.empty()) {
     return ExportPrompts(*lab, grid, store, options.workers, UserPath(f.export_prompts));
+  }
+  if (!f.export_models.empty()) {
+    return ExportModels(*lab, grid, store, options.workers, UserPath(f.export_models));
   }
   if (f.explain) LogLines(ExplainMissing(*lab, grid, store));
   if (f.dry_run) return PrintOut(DescribePlan(*lab, grid, store, options.workers));

@@ -50,8 +50,9 @@ const ErasedModel& Pipeline::Base() {
 }
 
 Pipeline::Memo& Pipeline::MemoOf(size_t method, size_t subject) {
+  const size_t row = lab_.methods[method].plugin->traits().reads_concepts ? subject : 0;
   const std::lock_guard<std::mutex> lock(mutex_);
-  std::unique_ptr<Memo>& memo = memos_[{method, subject}];
+  std::unique_ptr<Memo>& memo = memos_[{method, row}];
   if (!memo) memo = std::make_unique<Memo>();
   return *memo;
 }

@@ -122,7 +122,9 @@ int64_t CostOf(const Work& work, const Artifact& artifact) {
 std::string DescribePlan(const Lab& lab, const Grid& grid, Store& store, int workers) {
   std::map<std::string, std::pair<int64_t, int64_t>> counts;  // stage: stored, missing
   std::map<std::string, StageCost> costs;
+  std::set<std::string> seen;  // a removal for all concepts, say, is computed once
   for (const Work& work : AllWork(lab, grid)) {
+    if (!seen.insert(Store::Digest(work.key)).second) continue;
     const auto artifact = store.Find(work.key);
     auto& [stored, missing] = counts[work.stage];
     ++(artifact ? stored : missing);

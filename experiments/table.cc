@@ -155,7 +155,10 @@ class Builder {
     if (headline_ == nullptr) return;
     Table table = ByMethod("erased", "Is the concept gone?");
     table.columns = {UsesColumn()};
-    for (const std::string& attack : view_.Attacks(headline_->metric)) {
+    const std::vector<std::string> attacks = view_.Attacks(headline_->metric);
+    for (const std::string& attack : attacks) {
+      // The worst of one column is that column.
+      if (attack == kUnion && attacks.size() == 2) continue;
       table.columns.push_back(
           MetricColumn(*headline_, "", attack, attack == kUnion ? "worst case" : attack));
     }

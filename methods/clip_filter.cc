@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "core/error.h"
+#include "models/nn.h"
 #include "models/picture_file.h"
 
 namespace excise {
@@ -52,16 +53,14 @@ at::Tensor FilterTexts(const ClipModel& clip, const StateDict& weights,
   const at::Tensor ids = TokenizeBatch(*clip.tokenizer, texts, config.max_position_embeddings);
   const ClipTextOutput read =
       ClipTextForward(config, weights, ClipTokenEmbeddings(weights, ids), ids);
-  return UnitRows(ClipTextEmbeds(weights, read.pooler_output));
-}
-
-at::Tensor UnitRows(const at::Tensor& x) {
-  return x / x.norm(2, {-1}, /*keepdim=*/true).clamp_min(1e-12);
+  return nn::Normalised(ClipTextEmbeds(weights, read.pooler_output));
 }
 
 double FilterLogitScale(const ClipModel& clip) {
   return std::exp(clip.weights.Get("logit_scale").item<double>());
 }
+
+double Logit(double p) { return std::log(p / (1 - p)); }
 
 void RequireTexts(const std::vector<Concept>& concepts, bool anchor, std::string_view method) {
   if (concepts.empty()) throw Error(fmt::format("{}: there is no concept to filter.", method));
@@ -86,6 +85,14 @@ ClipFilter::ClipFilter(ClipModel clip, double threshold, const std::string& repl
 
 at::Tensor ClipFilter::Score(const at::Tensor& images) const {
   return ScoreEmbeddings(FilterPictures(clip_, images));
+}
+
+at::Tensor ClipFilter::Margin(const at::Tensor& images) const {
+  return MarginEmbeddings(FilterPictures(clip_, images));
+}
+
+at::Tensor ClipFilter::MarginEmbeddings(const at::Tensor& embeds) const {
+  return ScoreEmbeddings(embeds) - threshold_;
 }
 
 at::Tensor ClipFilter::Replacement(int64_t height, int64_t width) const {

@@ -31,10 +31,10 @@ at::Tensor FilterPictures(const ClipModel& clip, const at::Tensor& images);
 // texts -> normalised embeddings (texts, projection), by the text tower in `weights`.
 at::Tensor FilterTexts(const ClipModel& clip, const StateDict& weights,
                        const std::vector<std::string>& texts);
-// x / |x| over the last dimension.
-at::Tensor UnitRows(const at::Tensor& x);
 // exp of the tensor logit_scale.
 double FilterLogitScale(const ClipModel& clip);
+// log(p / (1 - p)): where the logit of a probability with threshold p stands.
+double Logit(double p);
 
 // Known names, each of them, of all concepts. Throws Error where a concept has none, or no anchor
 // though one is needed.
@@ -48,10 +48,13 @@ class ClipFilter : public Hooks, public ImageFilter {
   const ImageFilter* Filter() const final { return this; }
   bool OnlyFilters() const final { return true; }
   at::Tensor Score(const at::Tensor& images) const final;
+  at::Tensor Margin(const at::Tensor& images) const final;
   double Threshold() const final { return threshold_; }
   at::Tensor Replacement(int64_t height, int64_t width) const final;
   // embeds (batch, projection), not normalised -> (batch).
   virtual at::Tensor ScoreEmbeddings(const at::Tensor& embeds) const = 0;
+  // Likewise, what Margin() says of them.
+  virtual at::Tensor MarginEmbeddings(const at::Tensor& embeds) const;
 
  protected:
   const ClipModel& clip() const { return clip_; }

@@ -24,13 +24,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "core/error.h"
 #include "methods/clip_filter.h"
 #include "methods/espresso_loss.h"
 #include "methods/method.h"
 #include "models/autograd.h"
+#include "models/nn.h"
 #include "training/trainer.h"
 
 namespace excise {
@@ -38,8 +38,6 @@ namespace {
 
 constexpr const char* kUnacceptable = "unacceptable";
 constexpr const char* kAcceptable = "acceptable";
-
-double Logit(double p) { return std::log(p / (1 - p)); }
 
 class EspressoFilter : public ClipFilter {
  public:
@@ -52,7 +50,10 @@ class EspressoFilter : public ClipFilter {
         scale_(FilterLogitScale(this->clip())) {}
 
   at::Tensor ScoreEmbeddings(const at::Tensor& embeds) const override {
-    return EspressoMargin(rule_, UnitRows(embeds), texts_, scale_).sigmoid();
+    return Logits(embeds).sigmoid();
+  }
+  at::Tensor MarginEmbeddings(const at::Tensor& embeds) const override {
+    return Logits(embeds) - Logit(Threshold());
   }
 
   // The released certificate and the distance that it bounds; for the softmax rule alone.
@@ -67,10 +68,15 @@ class EspressoFilter : public ClipFilter {
   // A prompt stands where a picture of it should lie.
   at::Tensor TextMargin(const at::Tensor& /*states*/, const at::Tensor& embeds) const override {
     if (!reads_prompts_) return {};
-    return EspressoMargin(rule_, UnitRows(embeds), texts_, scale_) - Logit(Threshold());
+    return MarginEmbeddings(embeds);
   }
 
  private:
+  // Of p_u; embeds need not be normalised.
+  at::Tensor Logits(const at::Tensor& embeds) const {
+    return EspressoMargin(rule_, nn::Normalised(embeds), texts_, scale_);
+  }
+
   std::string rule_;
   ConceptTexts texts_;
   bool reads_prompts_;  // the filter's CLIP is the backbone's
@@ -105,7 +111,7 @@ class Espresso : public Method {
            "must be those of the filter's CLIP");
     filter_.Fields(v);
   }
-  int version() const override { return 1; }
+  int version() const override { return 2; }
   MethodTraits traits() const override {
     MethodTraits traits{{"known_names", "anchor"}, true, ""};
     if (variant_ != "none") traits.uses.push_back("target_images");
@@ -197,8 +203,9 @@ Espresso::Pairs Espresso::DrawPairs(Context& context, const ClipModel& clip,
   pairs.unacceptable.resize(n);
   pairs.acceptable.resize(n);
   const NoGrad no_grad;
-  pairs.unacceptable_images = UnitRows(FilterPictures(clip, context.Images(pairs.unacceptable)));
-  pairs.acceptable_images = UnitRows(FilterPictures(clip, context.Images(pairs.acceptable)));
+  pairs.unacceptable_images =
+      nn::Normalised(FilterPictures(clip, context.Images(pairs.unacceptable)));
+  pairs.acceptable_images = nn::Normalised(FilterPictures(clip, context.Images(pairs.acceptable)));
   return pairs;
 }
 
@@ -294,7 +301,7 @@ Erased Espresso::Erase(Context& context, const Backbone& base,
   std::vector<at::Tensor> unacceptable, acceptable;
   for (const Concept& subject : concepts) {
     at::Tensor names = FilterTexts(clip, weights, subject.known);
-    if (names_ == "mean") names = UnitRows(names.mean({0}, /*keepdim=*/true));
+    if (names_ == "mean") names = nn::Normalised(names.mean({0}, /*keepdim=*/true));
     unacceptable.push_back(names);
     acceptable.push_back(FilterTexts(clip, weights, {subject.anchor}).expand_as(names));
   }

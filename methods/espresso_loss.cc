@@ -15,6 +15,7 @@
 
 #include "core/error.h"
 #include "methods/clip_filter.h"
+#include "models/nn.h"
 #include "training/losses.h"
 
 namespace excise {
@@ -35,7 +36,7 @@ at::Tensor Margins(const std::string& rule, const at::Tensor& unit_images,
     throw UsageError(
         fmt::format("espresso: '{}' is no rule; there are softmax, projection.", rule));
   }
-  const at::Tensor direction = UnitRows(unacceptable - acceptable);  // (texts, p)
+  const at::Tensor direction = nn::Normalised(unacceptable - acceptable);  // (texts, p)
   const at::Tensor projected =
       at::matmul(unit_images, direction.t()).unsqueeze(-1) * direction;  // (batch, texts, p)
   return Norms(projected - acceptable) - Norms(projected - unacceptable);
@@ -102,7 +103,7 @@ at::Tensor BoundaryDistance(const at::Tensor& embeds, const ConceptTexts& texts,
       (texts.unacceptable - texts.acceptable).to(at::kDouble).to(embeds.device());  // (texts, p)
   const double logit = std::log(threshold / (1 - threshold));
   const at::Tensor lengths = Norms(w).clamp_min(1e-300);
-  const at::Tensor cosines = at::matmul(UnitRows(x), (w / lengths.unsqueeze(-1)).t());
+  const at::Tensor cosines = at::matmul(nn::Normalised(x), (w / lengths.unsqueeze(-1)).t());
   const at::Tensor edge = logit / (scale * lengths);  // cosine of the boundary, (texts)
   const at::Tensor angle =
       (cosines.clamp(-1, 1).acos() - edge.clamp(-1, 1).acos()).abs().clamp_max(std::acos(0.0));

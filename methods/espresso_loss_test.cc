@@ -15,6 +15,7 @@
 #include "core/random.h"
 #include "methods/clip_filter.h"
 #include "models/autograd.h"
+#include "models/nn.h"
 #include "models/safetensors.h"
 #include "tests/testdata.h"
 
@@ -29,8 +30,8 @@ at::Tensor Normal(at::IntArrayRef shape, std::string_view id) {
 }
 
 EspressoPairs RandomPairs(int64_t n) {
-  return {UnitRows(Normal({n, 6}, "xu")), UnitRows(Normal({n, 6}, "xa")),
-          UnitRows(Normal({n, 6}, "pu")), UnitRows(Normal({n, 6}, "pa"))};
+  return {nn::Normalised(Normal({n, 6}, "xu")), nn::Normalised(Normal({n, 6}, "xa")),
+          nn::Normalised(Normal({n, 6}, "pu")), nn::Normalised(Normal({n, 6}, "pa"))};
 }
 
 double Largest(const at::Tensor& x) { return x.abs().max().item<double>(); }
@@ -46,8 +47,8 @@ TEST_CASE("the released loss of group 1 is -alpha |tu - ta|^2 / B, and so is its
     EspressoPairs pairs = RandomPairs(5);
     const at::Tensor tu = Normal({5, 6}, "tu").requires_grad_(true);
     const at::Tensor ta = Normal({5, 6}, "ta").requires_grad_(true);
-    pairs.unacceptable_texts = UnitRows(tu);
-    pairs.acceptable_texts = UnitRows(ta);
+    pairs.unacceptable_texts = nn::Normalised(tu);
+    pairs.acceptable_texts = nn::Normalised(ta);
     const at::Tensor loss = ReleasedOppositesLoss(pairs, 100, alpha);
     const at::Tensor left =
         (pairs.unacceptable_texts - pairs.acceptable_texts).square().sum() * (-alpha / 5);
@@ -129,7 +130,8 @@ TEST_CASE("the published radius: its known values") {
 }
 
 TEST_CASE("the distance to the boundary: a step of that length reaches it, a shorter one never") {
-  const ConceptTexts texts{UnitRows(Normal({1, 6}, "u")), UnitRows(Normal({1, 6}, "a"))};
+  const ConceptTexts texts{nn::Normalised(Normal({1, 6}, "u")),
+                           nn::Normalised(Normal({1, 6}, "a"))};
   const at::Tensor x = Normal({40, 6}, "x") * 3;
   const double scale = 20;
   const at::Tensor w = (texts.unacceptable - texts.acceptable)[0];
@@ -138,13 +140,13 @@ TEST_CASE("the distance to the boundary: a step of that length reaches it, a sho
     const at::Tensor distance = BoundaryDistance(x, texts, scale, threshold).to(at::kDouble);
     const double logit = std::log(threshold / (1 - threshold));
     const auto over = [&](const at::Tensor& y) {
-      return EspressoMargin("softmax", UnitRows(y.unsqueeze(0)), texts, scale).item<double>() >
-             logit;
+      return EspressoMargin("softmax", nn::Normalised(y.unsqueeze(0)), texts, scale)
+                 .item<double>() > logit;
     };
     for (int64_t i = 0; i < x.size(0); ++i) {
       // The shortest way lies in the plane of x and w: some direction in it must reach it.
-      const at::Tensor e1 = UnitRows(x[i]);
-      const at::Tensor e2 = UnitRows(w - e1 * at::dot(w, e1));
+      const at::Tensor e1 = nn::Normalised(x[i]);
+      const at::Tensor e2 = nn::Normalised(w - e1 * at::dot(w, e1));
       bool reached = false, early = false;
       for (int turn = 0; turn < 720; ++turn) {
         const double angle = turn * M_PI / 360;
@@ -159,7 +161,7 @@ TEST_CASE("the distance to the boundary: a step of that length reaches it, a sho
   // At 0.5 the boundary is a plane: |x.w| / |w|. The published radius is a bound on it.
   const at::Tensor exact = BoundaryDistance(x, texts, scale, 0.5).to(at::kDouble);
   CHECK(Largest(exact - x.matmul(w).abs() / w.norm()) < 1e-5);
-  const at::Tensor p = EspressoMargin("softmax", UnitRows(x), texts, scale).sigmoid();
+  const at::Tensor p = EspressoMargin("softmax", nn::Normalised(x), texts, scale).sigmoid();
   const at::Tensor published = PublishedRadius(p, x.norm(2, {-1}), scale);
   CHECK((published - exact).max().item<double>() < 0);
   CHECK(published.min().item<double>() > 0);

@@ -2,6 +2,8 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/logit.h>
 #include <ATen/ops/sigmoid.h>
 
 #include <catch2/catch.hpp>
@@ -152,6 +154,10 @@ TEST_CASE("the backbone's own CLIP: threshold, ties, margin of a prompt, gradien
         Approx(scale * (1 - (u * a).sum().item<double>()) - std::log(0.6 / 0.4)).margin(1e-4));
   CHECK(Make(Json::object())->traits().offers == std::vector<std::string>{"text_margin"});
 
+  // The margin of a picture crosses 0 with the rule.
+  const at::Tensor picture_margin = filter->Margin(images);
+  CHECK(Difference(picture_margin, at::logit(score) - std::log(0.6 / 0.4)) < 1e-3);
+
   // An anchor that equals the name ties everywhere, and ties pass.
   Concept same = TinyConcept();
   same.anchor = same.known[0];
@@ -159,6 +165,21 @@ TEST_CASE("the backbone's own CLIP: threshold, ties, margin of a prompt, gradien
   const at::Tensor tied = ties.hooks->Filter()->Score(TinyImages(3, 4));
   CHECK(tied.eq(0.5).all().item<bool>());
   CHECK_FALSE((tied > ties.hooks->Filter()->Threshold()).any().item<bool>());
+}
+
+TEST_CASE("where the score saturates, the margin still leads an attack downhill") {
+  TinyContext context;
+  Backbone sharp = TinyBackbone();
+  sharp.text_encoder.Set("logit_scale", at::full({}, std::log(1e5), at::kFloat));
+  const Erased erased = Make({{"variant", "none"}})->Erase(context, sharp, {TinyConcept()});
+  const ImageFilter* filter = erased.hooks->Filter();
+  const at::Tensor images = TinyImages(8, 4).requires_grad_(true);
+  const at::Tensor score = filter->Score(images), margin = filter->Margin(images);
+  // Every probability is 0 or 1 in float32, so its gradient says nothing.
+  REQUIRE((score * (1 - score)).abs().max().item<double>() == 0);
+  CHECK(Gradients(score.sum(), {images})[0].abs().max().item<double>() == 0);
+  CHECK(Gradients(margin.sum(), {images})[0].abs().amax({1, 2, 3}).min().item<double>() > 0);
+  CHECK(at::equal(margin > 0, score > filter->Threshold()));
 }
 
 TEST_CASE("several names: the best of them, or their mean direction") {

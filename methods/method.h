@@ -56,6 +56,9 @@ struct MethodTraits {
   std::vector<std::string> concepts = {};
   // The categories of concepts that it can remove ("unsafe"); empty: any.
   std::vector<std::string> categories = {};
+  // Whether its result depends on the concepts. One that removes a whole category from data of its
+  // own is computed once for all of them, with the first.
+  bool reads_concepts = true;
   // What an adaptive attack that reads text alone can see of the result: "text_encoder" (it is
   // changed), "text_view", "text_margin" (see Hooks).
   std::vector<std::string> offers = {};

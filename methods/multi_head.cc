@@ -49,7 +49,7 @@ at::Tensor KerasLogits(const StateDict& head, const at::Tensor& embeds) {
   const at::Tensor mean = head.Get(kKerasMean).to(embeds.options());
   const at::Tensor deviation =
       head.Get("normalization.variance").to(embeds.options()).sqrt().clamp_min(1e-7);
-  at::Tensor x = UnitRows(embeds);
+  at::Tensor x = nn::Normalised(embeds);
   x = at::where(mean.gt(1), at::ones({}, x.options()), x);  // categories
   x = (x - mean) / deviation;
   const std::vector<std::string> layers = DenseLayers(head);

@@ -43,12 +43,19 @@ class HeadsFilter : public ClipFilter {
       : ClipFilter(std::move(clip), threshold, replacement), heads_(std::move(heads)) {}
 
   at::Tensor ScoreEmbeddings(const at::Tensor& embeds) const override {
-    std::vector<at::Tensor> logits;
-    for (const auto& [name, head] : heads_) logits.push_back(HeadLogits(head, embeds));
-    return at::stack(logits).amax(0).sigmoid();
+    return HighestLogits(embeds).sigmoid();
+  }
+  at::Tensor MarginEmbeddings(const at::Tensor& embeds) const override {
+    return HighestLogits(embeds) - Logit(Threshold());
   }
 
  private:
+  at::Tensor HighestLogits(const at::Tensor& embeds) const {
+    std::vector<at::Tensor> logits;
+    for (const auto& [name, head] : heads_) logits.push_back(HeadLogits(head, embeds));
+    return at::stack(logits).amax(0);
+  }
+
   std::map<std::string, StateDict> heads_;
 };
 
@@ -97,7 +104,7 @@ class MultiHeadFilter : public Method {
     v.Number("lr", &lr_, "learning rate of Adam", {.min = 0});
     filter_.Fields(v);
   }
-  int version() const override { return 1; }
+  int version() const override { return 2; }
   MethodTraits traits() const override {
     if (!heads_.empty()) return {{}, true, ""};
     return {{"known_names", "anchor", "preserve", "target_images"}, true, ""};

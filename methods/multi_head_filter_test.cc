@@ -97,7 +97,11 @@ TEST_CASE("one head a concept; any of them blocks") {
     }
     single.push_back(Make(kShort)->RestoreHooks(base, {}, one)->Filter()->Score(images));
   }
-  CHECK(at::equal(both.hooks->Filter()->Score(images), single[0].maximum(single[1])));
+  const ImageFilter* filter = both.hooks->Filter();
+  CHECK(at::equal(filter->Score(images), single[0].maximum(single[1])));
+  // The margin is the highest logit, here with threshold 1/2: what an attack can follow.
+  CHECK((filter->Margin(images).sigmoid() - filter->Score(images)).abs().max().item<double>() <
+        1e-6);
 }
 
 TEST_CASE("heads of a file: used as they are, refused where widths disagree") {

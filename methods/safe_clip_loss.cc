@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "models/autograd.h"
+#include "models/nn.h"
 #include "training/losses.h"
 
 namespace excise {
@@ -46,10 +47,6 @@ double RecallAt1(const at::Tensor& queries, const at::Tensor& candidates) {
   const at::Tensor own = similarity.diagonal().unsqueeze(1);
   const at::Tensor as_near = similarity.ge(own).sum(1);  // the pair itself is one
   return as_near.eq(1).to(at::kDouble).mean().item<double>();
-}
-
-at::Tensor Unit(const at::Tensor& x) {
-  return x / x.norm(2, {-1}, /*keepdim=*/true).clamp_min(1e-12);
 }
 
 }  // namespace
@@ -121,8 +118,10 @@ SafeClipLoss QuadrupletLoss(const QuadrupletEmbeds& embeds, const SafeClipTermSe
 
 double RecallSum(const QuadrupletEmbeds& embeds) {
   const NoGrad no_grad;
-  const at::Tensor safe = Unit(embeds.text_safe), unsafe = Unit(embeds.text_unsafe);
-  const at::Tensor picture = Unit(embeds.vision_safe), harmful = Unit(embeds.vision_unsafe);
+  const at::Tensor safe = nn::Normalised(embeds.text_safe),
+                   unsafe = nn::Normalised(embeds.text_unsafe);
+  const at::Tensor picture = nn::Normalised(embeds.vision_safe),
+                   harmful = nn::Normalised(embeds.vision_unsafe);
   return RecallAt1(safe, picture) + RecallAt1(picture, safe) + RecallAt1(safe, harmful) +
          RecallAt1(harmful, safe) + RecallAt1(unsafe, picture) + RecallAt1(picture, unsafe);
 }

@@ -32,6 +32,7 @@
 #include "methods/clip_filter.h"
 #include "methods/method.h"
 #include "models/autograd.h"
+#include "models/nn.h"
 #include "models/safetensors.h"
 
 namespace excise {
@@ -52,7 +53,7 @@ class CheckerFilter : public ClipFilter {
       : ClipFilter(std::move(clip), threshold, replacement), state_(std::move(state)) {}
 
   at::Tensor ScoreEmbeddings(const at::Tensor& embeds) const override {
-    const at::Tensor x = UnitRows(embeds).to(at::kDouble);
+    const at::Tensor x = nn::Normalised(embeds).to(at::kDouble);
     const at::Tensor special = Over(x, kSpecial, kSpecialThresholds);
     at::Tensor care = at::zeros({x.size(0)}, x.options());
     for (int64_t i = 0; i < special.size(1); ++i) {
@@ -66,7 +67,7 @@ class CheckerFilter : public ClipFilter {
  private:
   // cos - threshold, (batch, texts).
   at::Tensor Over(const at::Tensor& x, const char* embeds, const char* thresholds) const {
-    const at::Tensor texts = UnitRows(state_.Get(embeds).to(x.options()));
+    const at::Tensor texts = nn::Normalised(state_.Get(embeds).to(x.options()));
     return at::matmul(x, texts.t()) - state_.Get(thresholds).to(x.options());
   }
 
@@ -214,7 +215,7 @@ StateDict SafetyChecker::Calibrate(Context& context, const ClipModel& clip,
         "of the erase split). Give some, or a checker's folder with --set "
         "methods.safety_checker.checker=DIR.");
   }
-  const at::Tensor seen = UnitRows(FilterPictures(clip, context.Images(prompts)));
+  const at::Tensor seen = nn::Normalised(FilterPictures(clip, context.Images(prompts)));
   StateDict state;
   const auto add = [&](const char* embeds, const char* thresholds,
                        const std::vector<std::string>& texts) {

@@ -7,16 +7,9 @@
 
 #include "core/error.h"
 #include "models/autograd.h"
+#include "models/nn.h"
 
 namespace excise {
-namespace {
-
-at::Tensor Normalise(const at::Tensor& x) {
-  return x.div(x.norm(2, -1, /*keepdim=*/true).clamp_min(1e-12));
-}
-
-}  // namespace
-
 const ClipModel& ReferenceClip(const MetricModels& models, std::string_view metric) {
   if (models.reference_clip) return *models.reference_clip;
   throw Error(fmt::format(
@@ -49,7 +42,7 @@ at::Tensor ImageEmbedding(const ClipModel& clip, const at::Tensor& image) {
   const at::Tensor pixels =
       ClipPreprocess(clip.config.vision, image.to(at::kFloat).div(255).unsqueeze(0));
   const ClipVisionOutput output = ClipVisionForward(clip.config.vision, clip.weights, pixels);
-  return Normalise(ClipImageEmbeds(clip.weights, output.pooler_output))[0];
+  return nn::Normalised(ClipImageEmbeds(clip.weights, output.pooler_output))[0];
 }
 
 at::Tensor TextEmbeddings(const ClipModel& clip, const std::vector<std::string>& texts) {
@@ -60,7 +53,7 @@ at::Tensor TextEmbeddings(const ClipModel& clip, const std::vector<std::string>&
         TokenizeBatch(*clip.tokenizer, {text}, clip.config.text.max_position_embeddings);
     const ClipTextOutput output = ClipTextForward(clip.config.text, clip.weights,
                                                   ClipTokenEmbeddings(clip.weights, ids), ids);
-    rows.push_back(Normalise(ClipTextEmbeds(clip.weights, output.pooler_output)));
+    rows.push_back(nn::Normalised(ClipTextEmbeds(clip.weights, output.pooler_output)));
   }
   return at::cat(rows);
 }

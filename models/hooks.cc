@@ -26,6 +26,10 @@ at::Tensor HookRun::Combine(const GuidanceBatch& batch, int64_t /*step*/,
   return predictions[0] + batch.guidance_scale * (predictions[1] - predictions[0]);
 }
 
+at::Tensor ImageFilter::Margin(const at::Tensor& images) const {
+  return Score(images) - Threshold();
+}
+
 at::Tensor ImageFilter::Replacement(int64_t height, int64_t width) const {
   return at::zeros({3, height, width}, at::kFloat);
 }

@@ -109,6 +109,10 @@ class ImageFilter {
   // concept.
   virtual at::Tensor Score(const at::Tensor& images) const = 0;
   virtual double Threshold() const = 0;
+  // By how much an attack has to lower a picture's alarm, (batch), differentiable: above 0 exactly
+  // where the score is above the threshold. A filter whose score saturates (a probability) answers
+  // before it does, else the gradient vanishes and the attack is blind. Default: their difference.
+  virtual at::Tensor Margin(const at::Tensor& images) const;
   // Further numbers of every picture, (batch) float32 each, by name ("certified_radius"). They are
   // kept beside the score, with a threshold of 0, and decide nothing.
   virtual std::map<std::string, at::Tensor> Measures(const at::Tensor& /*images*/) const {

@@ -145,6 +145,10 @@ at::Tensor As(const StateDict& weights, const std::string& name, const at::Tenso
   return x.to(weight.device(), weight.scalar_type());
 }
 
+at::Tensor Normalised(const at::Tensor& x) {
+  return x / x.norm(2, {-1}, /*keepdim=*/true).clamp_min(1e-12);
+}
+
 at::Tensor Activation(const std::string& name, const at::Tensor& x) {
   if (name == "quick_gelu") return x * at::sigmoid(1.702 * x);
   if (name == "gelu") return at::gelu(x);

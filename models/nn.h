@@ -29,6 +29,8 @@ at::Tensor Add(at::Tensor y, const at::Tensor& x);
 at::Tensor Multiply(at::Tensor y, const at::Tensor& x);
 // x on the device and in the dtype of the tensor `name`.
 at::Tensor As(const StateDict& weights, const std::string& name, const at::Tensor& x);
+// x / |x| over the last dimension, in Euclidean length.
+at::Tensor Normalised(const at::Tensor& x);
 // "quick_gelu" (x * sigmoid(1.702 x)), "gelu" (erf), "silu", "relu". Throws Error on another name.
 at::Tensor Activation(const std::string& name, const at::Tensor& x);
 

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "datasets/emoji_captions.h"
+#include "models/nn.h"
 #include "pretraining/bars_bench.h"
 
 namespace excise {
@@ -16,15 +17,11 @@ namespace {
 
 constexpr int64_t kPairPictures = 64;  // at least, on each side of a pair
 
-at::Tensor Normalised(const at::Tensor& x) {
-  return x / x.square().sum({-1}, /*keepdim=*/true).sqrt().clamp_min(1e-12);
-}
-
 // (n, projection), normalised.
 at::Tensor EmbedImages(const ClipModel& clip, const at::Tensor& images) {
   const at::Tensor pixels = ClipPreprocess(clip.config.vision, images);
   const ClipVisionOutput output = ClipVisionForward(clip.config.vision, clip.weights, pixels);
-  return Normalised(ClipImageEmbeds(clip.weights, output.pooler_output));
+  return nn::Normalised(ClipImageEmbeds(clip.weights, output.pooler_output));
 }
 
 // The direction of the mean over several captions of one thing (Radford et al., 2021, 3.1.4).
@@ -33,7 +30,8 @@ at::Tensor EmbedEnsemble(const ClipModel& clip, const std::vector<std::string>& 
       TokenizeBatch(*clip.tokenizer, texts, clip.config.text.max_position_embeddings);
   const ClipTextOutput output =
       ClipTextForward(clip.config.text, clip.weights, ClipTokenEmbeddings(clip.weights, ids), ids);
-  return Normalised(Normalised(ClipTextEmbeds(clip.weights, output.pooler_output)).mean(0, false));
+  return nn::Normalised(
+      nn::Normalised(ClipTextEmbeds(clip.weights, output.pooler_output)).mean(0, false));
 }
 
 // Captions of `thing` that were withheld from training: those without a background, and one for
@@ -134,8 +132,9 @@ at::Tensor NearerClass(const Bench& bench, const Concept& subject, const at::Ten
 at::Tensor NearerStyle(const at::Tensor& styled, const at::Tensor& plain,
                        const PairPictures& pictures, bool blind) {
   const auto similarity = [&](const at::Tensor& texts) {
-    const at::Tensor rows = blind ? Normalised(texts.mean(0, true)).expand_as(pictures.embeddings)
-                                  : texts.index_select(0, pictures.classes);
+    const at::Tensor rows = blind
+                                ? nn::Normalised(texts.mean(0, true)).expand_as(pictures.embeddings)
+                                : texts.index_select(0, pictures.classes);
     return (pictures.embeddings * rows).sum({1});
   };
   return similarity(styled) > similarity(plain);

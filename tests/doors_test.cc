@@ -39,6 +39,29 @@ TEST_CASE("snapshot: an edited folder and single tensors give the rows that they
         Sha256HexOfPath(EmojiFolder() / "retrained"));
 }
 
+TEST_CASE("--export_models: the edited model as a folder, which gives its row again") {
+  fs::remove_all(Desk() / "edited");
+  const std::vector<std::string> export_uce = {"--methods=none,uce", "--attacks=none",
+                                               "--export_models=edited"};
+  const ProcessResult wrote = RunTiny(export_uce);
+  INFO(wrote.err);
+  REQUIRE(wrote.code == 0);
+  CHECK_THAT(wrote.err, Contains("none changes no weights"));
+  CHECK(fs::exists(Desk() / "edited/uce/sepia/model_index.json"));
+  CHECK_FALSE(fs::exists(Desk() / "edited/none"));
+  const Table table =
+      RunTable({"--methods=uce,mine", "--attacks=none", "--concepts=poodle", "--set",
+                "methods.mine.plugin=snapshot", "--set", "methods.mine.folder=edited/uce/poodle"});
+  REQUIRE(table.Outcomes("uce").size() >= 2);
+  CHECK(table.Outcomes("mine") == table.Outcomes("uce"));
+  CHECK(table.Record("mine/*/none/clip_score").at("value") ==
+        table.Record("uce/*/none/clip_score").at("value"));
+  // Nothing is written over, and nothing is written in vain.
+  Refused(export_uce, "is not empty");
+  Refused({"--methods=negative_prompt", "--attacks=none", "--export_models=edited2"},
+          "none of the chosen methods changes weights");
+}
+
 TEST_CASE("snapshot: a LoRA, its strength, and the concepts that it claims") {
   StateDict lora;
   const StateDict unet = LoadSafetensorsFolder(EmojiFolder() / "unet", "diffusion_pytorch_model");

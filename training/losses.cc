@@ -8,6 +8,7 @@
 #include <fmt/ranges.h>
 
 #include "core/error.h"
+#include "models/nn.h"
 
 namespace excise {
 namespace {
@@ -24,17 +25,13 @@ at::Tensor MeanPerSample(const at::Tensor& values) {
   return values.dim() == 1 ? values : values.flatten(1).mean(1);
 }
 
-at::Tensor Normalised(const at::Tensor& x) {
-  return x / x.norm(2, {-1}, /*keepdim=*/true).clamp_min(1e-12);
-}
-
 }  // namespace
 
 at::Tensor ContrastiveLosses(const at::Tensor& image_embeds, const at::Tensor& text_embeds,
                              const at::Tensor& logit_scale) {
   CheckShapes("ContrastiveLosses", image_embeds, text_embeds);
   const at::Tensor logits =
-      logit_scale * at::matmul(Normalised(image_embeds), Normalised(text_embeds).t());
+      logit_scale * at::matmul(nn::Normalised(image_embeds), nn::Normalised(text_embeds).t());
   const at::Tensor labels =
       at::arange(logits.size(0), logits.options().dtype(at::kLong).requires_grad(false));
   return (CrossEntropyLosses(logits, labels) + CrossEntropyLosses(logits.t(), labels)) * 0.5;
@@ -42,7 +39,7 @@ at::Tensor ContrastiveLosses(const at::Tensor& image_embeds, const at::Tensor& t
 
 at::Tensor CosineDistances(const at::Tensor& a, const at::Tensor& b) {
   CheckShapes("CosineDistances", a, b);
-  return 1 - (Normalised(a) * Normalised(b)).sum(-1);
+  return 1 - (nn::Normalised(a) * nn::Normalised(b)).sum(-1);
 }
 
 at::Tensor MseLosses(const at::Tensor& prediction, const at::Tensor& target) {
