@@ -186,7 +186,9 @@ TEST_CASE("a pool's captions are distinct enough, and all of them name what can 
     for (const Quadruplet& row : set->Rows(part, 1000)) ++safe[row.safe_text];
     int repeated = 0;
     for (const auto& [text, n] : safe) repeated += n - 1;
-    CHECK(repeated < 100);
+    // There are some 430 scenes, so each comes two or three times in a thousand, mostly in other
+    // words.
+    CHECK(repeated < 250);
   }
 }
 
