@@ -256,10 +256,11 @@ class EmojiQuadruplets : public QuadrupletSet {
       for (const SceneStyle style : {SceneStyle::kPlain, SceneStyle::kSepia, SceneStyle::kLine}) {
         for (const std::string& id : StandIns(thing)) {
           Cell cell{t, World().ClassIndex(id), style, -1};
-          for (const int b : SuitingBackgrounds(cell, unsafe)) {
-            if (style != SceneStyle::kSepia) cell.background = b;
+          std::vector<int> backgrounds = SuitingBackgrounds(cell, unsafe);
+          if (style == SceneStyle::kSepia && !backgrounds.empty()) backgrounds = {-1};
+          for (const int b : backgrounds) {
+            cell.background = b;
             cells.push_back(cell);
-            if (style == SceneStyle::kSepia) break;
           }
         }
       }

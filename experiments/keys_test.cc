@@ -159,6 +159,15 @@ TEST_CASE("files of the user enter keys by their content, a row's own name does 
   CHECK(Changed([](Lab* lab) { lab->attacks[kPez].name = "my_pez"; }).empty());
 }
 
+TEST_CASE("a removal that reads no concept is one for all of them") {
+  const std::unique_ptr<Lab> lab = TinyLab({"none", "uce", "safe_clip"});
+  lab->concepts.push_back(TinyConcept());
+  lab->concepts[1].known = {"cat"};
+  const size_t uce = MethodIndex(*lab, "uce"), safe_clip = MethodIndex(*lab, "safe_clip");
+  CHECK(EraseKey(*lab, uce, 0) != EraseKey(*lab, uce, 1));
+  CHECK(EraseKey(*lab, safe_clip, 0) == EraseKey(*lab, safe_clip, 1));
+}
+
 TEST_CASE("an attack's key names the surrogate only where it reads one") {
   CHECK(Changed([](Lab* lab) { lab->own_clip.digest = "other"; }) == "pas");
   CHECK(Changed([](Lab* lab) { lab->independent_clip.digest = "other"; }) == "s");

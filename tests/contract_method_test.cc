@@ -101,7 +101,9 @@ TEST_CASE("a method reads of a concept what it declares, and remembers none") {
   Concept another = TinyConcept();
   another.name = "panda";
   another.known = {"cat"};
-  erase(another);  // must leave no trace in the method
+  const std::string of_another = erase(another);  // must leave no trace in the method
+  // One result may stand for all concepts only where it is the same for each.
+  if (!method->traits().reads_concepts) CHECK(of_another == expected);
   Concept same = TinyConcept();
   if (!declares("known_names")) same.known = {"cat"};
   if (!declares("anchor")) same.anchor = "cat";
