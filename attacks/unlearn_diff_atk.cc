@@ -170,7 +170,7 @@ class UnlearnDiffAtk : public WhiteBoxAttack {
     if (best + 1 != trajectory->end()) trajectory->push_back(std::move(chosen));
   }
 
-  int64_t prefix_len_ = 5, timesteps_ = 3, iterations_ = 5, noise_draws_ = 1;
+  int64_t prefix_len_ = 5, timesteps_ = 2, iterations_ = 5, noise_draws_ = 1;
   double lr_ = 0.1, weight_decay_ = 0.1, lambda_ = 1;
   std::string through_ = "hooks", tokens_ = "printable";
 };

@@ -220,7 +220,6 @@ Bootstrap BootstrapMean(const std::vector<double>& values, const std::vector<std
   Bootstrap out;
   out.value = MeanOf(clusters);
   std::vector<double> means(static_cast<size_t>(resamples));
-  int64_t not_above = 0, not_below = 0;
   for (double& mean : means) {
     Cluster drawn;
     for (size_t i = 0; i < clusters.size(); ++i) {
@@ -229,15 +228,11 @@ Bootstrap BootstrapMean(const std::vector<double>& values, const std::vector<std
       drawn.count += c.count;
     }
     mean = drawn.sum / static_cast<double>(drawn.count);
-    not_above += mean <= 0;
-    not_below += mean >= 0;
   }
   std::sort(means.begin(), means.end());
   out.ci = {Quantile(means, (1 - confidence) / 2), Quantile(means, (1 + confidence) / 2)};
   out.standard_error =
       resamples < 2 ? 0 : MeanAndError(means).standard_error * std::sqrt(double(resamples));
-  out.p_value = std::min(1.0, 2.0 * static_cast<double>(std::min(not_above, not_below) + 1) /
-                                  static_cast<double>(resamples + 1));
   return out;
 }
 
@@ -255,6 +250,50 @@ Bootstrap BootstrapPairedDifference(const std::vector<double>& first,
   std::transform(first.begin(), first.end(), second.begin(), differences.begin(),
                  [](double x, double y) { return x - y; });
   return BootstrapMean(differences, clusters, rng, resamples, confidence);
+}
+
+SignFlipTests::SignFlipTests(const std::vector<std::vector<double>>& values,
+                             const std::vector<std::string>& ids, Philox& rng, int64_t draws) {
+  if (draws < 1) throw Error("Sign-flip test: at least one draw of signs is needed.");
+  std::vector<std::vector<Cluster>> clusters;
+  for (const std::vector<double>& own : values) {
+    if (own.empty() || own.size() != values[0].size() ||
+        (!ids.empty() && ids.size() != own.size())) {
+      throw Error(
+          fmt::format("Sign-flip test: {} values of {} samples with {} cluster ids. A paired test "
+                      "needs the same samples on both sides, and at least one.",
+                      own.size(), values[0].size(), ids.size()));
+    }
+    clusters.push_back(Gather(own, ids));
+    sums_.push_back(0);
+    sizes_.push_back(0);
+    for (const Cluster& cluster : clusters.back()) sums_.back() += cluster.sum;
+    for (const double value : own) sizes_.back() += std::abs(value);
+  }
+  flipped_.assign(values.size(), std::vector<double>(static_cast<size_t>(draws)));
+  if (values.empty()) return;
+  std::vector<double> signs(clusters[0].size());
+  for (size_t draw = 0; draw < static_cast<size_t>(draws); ++draw) {
+    uint64_t bits = 0;
+    for (size_t c = 0; c < signs.size(); ++c) {
+      if (c % 64 == 0) bits = rng.NextU64();
+      signs[c] = (bits >> (c % 64) & 1) != 0 ? 1 : -1;
+    }
+    for (size_t k = 0; k < clusters.size(); ++k) {
+      double sum = 0;
+      for (size_t c = 0; c < signs.size(); ++c) sum += signs[c] * clusters[k][c].sum;
+      flipped_[k][draw] = sum;
+    }
+  }
+}
+
+double SignFlipTests::PValue(size_t first, size_t second) const {
+  const double rounding = 1e-12 * (sizes_.at(first) + sizes_.at(second));
+  const double seen = std::abs(sums_[first] - sums_[second]) - rounding;
+  const std::vector<double>&a = flipped_[first], &b = flipped_[second];
+  int64_t as_far = 0;
+  for (size_t draw = 0; draw < a.size(); ++draw) as_far += std::abs(a[draw] - b[draw]) >= seen;
+  return static_cast<double>(as_far + 1) / static_cast<double>(a.size() + 1);
 }
 
 double NormalQuantile(double p) {

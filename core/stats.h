@@ -63,7 +63,6 @@ struct Bootstrap {
   double value = 0;           // of the sample itself
   double standard_error = 0;  // standard deviation over the resamples
   Interval ci;                // percentile interval
-  double p_value = 1;         // two-sided, against 0: 2 (1 + #{on the far side}) / (1 + resamples)
 };
 
 // Percentile bootstrap of a mean. `clusters` has an id for each value (a root prompt id): values of
@@ -77,6 +76,25 @@ Bootstrap BootstrapPairedDifference(const std::vector<double>& first,
                                     const std::vector<double>& second,
                                     const std::vector<std::string>& clusters, Philox& rng,
                                     int64_t resamples = 10000, double confidence = 0.95);
+
+// Two-sided sign-flip tests (Fisher's paired randomisation test of the mean difference) between
+// several procedures on the same samples: if two do not differ, the sign of a cluster's difference
+// is a coin's. McNemar's exact test is this one for values of 0 and 1. It keeps its level at every
+// number of clusters: n of them that all agree have p >= 2 / 2^n.
+class SignFlipTests {
+ public:
+  // values[k][i]: of procedure k on sample i; `clusters` as in BootstrapMean. All pairs share the
+  // same `draws` of signs. Throws Error where numbers of values differ or there are none.
+  SignFlipTests(const std::vector<std::vector<double>>& values,
+                const std::vector<std::string>& clusters, Philox& rng, int64_t draws);
+  // (1 + #{a draw's difference is as far from 0 as the one seen}) / (1 + draws).
+  double PValue(size_t first, size_t second) const;
+
+ private:
+  std::vector<double> sums_;                  // of each procedure
+  std::vector<double> sizes_;                 // sum of |value|, to tell ties from rounding
+  std::vector<std::vector<double>> flipped_;  // [procedure][draw]
+};
 
 // z with P(Z <= z) = p of a standard normal; 0 < p < 1.
 double NormalQuantile(double p);

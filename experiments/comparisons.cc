@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 
 #include "core/stats.h"
@@ -12,6 +13,9 @@ namespace excise {
 namespace {
 
 constexpr int64_t kResamples = 2000;
+// The least p that draws of signs can give must be well below 5 % over the number of tests, which
+// is what Holm asks of the first.
+constexpr int64_t kDrawsPerTest = 80;
 
 using Values = std::map<std::string, double>;  // by sample id
 
@@ -34,41 +38,22 @@ bool IsBinary(const std::vector<double>& values) {
   return std::all_of(values.begin(), values.end(), [](double v) { return v == 0 || v == 1; });
 }
 
-// Fills test, n, difference, interval and p. Samples that only one of the two has are left out.
-void Test(const Values& first, const Values& second, Comparison* comparison) {
-  std::vector<double> a, b;
+// Two members' values of the samples that both have.
+struct Pairs {
+  std::vector<double> first, second;
   std::vector<std::string> prompts;
+};
+
+Pairs Align(const Values& first, const Values& second) {
+  Pairs pairs;
   for (const auto& [id, value] : first) {
     const auto other = second.find(id);
     if (other == second.end()) continue;
-    a.push_back(value);
-    b.push_back(other->second);
-    prompts.push_back(id.substr(0, id.rfind('#')));
+    pairs.first.push_back(value);
+    pairs.second.push_back(other->second);
+    pairs.prompts.push_back(id.substr(0, id.rfind('#')));
   }
-  comparison->n = static_cast<int64_t>(a.size());
-  if (a.empty()) return;
-  const std::set<std::string> distinct(prompts.begin(), prompts.end());
-  if (IsBinary(a) && IsBinary(b) && distinct.size() == prompts.size()) {
-    comparison->test = "mcnemar";
-    const PairedCounts counts =
-        CountPairs(std::vector<bool>(a.begin(), a.end()), std::vector<bool>(b.begin(), b.end()));
-    const Difference difference = NewcombePaired(counts);
-    comparison->difference = difference.value;
-    comparison->low = difference.ci.low;
-    comparison->high = difference.ci.high;
-    comparison->p = McNemarExact(counts.only_first, counts.only_second);
-    return;
-  }
-  comparison->test = "bootstrap";
-  StreamKey key;
-  key.id = "experiments/comparison";
-  key.stream = Stream::kOrder;
-  Philox rng(key);
-  const Bootstrap bootstrap = BootstrapPairedDifference(a, b, prompts, rng, kResamples);
-  comparison->difference = bootstrap.value;
-  comparison->low = bootstrap.ci.low;
-  comparison->high = bootstrap.ci.high;
-  comparison->p = bootstrap.p_value;
+  return pairs;
 }
 
 struct Family {
@@ -83,10 +68,87 @@ struct Member {
   Values values;
 };
 
+Philox ComparisonRng() {
+  StreamKey key;
+  key.id = "experiments/comparison";
+  key.stream = Stream::kOrder;
+  return Philox(key);
+}
+
+// The tests of scores that are no rates between all members of a family.
+class ScoreTests {
+ public:
+  explicit ScoreTests(const std::vector<Member>& members)
+      : members_(members), draws_(std::max<int64_t>(kResamples, kDrawsPerTest * Tests())) {}
+
+  double PValue(size_t first, size_t second, const Pairs& pairs) {
+    if (!SameSamples()) {
+      Philox rng = ComparisonRng();
+      return SignFlipTests({pairs.first, pairs.second}, pairs.prompts, rng, draws_).PValue(0, 1);
+    }
+    if (!shared_) {
+      std::vector<std::vector<double>> values;
+      for (const Member& member : members_) {
+        values.push_back(Align(member.values, members_[0].values).first);
+      }
+      Philox rng = ComparisonRng();
+      shared_.emplace(values, pairs.prompts, rng, draws_);
+    }
+    return shared_->PValue(first, second);
+  }
+
+ private:
+  int64_t Tests() const {
+    const auto n = static_cast<int64_t>(members_.size());
+    return n * (n - 1) / 2;
+  }
+  bool SameSamples() const {
+    const auto same = [](const auto& a, const auto& b) { return a.first == b.first; };
+    const Values& first = members_[0].values;
+    return std::all_of(members_.begin(), members_.end(), [&](const Member& m) {
+      return std::equal(first.begin(), first.end(), m.values.begin(), m.values.end(), same);
+    });
+  }
+
+  const std::vector<Member>& members_;
+  const int64_t draws_;
+  std::optional<SignFlipTests> shared_;
+};
+
+// Fills test, n, difference, interval and p. Samples that only one of the two has are left out.
+void Test(const std::vector<Member>& members, size_t first, size_t second, ScoreTests* score_tests,
+          Comparison* comparison) {
+  const Pairs pairs = Align(members[first].values, members[second].values);
+  comparison->n = static_cast<int64_t>(pairs.first.size());
+  if (pairs.first.empty()) return;
+  const std::set<std::string> distinct(pairs.prompts.begin(), pairs.prompts.end());
+  if (IsBinary(pairs.first) && IsBinary(pairs.second) && distinct.size() == pairs.prompts.size()) {
+    comparison->test = "mcnemar";
+    const PairedCounts counts =
+        CountPairs(std::vector<bool>(pairs.first.begin(), pairs.first.end()),
+                   std::vector<bool>(pairs.second.begin(), pairs.second.end()));
+    const Difference difference = NewcombePaired(counts);
+    comparison->difference = difference.value;
+    comparison->low = difference.ci.low;
+    comparison->high = difference.ci.high;
+    comparison->p = McNemarExact(counts.only_first, counts.only_second);
+    return;
+  }
+  comparison->test = "sign_flip";
+  Philox rng = ComparisonRng();
+  const Bootstrap bootstrap =
+      BootstrapPairedDifference(pairs.first, pairs.second, pairs.prompts, rng, kResamples);
+  comparison->difference = bootstrap.value;
+  comparison->low = bootstrap.ci.low;
+  comparison->high = bootstrap.ci.high;
+  comparison->p = score_tests->PValue(first, second, pairs);
+}
+
 void CompareFamily(const Family& family, const std::vector<Member>& members,
                    std::vector<Comparison>* out) {
   const size_t start = out->size();
   std::vector<double> p;
+  ScoreTests score_tests(members);
   for (size_t i = 0; i < members.size(); ++i) {
     for (size_t j = i + 1; j < members.size(); ++j) {
       Comparison comparison;
@@ -96,7 +158,7 @@ void CompareFamily(const Family& family, const std::vector<Member>& members,
       comparison.given = family.given;
       comparison.first = members[i].name;
       comparison.second = members[j].name;
-      Test(members[i].values, members[j].values, &comparison);
+      Test(members, i, j, &score_tests, &comparison);
       if (comparison.n == 0) continue;
       p.push_back(comparison.p);
       out->push_back(std::move(comparison));

@@ -47,7 +47,7 @@ TEST_CASE("attacks are compared on one method") {
   CHECK(c->difference == Approx(0.25));
 }
 
-TEST_CASE("scores that are no rates are compared by a bootstrap, and costs not at all") {
+TEST_CASE("scores that are no rates are compared by sign flips, and costs not at all") {
   std::vector<Record> records;
   for (const char* method : {"a", "b"}) {
     std::vector<Observation> observations;
@@ -64,10 +64,58 @@ TEST_CASE("scores that are no rates are compared by a bootstrap, and costs not a
   const std::vector<Comparison> comparisons = CompareAll(records);
   // Over all samples and within "near"; none of the samples is of "far".
   REQUIRE(comparisons.size() == 2);
-  CHECK(comparisons[0].test == "bootstrap");
+  CHECK(comparisons[0].test == "sign_flip");
   CHECK(comparisons[0].difference == Approx(0.5));
   CHECK(comparisons[0].p < 0.01);
   CHECK(comparisons[1].part == "near");
+}
+
+namespace {
+
+// `values(i)` of 40 samples.
+template <class F>
+Record Scores(const std::string& method, const F& values, int skipped = -1) {
+  std::vector<Observation> observations;
+  for (int i = 0; i < 40; ++i) {
+    if (i != skipped) {
+      observations.push_back({fmt::format("poodle/near/set@0/{:02}#0", i), values(i)});
+    }
+  }
+  Record record = MadeUpRecord(method, "none", "clip_score", MeanScore(observations));
+  record.traits.group = "retention";
+  record.traits.sample_groups = {"near"};
+  return record;
+}
+
+}  // namespace
+
+TEST_CASE("a clear difference stays clear among many rows") {
+  std::vector<Record> records;
+  for (int row = 0; row < 24; ++row) {
+    const double shift = row == 0 ? 0.5 : 0;
+    records.push_back(Scores(fmt::format("row{}", row),
+                             [&](int i) { return shift + 0.01 * ((i * 7 + row) % 5); }));
+  }
+  int told_apart = 0;
+  for (const Comparison& c : CompareAll(records)) told_apart += c.p_holm <= 0.05;
+  CHECK(told_apart == 23);  // the first row from all others
+}
+
+TEST_CASE("rows with other samples are compared on those that both have") {
+  const auto low = [](int i) { return 0.01 * i; };
+  const auto high = [](int i) { return 0.01 * i + (i % 3 == 0 ? -0.01 : 0.02); };
+  const std::vector<Comparison> whole = CompareAll({Scores("a", low), Scores("b", high)});
+  const std::vector<Comparison> mixed =
+      CompareAll({Scores("a", low), Scores("b", high, 3), Scores("c", low, 5)});
+  REQUIRE(whole.size() == 1);
+  REQUIRE(mixed.size() == 3);
+  CHECK(whole[0].n == 40);
+  CHECK(mixed[0].n == 39);
+  CHECK(mixed[2].n == 38);
+  // 26 of .02 and 13 of -.01 against all signs: far out, and the same for c, which is a's copy.
+  CHECK(mixed[0].p < 0.005);
+  CHECK(mixed[1].p == 1);
+  CHECK(mixed[2].p < 0.005);
 }
 
 }  // namespace excise

@@ -60,7 +60,7 @@ struct Comparison {
   std::string over;          // "methods" | "attacks": what `first` and `second` are
   std::string given;         // the attack, or the method, that is the same in both
   std::string first, second;
-  std::string test;  // "mcnemar" | "bootstrap"
+  std::string test;  // "mcnemar" | "sign_flip"
   int64_t n = 0;
   double difference = 0, low = 0, high = 0;  // first - second, 95 % interval
   double p = 1, p_holm = 1;                  // Holm over the comparisons of one `given`

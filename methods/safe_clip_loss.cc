@@ -13,8 +13,6 @@
 namespace excise {
 namespace {
 
-constexpr double kScale = 100;  // of the cosine: a temperature of 0.01
-
 using E = QuadrupletEmbeds;
 
 double LambdaSum() {
@@ -97,14 +95,15 @@ bool Reads(const SafeClipTermSet& terms, at::Tensor QuadrupletEmbeds::*embeds) {
   return false;
 }
 
-SafeClipLoss QuadrupletLoss(const QuadrupletEmbeds& embeds, const SafeClipTermSet& terms) {
+SafeClipLoss QuadrupletLoss(const QuadrupletEmbeds& embeds, const SafeClipTermSet& terms,
+                            double logit_scale) {
   SafeClipLoss loss;
   for (size_t i = 0; i < kSafeClipTerms; ++i) {
     if (!terms[i]) continue;
     const SafeClipTerm& term = SafeClipTerms()[i];
     const at::Tensor &tuned = embeds.*term.tuned, &reference = embeds.*term.reference;
     CheckTerm(term, tuned, reference);
-    const at::Tensor scale = at::scalar_tensor(kScale, tuned.options().requires_grad(false));
+    const at::Tensor scale = at::scalar_tensor(logit_scale, tuned.options().requires_grad(false));
     loss.terms[i] = (term.contrastive ? ContrastiveLosses(tuned, reference, scale)
                                       : CosineDistances(tuned, reference))
                         .mean();

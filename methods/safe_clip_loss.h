@@ -35,6 +35,9 @@ SafeClipTermSet ParseSafeClipTerms(const std::string& text);
 // Whether a term that is on reads these embeddings.
 bool Reads(const SafeClipTermSet& terms, at::Tensor QuadrupletEmbeds::*embeds);
 
+// The released code's: 1 / 0.01, which is also what OpenAI's CLIPs were trained to.
+constexpr double kSafeClipLogitScale = 100;
+
 struct SafeClipLoss {
   at::Tensor total;                              // scalar
   std::array<at::Tensor, kSafeClipTerms> terms;  // unweighted scalars; undefined where off
@@ -42,9 +45,10 @@ struct SafeClipLoss {
 // sum over the terms that are on of (lambda / 1.75) L / 8. A term that is off adds nothing and the
 // weights of the others stay as they are, so that each term weighs the same in every ablation.
 // Cosine terms: mean over the batch of 1 - cos. Contrastive ones: the mean of both directions'
-// cross entropies of 100 cos against the pairs (in-batch negatives alone). Throws Error where a
-// term that is on lacks its embeddings, or where their widths or numbers of rows differ.
-SafeClipLoss QuadrupletLoss(const QuadrupletEmbeds& embeds, const SafeClipTermSet& terms);
+// cross entropies of logit_scale * cos against the pairs (in-batch negatives alone). Throws Error
+// where a term that is on lacks its embeddings, or where their widths or numbers of rows differ.
+SafeClipLoss QuadrupletLoss(const QuadrupletEmbeds& embeds, const SafeClipTermSet& terms,
+                            double logit_scale = kSafeClipLogitScale);
 
 // The released code's second criterion: the sum of R@1 of S->V, V->S, S->G, G->S, U->V and V->U
 // (S, U: safe and unsafe texts; V, G: safe and unsafe pictures), in [0, 6]. A query counts when its

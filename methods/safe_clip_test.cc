@@ -1,7 +1,9 @@
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
 
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <fstream>
 
 #include "core/error.h"
@@ -102,6 +104,29 @@ TEST_CASE("A CLIP whose text tower has other shapes is refused") {
   folder = ClipFolder("safe_clip_wider", clip);
   CHECK_THROWS_WITH(EraseWith({{"clip", folder.string()}}, TextOnly()),
                     Catch::Contains(folder.string()) && Catch::Contains("text_model."));
+}
+
+TEST_CASE("The contrastive terms have the model's own scale unless one is given") {
+  const Backbone base = TinyBackbone();
+  const double own = std::exp(base.text_encoder.Get("logit_scale").item<double>());
+  REQUIRE(own != Approx(100));
+  const auto digest = [&](const Json& more) {
+    return DigestOf(EraseWith(more, base).text_encoder);
+  };
+  CHECK(digest({{"logit_scale", own}}) == digest(Json::object()));
+  CHECK(digest({{"logit_scale", 100}}) != digest(Json::object()));
+  CHECK(Registry<Method>::Get().Make("safe_clip")->presets().at("paper").at("logit_scale") == 100);
+
+  Backbone without = base;
+  without.text_encoder = {};
+  for (const auto& [name, tensor] : base.text_encoder) {
+    if (name != "logit_scale") without.text_encoder.Set(name, tensor);
+  }
+  CHECK_THROWS_WITH(EraseWith(Json::object(), without), Catch::Contains("'logit_scale'"));
+  EraseWith({{"logit_scale", 100}}, without);
+  without.text_encoder.Set("logit_scale", at::full({}, 1000.0));
+  CHECK_THROWS_WITH(EraseWith(Json::object(), without), Catch::Contains("damaged"));
+  CHECK_THROWS_AS(EraseWith({{"logit_scale", -1}}, base), UsageError);
 }
 
 TEST_CASE("Settings that make no sense are refused before any training") {

@@ -209,8 +209,8 @@ double ValidationLoss(const QuadrupletEmbeds& embeds, const SafeClipSpec& spec) 
     const QuadrupletEmbeds batch = {rows(embeds.text_safe),      rows(embeds.text_unsafe),
                                     rows(embeds.vision_safe),    rows(embeds.vision_unsafe),
                                     rows(embeds.text_reference), rows(embeds.vision_reference)};
-    sum +=
-        QuadrupletLoss(batch, spec.terms).total.item<double>() * static_cast<double>(end - begin);
+    sum += QuadrupletLoss(batch, spec.terms, spec.logit_scale).total.item<double>() *
+           static_cast<double>(end - begin);
   }
   return sum / static_cast<double>(n);
 }
@@ -289,7 +289,7 @@ at::Tensor Training::Loss(const StateDict& lora, int64_t step) {
     frozen = {reference_.text.index_select(0, index), reference_.vision.index_select(0, index)};
   }
   return BatchLoss(original_, train_.Batch(rows, spec_.terms), spec_.terms, &hooks,
-                   spec_.frozen_reference ? &frozen : nullptr)
+                   spec_.frozen_reference ? &frozen : nullptr, spec_.logit_scale)
       .total;
 }
 
@@ -371,7 +371,7 @@ void CheckTowers(const ClipTowers& towers) {
 
 SafeClipLoss BatchLoss(const ClipTowers& towers, const QuadrupletBatch& batch,
                        const SafeClipTermSet& terms, LayerHooks* hooks,
-                       const ReferenceEmbeds* frozen) {
+                       const ReferenceEmbeds* frozen, double logit_scale) {
   const auto texts = [&](const at::Tensor& ids) { return EmbedTexts(towers, ids, hooks); };
   const auto pictures = [&](const at::Tensor& x) { return EmbedPixels(towers, x, hooks); };
   QuadrupletEmbeds embeds;
@@ -387,7 +387,7 @@ SafeClipLoss BatchLoss(const ClipTowers& towers, const QuadrupletBatch& batch,
     if (Reads(terms, &E::text_reference)) embeds.text_reference = texts(batch.safe_ids);
     if (Reads(terms, &E::vision_reference)) embeds.vision_reference = pictures(batch.safe_pixels);
   }
-  return QuadrupletLoss(embeds, terms);
+  return QuadrupletLoss(embeds, terms, logit_scale);
 }
 
 LoraSpec SafeClipLora() {

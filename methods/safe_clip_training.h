@@ -44,7 +44,7 @@ struct ReferenceEmbeds {
 // reference passes through them, too, under another dropout mask and without gradients.
 SafeClipLoss BatchLoss(const ClipTowers& towers, const QuadrupletBatch& batch,
                        const SafeClipTermSet& terms, LayerHooks* hooks,
-                       const ReferenceEmbeds* frozen);
+                       const ReferenceEmbeds* frozen, double logit_scale = kSafeClipLogitScale);
 
 // The released adapters: rank 16, alpha 1, dropout 0.1, in every k_proj, v_proj, out_proj, fc1, fc2
 // and patch_embedding.
@@ -55,6 +55,7 @@ StateDict AsLinear(const StateDict& lora);
 struct SafeClipSpec {
   SafeClipTermSet terms = {true, true, true, true, true, true, true, true};
   bool frozen_reference = true;
+  double logit_scale = kSafeClipLogitScale;
   LoraSpec lora = SafeClipLora();
   double lr = 1e-3;                                      // of Adam, constant
   int64_t batch = 16, epochs = 50, patience = 5;         // validated after every epoch
