@@ -82,7 +82,8 @@ class ScoreTests {
       : members_(members), draws_(std::max<int64_t>(kResamples, kDrawsPerTest * Tests())) {}
 
   double PValue(size_t first, size_t second, const Pairs& pairs) {
-    if (!SameSamples()) {
+    if (!same_samples_) same_samples_ = SameSamples();
+    if (!*same_samples_) {
       Philox rng = ComparisonRng();
       return SignFlipTests({pairs.first, pairs.second}, pairs.prompts, rng, draws_).PValue(0, 1);
     }
@@ -112,6 +113,7 @@ class ScoreTests {
 
   const std::vector<Member>& members_;
   const int64_t draws_;
+  std::optional<bool> same_samples_;
   std::optional<SignFlipTests> shared_;
 };
 

@@ -88,13 +88,29 @@ class Runner {
     return lab_.methods[method].name + " " + lab_.concepts[subject].name;
   }
 
+  // A removal that all concepts share starts first, for it is a long one; whoever asks for it again
+  // would wait for it, so they come last.
+  std::vector<size_t> RemovalOrder() const {
+    std::vector<size_t> order, single, again;
+    std::set<size_t> shared;
+    for (size_t i = 0; i < grid_.removals().size(); ++i) {
+      const size_t method = grid_.removals()[i].method;
+      const bool own = lab_.methods[method].plugin->traits().reads_concepts;
+      (own ? single : shared.insert(method).second ? order : again).push_back(i);
+    }
+    order.insert(order.end(), single.begin(), single.end());
+    order.insert(order.end(), again.begin(), again.end());
+    return order;
+  }
+
   void Erase() {
-    const auto& removals = grid_.removals();
+    const std::vector<size_t> order = RemovalOrder();
+    const auto removal = [&](size_t i) { return grid_.removals()[order[i]]; };
     Stage(
-        "erase", "removals", removals.size(),
-        [&](size_t i) { return options_.shard.Owns(static_cast<int64_t>(i)); },
-        [&](size_t i) { return Label(removals[i].method, removals[i].subject); },
-        [&](size_t i) { pipeline_.Erase(removals[i].method, removals[i].subject); });
+        "erase", "removals", order.size(),
+        [&](size_t i) { return options_.shard.Owns(static_cast<int64_t>(order[i])); },
+        [&](size_t i) { return Label(removal(i).method, removal(i).subject); },
+        [&](size_t i) { pipeline_.Erase(removal(i).method, removal(i).subject); });
   }
 
   void Craft() {

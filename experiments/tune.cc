@@ -40,14 +40,17 @@ Json Figure(const Score& score) {
   return {{"value", score.value}, {"n", score.n}, {"ci95", {score.low, score.high}}};
 }
 
-std::vector<std::string> Tunable(const Selection& selection, const std::vector<std::string>& all,
+// What is selected. Plug-ins that need a file of the user's have no trials unless they are named.
+template <class Base>
+std::vector<std::string> Tunable(const Selection& selection,
                                  const std::vector<std::string>& left_out) {
   const auto contains = [](const std::vector<std::string>& list, const std::string& name) {
     return std::find(list.begin(), list.end(), name) != list.end();
   };
   std::vector<std::string> names;
-  for (const std::string& name : all) {
-    const bool selected = selection.only.empty() ? !contains(selection.exclude, name)
+  for (const std::string& name : Registry<Base>::Get().Names()) {
+    const auto runs = [&] { return MissingSetting(*Registry<Base>::Get().Make(name)).empty(); };
+    const bool selected = selection.only.empty() ? !contains(selection.exclude, name) && runs()
                                                  : contains(selection.only, name);
     if (selected && name != kUnmodified && !contains(left_out, name)) names.push_back(name);
   }
@@ -179,12 +182,11 @@ size_t ChooseTrial(const std::vector<Trial>& trials) {
 std::vector<Tuning> TuneAll(const Experiment& experiment, size_t trials, uint64_t seed,
                             const RunTrial& run) {
   std::vector<Tuning> methods, all;
-  for (const std::string& name :
-       Tunable(experiment.methods, Registry<Method>::Get().Names(), experiment.reference_rows)) {
+  for (const std::string& name : Tunable<Method>(experiment.methods, experiment.reference_rows)) {
     methods.push_back(TuneMethod(experiment, name, trials, seed, run));
   }
   all = methods;
-  for (const std::string& name : Tunable(experiment.attacks, Registry<Attack>::Get().Names(), {})) {
+  for (const std::string& name : Tunable<Attack>(experiment.attacks, {})) {
     all.push_back(TuneAttack(experiment, name, methods, trials, seed, run));
   }
   return all;

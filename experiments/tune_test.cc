@@ -90,6 +90,21 @@ TEST_CASE("A method is judged by what it removes and what it keeps; attacks by t
   CHECK(runs == 20);
 }
 
+TEST_CASE("Plug-ins that need a file of the user's have no trials") {
+  Experiment base;
+  base.methods.only = {"uce"};
+  RunScores scores;
+  Score target, kept;
+  target.value = kept.value = 0.5;
+  scores.by_method["uce"] = {{"asr", target}, {"retention", kept}};
+  std::set<std::string> names;
+  for (const Tuning& tuning : TuneAll(base, 1, 1, [&](const Experiment&) { return scores; })) {
+    names.insert(tuning.name);
+  }
+  CHECK(names.count("pez") == 1);
+  CHECK(names.count("prompt_file") == 0);
+}
+
 template <class Base>
 void CheckSpaces() {
   for (const std::string& name : Registry<Base>::Get().Names()) {
