@@ -15,9 +15,14 @@ namespace {
 
 using Mark = TableView::Mark;
 
-std::string Percent(double value, int decimals = 0) {
-  return fmt::format("{:.{}f}", 100 * value, decimals);
+// What rounds to zero has no sign.
+std::string Fixed(double value, int decimals) {
+  const std::string text = fmt::format("{:.{}f}", value, decimals);
+  return text.find_first_not_of("-0.") == std::string::npos ? fmt::format("{:.{}f}", 0.0, decimals)
+                                                            : text;
 }
+
+std::string Percent(double value, int decimals = 0) { return Fixed(100 * value, decimals); }
 
 // Shares of a thousand queries are worth a decimal.
 int PercentDecimals(const Record& record) { return record.traits.group == "retrieval" ? 1 : 0; }
@@ -114,9 +119,9 @@ class Builder {
       cell.high = Percent(estimate->high, decimals);
     } else {
       const int decimals = record->traits.decimals;
-      cell.value = fmt::format("{:.{}f}", estimate->value, decimals);
+      cell.value = Fixed(estimate->value, decimals);
       if (estimate->has_interval) {
-        cell.spread = fmt::format("{:.{}f}", (estimate->high - estimate->low) / 2, decimals);
+        cell.spread = Fixed((estimate->high - estimate->low) / 2, decimals);
       }
     }
     return cell;

@@ -126,6 +126,22 @@ TEST_CASE("a cost that is the same for all methods is a line of text and no colu
   CHECK_THAT(table, Contains(" U-Net ↓ |"));
 }
 
+TEST_CASE("what rounds to zero has no sign") {
+  Results results = MadeUpResults();
+  for (const char* method : {"none", "good", "near", "poor"}) {
+    Score score;
+    score.n = 10;
+    score.value = std::string(method) == "good" ? -0.0002 : -0.25;
+    Record record = MadeUpRecord(method, "none", "kid", score);
+    record.traits = {"distance", false, 0, 3, "quality", {"near"}};
+    results.records.push_back(record);
+  }
+  const std::string table = Markdown(results);
+  INFO(table);
+  CHECK_THAT(table, Contains("-0.250") && Contains("0.000"));
+  CHECK_THAT(table, !Contains("-0.000"));
+}
+
 TEST_CASE("cells that failed say so, with a footnote that is safe to print") {
   Results results = MadeUpResults();
   for (Record& record : results.records) {
