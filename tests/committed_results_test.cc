@@ -50,7 +50,7 @@ class Committed {
 TEST_CASE("every cell of table1 over all concepts has 120 prompts or more") {
   const Committed table("table1");
   for (const char* method : {"none", "retrained", "esd", "espresso", "latent_blend", "uce"}) {
-    for (const char* attack : {"none", "char_typo", "pez", "random", "ring_a_bell"}) {
+    for (const char* attack : {"none", "char_typo", "pez", "random", "unlearn_diff_atk"}) {
       INFO(method << " " << attack);
       CHECK(table.Find(method, "asr", attack).at("n") >= 120);
     }
