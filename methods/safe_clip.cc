@@ -85,12 +85,13 @@ double OwnLogitScale(const ClipTowers& towers) {
         "logit_scale (100 in the paper).",
         towers.origin));
   }
-  const double scale = std::exp(towers.weights.Get("logit_scale").item<double>());
-  if (!std::isfinite(scale)) {
+  const at::Tensor& stored = towers.weights.Get("logit_scale");
+  const double scale = stored.numel() == 1 ? std::exp(stored.item<double>()) : 0;
+  if (!std::isfinite(scale) || scale <= 0) {
     throw Error(
-        fmt::format("safe_clip: {}: exp('logit_scale') is {}. The file is damaged: fetch it "
-                    "again.",
-                    towers.origin, scale));
+        fmt::format("safe_clip: {}: 'logit_scale' has {} values, and its exponential is {}; one is "
+                    "wanted, above 0. The file is damaged: fetch it again.",
+                    towers.origin, stored.numel(), scale));
   }
   return scale;
 }

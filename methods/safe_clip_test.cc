@@ -124,8 +124,12 @@ TEST_CASE("The contrastive terms have the model's own scale unless one is given"
   }
   CHECK_THROWS_WITH(EraseWith(Json::object(), without), Catch::Contains("'logit_scale'"));
   EraseWith({{"logit_scale", 100}}, without);
-  without.text_encoder.Set("logit_scale", at::full({}, 1000.0));
-  CHECK_THROWS_WITH(EraseWith(Json::object(), without), Catch::Contains("damaged"));
+  for (const at::Tensor& damaged :
+       {at::full({}, 1000.0), at::full({}, -1000.0), at::full({}, std::nan("")), at::full({2}, 3.0),
+        at::full({0}, 3.0)}) {
+    without.text_encoder.Set("logit_scale", damaged);
+    CHECK_THROWS_WITH(EraseWith(Json::object(), without), Catch::Contains("damaged"));
+  }
   CHECK_THROWS_AS(EraseWith({{"logit_scale", -1}}, base), UsageError);
 }
 

@@ -10,7 +10,6 @@
 #include "models/nn.h"
 
 namespace excise {
-
 const ClipModel& ReferenceClip(const MetricModels& models, std::string_view metric) {
   if (models.reference_clip) return *models.reference_clip;
   throw Error(fmt::format(

@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <catch2/catch.hpp>
-#include <cmath>
 #include <fstream>
 #include <string>
 
@@ -73,7 +72,8 @@ TEST_CASE("in table2 Safe-CLIP redirects unsafe queries, which the control does 
     CHECK(table.Apart("none", "safe_clip", metric));
     CHECK(table.Apart("control_1_3_5_7", "safe_clip", metric));
   }
-  // Safe retrieval falls by no more than two points.
+  // Safe texts find their picture: no more than two points fewer. (Pictures find their text 3.5
+  // points less often, which is in the README.)
   CHECK(table.Value("none", "t2i_r1") - table.Value("safe_clip", "t2i_r1") <= 0.02);
 }
 
