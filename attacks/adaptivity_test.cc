@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/softplus.h>
 #include <ATen/ops/tensor.h>
 
 #include <catch2/catch.hpp>
@@ -156,7 +157,7 @@ double PezMeasure(TinyVictim& target, const Candidate& candidate, double lambda)
   if (view.embeds.defined()) {
     value -= lambda * (1 - at::matmul(view.embeds, features.t()).mean().item<double>());
   }
-  if (view.alarm.defined()) value -= lambda * view.alarm.item<double>();
+  if (view.margin.defined()) value -= lambda * Alarm(view.margin).item<double>();
   return value;
 }
 
@@ -182,7 +183,7 @@ struct BellMeasure {
     const VictimText::View view = victim.See(ids);
     at::Tensor extra = Base(ids) * 0;
     if (view.states.defined()) extra = extra + StateFitness(view.states, aim);
-    if (view.alarm.defined()) extra = extra - silence * view.alarm;
+    if (view.margin.defined()) extra = extra - silence * at::softplus(view.margin);
     return extra;
   }
   TinyVictim& target;
@@ -243,13 +244,13 @@ TEST_CASE("pez: what the defence adds has a gradient in the tokens") {
     soft.requires_grad_(true);
     const VictimText::View view = victim.See(ids, soft);
     CHECK(view.embeds.defined() == (defence.name != "filter margin"));
-    CHECK(view.alarm.defined() == (defence.name == "filter margin"));
+    CHECK(view.margin.defined() == (defence.name == "filter margin"));
     const at::Tensor extra =
-        view.alarm.defined() ? view.alarm.sum() : -at::matmul(view.embeds, features.t()).sum();
+        view.margin.defined() ? view.margin.sum() : -at::matmul(view.embeds, features.t()).sum();
     const at::Tensor gradient = Gradients(extra, {soft})[0];
     for (int64_t row = 0; row < 2; ++row) CHECK(gradient[row].norm().item<double>() > 1e-6);
     // The term is the candidate's own: it differs from candidate to candidate.
-    const at::Tensor own = view.alarm.defined() ? view.alarm : view.embeds.select(1, 0);
+    const at::Tensor own = view.margin.defined() ? view.margin : view.embeds.select(1, 0);
     CHECK(std::abs((own[0] - own[1]).item<double>()) > 1e-6);
   }
 }
@@ -304,7 +305,7 @@ TEST_CASE("unlearn_diff_atk: the loss follows the victim through every defence")
     TinyVictim target, bare;
     Defend(defence, &target);
     const at::Tensor picture = TinyImages(1, 9);
-    const DenoisingObjective adaptive(target, picture, true, 1), plain(bare, picture, false, 0);
+    const DenoisingObjective adaptive(target, picture, true), published(bare, picture, false);
     const DenoisingPoint point = adaptive.Points(3)[1];
     Philox rng({6, "noise", 0, Stream::kAttack, 0});
     const at::Tensor noise = adaptive.DrawNoise(2, &rng);
@@ -314,10 +315,10 @@ TEST_CASE("unlearn_diff_atk: the loss follows the victim through every defence")
       at::Tensor tokens = ClipTokenEmbeddings(victim.text_encoder, ids).detach().clone();
       tokens.requires_grad_(true);
       const DenoisingObjective::Terms terms = objective.Score(tokens, ids, point, noise);
-      return Gradients(alarm ? terms.alarm : terms.denoising, {tokens})[0];
+      return Gradients(alarm ? terms.alarm : terms.Total(1), {tokens})[0];
     };
     const at::Tensor seen = gradient(adaptive, target.victim, false);
-    const at::Tensor unseen = gradient(plain, bare.victim, false);
+    const at::Tensor unseen = gradient(published, bare.victim, false);
     CHECK(seen.norm().item<double>() > 0);
     CHECK((seen - unseen).norm().item<double>() > 1e-3 * unseen.norm().item<double>());
     if (defence.name == "filter margin") {
@@ -333,7 +334,7 @@ TEST_CASE("unlearn_diff_atk: both blend branches are in the loss") {
   safe.requires_grad_(true);
   const BlendHooks hooks(safe, 0.6);
   TinyVictim target(&hooks);
-  const DenoisingObjective objective(target, TinyImages(1, 9), true, 1);
+  const DenoisingObjective objective(target, TinyImages(1, 9), true);
   Philox rng({7, "noise", 0, Stream::kAttack, 0});
   const at::Tensor noise = objective.DrawNoise(2, &rng);
   const at::Tensor ids = TokenizeBatch(*TinyTokenizer(), {"a cat picture"}, 16);
@@ -342,12 +343,12 @@ TEST_CASE("unlearn_diff_atk: both blend branches are in the loss") {
   const at::Tensor loss = objective.Score(tokens, ids, objective.Points(3)[1], noise).Total(1);
   const std::vector<at::Tensor> gradients = Gradients(loss, {tokens, safe});
   for (const at::Tensor& gradient : gradients) CHECK(gradient.norm().item<double>() > 0);
-  CHECK(target.ledger().unet_evaluations == 2 * 2 * 2);  // draws, streams, guidance: one call
+  // Draws, streams and guidance in one call, and the weights alone.
+  CHECK(target.ledger().unet_evaluations == 2 * 2 * 2 + 2);
 }
 
-TEST_CASE("unlearn_diff_atk: through weights and lambda = 0 is blind to hooks, bit for bit") {
-  const Json published = {
-      {"timesteps", 1}, {"iterations", 3}, {"through", "weights"}, {"lambda", 0}};
+TEST_CASE("unlearn_diff_atk: at lambda = 0 it is blind to hooks, bit for bit") {
+  const Json published = {{"timesteps", 1}, {"iterations", 3}, {"lambda", 0}};
   for (const Defence& defence : Defences()) {
     if (defence.hooks == nullptr) continue;
     INFO(defence.name);
@@ -365,14 +366,13 @@ TEST_CASE("unlearn_diff_atk: through weights and lambda = 0 is blind to hooks, b
 
 TEST_CASE("unlearn_diff_atk: by its own measure the adaptive form is no worse at equal budget") {
   for (const Defence& defence : Defences()) {
-    if (defence.hooks == nullptr) continue;  // through weights sees all that there is
+    if (defence.hooks == nullptr) continue;  // its weights are all that there is
     INFO(defence.name);
     double gain = 0;
     for (uint64_t seed = 1; seed <= 4; ++seed) {
       const Json budget = {
           {"timesteps", 2}, {"iterations", 9}, {"prefix_len", 6}, {"noise_draws", 2}, {"lr", 0.3}};
       Json published = budget;
-      published["through"] = "weights";
       published["lambda"] = 0;
       TinyVictim one(nullptr, seed), two(nullptr, seed);
       double measured[2];
@@ -385,7 +385,7 @@ TEST_CASE("unlearn_diff_atk: by its own measure the adaptive form is no worse at
         // Of the prompt that the search came to, on fresh noise at the search's own points.
         const NoGrad no_grad;
         const DenoisingObjective objective(*targets[i],
-                                           targets[i]->ReferenceImages(TinyPrompt(), 1), true, 1);
+                                           targets[i]->ReferenceImages(TinyPrompt(), 1), true);
         const at::Tensor ids = TokenizeBatch(*TinyTokenizer(), {targets[i]->asked.back()}, 16);
         Philox rng({8, "noise", 0, Stream::kAttack, 0});
         const at::Tensor noise = objective.DrawNoise(6, &rng);

@@ -6,9 +6,9 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/mse_loss.h>
-#include <ATen/ops/softplus.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <cmath>
@@ -106,16 +106,15 @@ Prompt PrefixedPrompt::Candidate(std::string_view attack, const at::Tensor& indi
 }
 
 at::Tensor DenoisingObjective::Terms::Total(double lambda) const {
-  return alarm.defined() ? denoising + lambda * alarm : denoising;
+  return through.defined() ? denoising + lambda * (through + alarm) : denoising;
 }
 
 DenoisingObjective::DenoisingObjective(VictimTarget& target, const at::Tensor& picture,
-                                       bool through_hooks, double lambda)
+                                       bool adaptive)
     : target_(target),
       victim_(target.Victim()),
-      hooks_(through_hooks ? target.VictimHooks() : nullptr),
-      scheduler_(WithScheduler(victim_.scheduler, target.Sampling().scheduler)),
-      lambda_(lambda) {
+      hooks_(adaptive ? target.VictimHooks() : nullptr),
+      scheduler_(WithScheduler(victim_.scheduler, target.Sampling().scheduler)) {
   const NoGrad no_grad;
   x0_ = VaeEncode(victim_.vae_config, victim_.vae, picture * 2 - 1).mean *
         victim_.vae_config.scaling_factor;
@@ -171,26 +170,22 @@ at::Tensor DenoisingObjective::PredictThrough(const at::Tensor& states,
                       &target_.ledger().unet_evaluations);
 }
 
-at::Tensor DenoisingObjective::Alarm(const at::Tensor& states, const at::Tensor& pooled,
-                                     const DenoisingPoint& point, const at::Tensor& input,
-                                     const at::Tensor& prediction) const {
-  at::Tensor alarm;
-  const auto add = [&](const at::Tensor& margin) {
-    const at::Tensor term = at::softplus(margin).mean();
-    alarm = alarm.defined() ? alarm + term : term;
-  };
+at::Tensor DenoisingObjective::Alarms(const at::Tensor& states, const at::Tensor& pooled,
+                                      const DenoisingPoint& point, const at::Tensor& input,
+                                      const at::Tensor& prediction) const {
+  at::Tensor alarm = at::zeros({}, prediction.options().requires_grad(false));
   // Where there is next to no signal, the predicted picture is the prediction's error, magnified.
   constexpr double kLeastSignal = 0.05;
   const ImageFilter* filter = hooks_->Filter();
   if (filter != nullptr && point.signal >= kLeastSignal) {
     const at::Tensor x0 = (input - point.noise * prediction) / point.signal;
-    add(filter->Margin(DecodeImages(victim_, x0)));
+    alarm = alarm + Alarm(filter->Margin(DecodeImages(victim_, x0))).mean();
   }
   // A text encoder that came without its projection has no embeddings to show.
   if (victim_.text_encoder.Contains("text_projection.weight")) {
     const at::Tensor margin =
         hooks_->TextMargin(states, nn::Normalised(ClipTextEmbeds(victim_.text_encoder, pooled)));
-    if (margin.defined()) add(margin);
+    if (margin.defined()) alarm = alarm + Alarm(margin).mean();
   }
   return alarm;
 }
@@ -205,20 +200,16 @@ DenoisingObjective::Terms DenoisingObjective::Score(const at::Tensor& token_embe
   ++target_.ledger().text_evaluations;
   const at::Tensor states = text.last_hidden_state.expand({draws, -1, -1});
   const at::Tensor input = point.signal * x0_ + point.noise * noise;
+  target_.ledger().unet_evaluations += draws;
+  const at::Tensor output = UNetForward(victim_.unet_config, victim_.unet, input,
+                                        at::full({}, point.timestep, at::kFloat), states);
   Terms terms;
-  if (hooks_ == nullptr) {
-    const at::Tensor time = at::full({}, point.timestep, at::kFloat);
-    target_.ledger().unet_evaluations += draws;
-    const at::Tensor output = UNetForward(victim_.unet_config, victim_.unet, input, time, states);
-    terms.denoising = at::mse_loss(
-        ToEpsilon(scheduler_, output, input, NoiseLevel{point.signal, point.noise}), noise);
-    return terms;
-  }
+  terms.denoising = at::mse_loss(
+      ToEpsilon(scheduler_, output, input, NoiseLevel{point.signal, point.noise}), noise);
+  if (hooks_ == nullptr) return terms;
   const at::Tensor prediction = PredictThrough(states, token_embeddings, ids, point, input);
-  terms.denoising = at::mse_loss(prediction, noise);
-  if (lambda_ != 0) {
-    terms.alarm = Alarm(text.last_hidden_state, text.pooler_output, point, input, prediction);
-  }
+  terms.through = at::mse_loss(prediction, noise);
+  terms.alarm = Alarms(text.last_hidden_state, text.pooler_output, point, input, prediction);
   return terms;
 }
 

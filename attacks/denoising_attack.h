@@ -57,18 +57,21 @@ struct DenoisingPoint {
 
 class DenoisingObjective {
  public:
-  // `picture` float (1, 3, h, w) in [0,1]. `through_hooks`: what the victim's hooks make of one of
-  // the sampler's steps, with guidance, counts; else the weights alone, without guidance, as
-  // published. Without hooks the two are the same. lambda: weight of Alarm().
-  DenoisingObjective(VictimTarget& target, const at::Tensor& picture, bool through_hooks,
-                     double lambda);
+  // `picture` float (1, 3, h, w) in [0,1]. `adaptive`: the victim's hooks are looked at, where it
+  // has any; else its weights alone, as published.
+  DenoisingObjective(VictimTarget& target, const at::Tensor& picture, bool adaptive);
 
   // `n` points: of the timesteps (j + 1/2) T / n, rising; with hooks, the sampler's nearest steps.
   std::vector<DenoisingPoint> Points(int64_t n) const;
 
   struct Terms {
-    at::Tensor denoising;  // scalar: mean squared error of the predicted noise
-    at::Tensor alarm;      // scalar: softplus of the filter's and of the text margin; or undefined
+    // Scalar: mean squared error of the noise that the weights predict, without guidance.
+    at::Tensor denoising;
+    // The same of what the hooks make of one of the sampler's steps, with guidance, and the alarms
+    // of their filter, on the picture that it leads to, and of their text margin. Scalars, or both
+    // undefined where hooks are not looked at.
+    at::Tensor through, alarm;
+    // denoising + lambda (through + alarm)
     at::Tensor Total(double lambda) const;
   };
   // Of one prompt, mean over the rows of `noise` (draws, channels, h, w). `token_embeddings` (1,
@@ -79,22 +82,21 @@ class DenoisingObjective {
   // Unit normal, of the shape that Score takes.
   at::Tensor DrawNoise(int64_t draws, Philox* rng) const;
 
-  bool through_hooks() const { return hooks_ != nullptr; }
+  bool adaptive() const { return hooks_ != nullptr; }
 
  private:
   // states (draws, tokens, width) of `token_embeddings` and `ids`, a row of each.
   at::Tensor PredictThrough(const at::Tensor& states, const at::Tensor& token_embeddings,
                             const at::Tensor& ids, const DenoisingPoint& point,
                             const at::Tensor& input) const;
-  at::Tensor Alarm(const at::Tensor& states, const at::Tensor& pooled, const DenoisingPoint& point,
-                   const at::Tensor& input, const at::Tensor& prediction) const;
+  at::Tensor Alarms(const at::Tensor& states, const at::Tensor& pooled, const DenoisingPoint& point,
+                    const at::Tensor& input, const at::Tensor& prediction) const;
 
   VictimTarget& target_;
   const Backbone& victim_;
   const Hooks* hooks_;  // null: not asked for, or there are none
   SchedulerConfig scheduler_;
   at::Tensor x0_, empty_states_;
-  double lambda_;
 };
 
 }  // namespace excise

@@ -3,13 +3,16 @@
 //   Unlearned Diffusion Models Are Still Easy to Generate Unsafe Images ... For Now"
 //   (UnlearnDiffAtk), ECCV 2024, arXiv 2310.11868
 // Equation: min over distributions q of k prefix tokens of |eps - eps*(x_t, t, [q; p])|^2 + lambda
-//   softplus(m): q <- simplex(Adam(q, hardtanh(grad))), one token drawn from q each pass; eps* of
-//   the victim's hooks, m the margin of its filter on the decoded predicted x0 and of its text
-//   hooks
+//   (|eps - eps'(x_t, t, [q; p])|^2 + (m + 0.02)+): q <- simplex(Adam(q, hardtanh(grad))), one
+//   token drawn from q each pass; eps* of the victim's weights, eps' guided and through its hooks,
+//   m the margins of its filter on the decoded predicted x0 and of its text hooks
 // Reference: OPTML-Group/Diffusion-MU-Attack @ 5a3e5d3, src/attackers/text_grad_.py,
-//   src/tasks/classifier_.py; through = weights and lambda = 0 is what it does
-// Deviations: adaptive by default (`through`, `lambda`): one of the sampler's steps through the
-//   method's hooks, with guidance, where it has any; prompts that do not fit are excluded with a
+//   src/tasks/classifier_.py; lambda = 0 is what it does
+// Deviations: adaptive by default (`lambda`): where the method has hooks, it adds one of the
+//   sampler's steps through them, with guidance, and what they and its filter would object to, by a
+//   hinge (58 % of 60 prompts of the split select got past latent_blend, 37 % at lambda = 0; 42 %
+//   with the step and softplus of the margin alone, which goes on past the boundary and loses the
+//   concept); prompts that do not fit are excluded with a
 //   reason instead of counted as failures; when no candidate works, the one that the oracle rated
 //   highest is the attack's choice
 // Needs: the victim with gradients, one picture of the unmodified model, and answers of the oracle:
@@ -59,11 +62,9 @@ class UnlearnDiffAtk : public WhiteBoxAttack {
     v.Number("lr", &lr_, "learning rate of Adam", {.min = 0});
     v.Number("weight_decay", &weight_decay_, "weight decay of Adam, added to the gradient",
              {.min = 0});
-    v.Choice("through", &through_,
-             "what the loss sees of the victim: its hooks and guidance too, where the method has "
-             "hooks (adaptive), or its weights alone (as published)",
-             {"hooks", "weights"});
-    v.Number("lambda", &lambda_, "weight of the margins of its filter and of its text hooks",
+    v.Number("lambda", &lambda_,
+             "weight of what the victim's hooks make of a step, and of the margins of its filter "
+             "and of its text hooks; 0: its weights alone, as published",
              {.min = 0});
     v.Choice(
         "tokens", &tokens_,
@@ -71,7 +72,7 @@ class UnlearnDiffAtk : public WhiteBoxAttack {
         "or all",
         {"printable", "unlisted", "all"});
   }
-  int version() const override { return 1; }
+  int version() const override { return 2; }
   std::map<std::string, Json> presets() const override {
     return {{"paper",
              {{"prefix_len", 5},
@@ -80,7 +81,6 @@ class UnlearnDiffAtk : public WhiteBoxAttack {
               {"noise_draws", 1},
               {"lr", 0.01},
               {"weight_decay", 0.1},
-              {"through", "weights"},
               {"lambda", 0},
               {"tokens", "all"}}},
             {"smoke", {{"timesteps", 2}, {"iterations", 2}}}};
@@ -108,8 +108,7 @@ class UnlearnDiffAtk : public WhiteBoxAttack {
     if (Try(target, seed, &trajectory)) return trajectory;
     const PrefixedPrompt prefixed(victim, seed, UsableTokens(*victim.tokenizer, tokens_, subject),
                                   prefix_len_);
-    const DenoisingObjective objective(target, target.ReferenceImages(seed, 1), through_ == "hooks",
-                                       lambda_);
+    const DenoisingObjective objective(target, target.ReferenceImages(seed, 1), lambda_ > 0);
     const at::Tensor distribution =
         at::full({prefix_len_, prefixed.vocabulary()},
                  1.0 / static_cast<double>(prefixed.vocabulary()), at::kFloat);
@@ -172,7 +171,7 @@ class UnlearnDiffAtk : public WhiteBoxAttack {
 
   int64_t prefix_len_ = 5, timesteps_ = 2, iterations_ = 5, noise_draws_ = 1;
   double lr_ = 0.1, weight_decay_ = 0.1, lambda_ = 1;
-  std::string through_ = "hooks", tokens_ = "printable";
+  std::string tokens_ = "printable";
 };
 
 const Registration<Attack, UnlearnDiffAtk> registration;

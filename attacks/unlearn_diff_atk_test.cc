@@ -168,16 +168,12 @@ TEST_CASE("unlearn_diff_atk: the seed first, then a try a timestep, until one wo
   }
 }
 
-TEST_CASE("unlearn_diff_atk: without hooks, through hooks is the published attack bit for bit") {
+TEST_CASE("unlearn_diff_atk: without hooks the adaptive form is the published attack bit for bit") {
   Trajectory runs[2];
   for (int i = 0; i < 2; ++i) {
     TinyVictim target;
     target.red_enough = 2;
-    runs[i] = Craft({{"timesteps", 2},
-                     {"iterations", 3},
-                     {"through", i == 0 ? "weights" : "hooks"},
-                     {"lambda", i}},
-                    &target);
+    runs[i] = Craft({{"timesteps", 2}, {"iterations", 3}, {"lambda", i}}, &target);
   }
   REQUIRE(runs[0].size() == runs[1].size());
   for (size_t i = 0; i < runs[0].size(); ++i) {
@@ -193,21 +189,28 @@ TEST_CASE("unlearn_diff_atk: hooks that do nothing predict what the sampler's st
   TinyVictim target(&idle);
   target.sampling.steps = 10;
   target.sampling.guidance_scale = 1;
-  const DenoisingObjective through(target, TinyImages(1, 9), true, 1),
-      weights(target, TinyImages(1, 9), false, 0);
-  CHECK(through.through_hooks());
+  const DenoisingObjective adaptive(target, TinyImages(1, 9), true),
+      published(target, TinyImages(1, 9), false);
+  CHECK(adaptive.adaptive());
+  CHECK_FALSE(published.adaptive());
   Philox rng({5, "noise", 0, Stream::kAttack, 0});
-  const at::Tensor noise = through.DrawNoise(2, &rng);
+  const at::Tensor noise = adaptive.DrawNoise(2, &rng);
   const at::Tensor ids = TokenizeBatch(*target.victim.tokenizer, {"a cat"}, 16);
   const at::Tensor embeddings = ClipTokenEmbeddings(target.victim.text_encoder, ids);
-  for (const DenoisingPoint& point : through.Points(5)) {
+  for (const DenoisingPoint& point : adaptive.Points(5)) {
     CHECK(point.signal * point.signal + point.noise * point.noise == Approx(1));
     const int64_t before = target.ledger().unet_evaluations;
-    const double a = through.Score(embeddings, ids, point, noise).denoising.item<double>();
-    CHECK(target.ledger().unet_evaluations == before + 2);  // no guidance: one row a draw
-    const double b = weights.Score(embeddings, ids, point, noise).denoising.item<double>();
-    CHECK(a == Approx(b).epsilon(1e-6));
-    CHECK_FALSE(through.Score(embeddings, ids, point, noise).alarm.defined());
+    const DenoisingObjective::Terms terms = adaptive.Score(embeddings, ids, point, noise);
+    // No guidance: one row a draw by the weights, one through the hooks.
+    CHECK(target.ledger().unet_evaluations == before + 2 + 2);
+    const double own = terms.denoising.item<double>();
+    CHECK(terms.through.item<double>() == Approx(own).epsilon(1e-6));
+    CHECK(terms.alarm.item<double>() == 0);
+    CHECK(terms.Total(0.5).item<double>() == Approx(1.5 * own).epsilon(1e-6));
+    const DenoisingObjective::Terms bare = published.Score(embeddings, ids, point, noise);
+    CHECK(bare.denoising.item<double>() == own);
+    CHECK_FALSE(bare.through.defined());
+    CHECK(bare.Total(0.5).item<double>() == own);
   }
 }
 

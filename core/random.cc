@@ -127,11 +127,12 @@ double Philox::Uniform() {
 
 uint64_t Philox::Below(uint64_t bound) {
   if (bound == 0) throw Error("Philox::Below(0): there is no integer to draw; give a bound >= 1.");
-  const uint64_t surplus = -bound % bound;  // 2^64 mod bound: draws below it are refused
+  // Draws below 2^64 mod bound are refused. It is below bound itself, so the division that it takes
+  // is hardly ever needed.
   uint64_t draw;
   do {
     draw = NextU64();
-  } while (draw < surplus);
+  } while (draw < bound && draw < -bound % bound);
   return draw % bound;
 }
 

@@ -60,9 +60,8 @@ class Towers {
       const at::Tensor ids =
           TokenizeBatch(*model_.tokenizer, batch, model_.clip.text.max_position_embeddings)
               .to(device_);
-      return ClipTextEmbeds(weights_, ClipTextForward(model_.clip.text, weights_,
-                                                      ClipTokenEmbeddings(weights_, ids), ids)
-                                          .pooler_output);
+      return ClipTextEmbeds(weights_, ClipTextPooled(model_.clip.text, weights_,
+                                                     ClipTokenEmbeddings(weights_, ids), ids));
     });
   }
 
@@ -76,8 +75,7 @@ class Towers {
         batch.push_back(padding ? batch.back() : picture(items[i], config.image_size));
       }
       const at::Tensor pixels = ClipPreprocess(config, at::stack(batch).to(at::kFloat).div(255));
-      return ClipImageEmbeds(weights_,
-                             ClipVisionForward(config, weights_, pixels.to(device_)).pooler_output);
+      return ClipImageEmbeds(weights_, ClipVisionPooled(config, weights_, pixels.to(device_)));
     });
   }
 

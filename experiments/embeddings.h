@@ -24,7 +24,7 @@ inline constexpr const char* kEmbeddedGroups[] = {"quadruplets", "unseen", "zero
 bool IsEmbeddedGroup(const std::string& group);
 
 // What of embeddings depends on code; enters every key.
-inline constexpr int kEmbeddingVersion = 1;
+inline constexpr int kEmbeddingVersion = 2;
 
 // The section "quadruplets" of an experiment, opened. Read-only, so workers share it.
 class QuadrupletBench {

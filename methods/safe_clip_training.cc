@@ -28,15 +28,13 @@ constexpr int64_t kPictureBytes = int64_t{1} << 29;  // of a part's pictures tha
 
 at::Tensor EmbedTexts(const ClipTowers& towers, const at::Tensor& ids, LayerHooks* hooks) {
   const StateDict& weights = towers.weights;
-  const ClipTextOutput output = ClipTextForward(towers.config.text, weights,
-                                                ClipTokenEmbeddings(weights, ids), ids, {}, hooks);
-  return ClipTextEmbeds(weights, output.pooler_output);
+  return ClipTextEmbeds(weights, ClipTextPooled(towers.config.text, weights,
+                                                ClipTokenEmbeddings(weights, ids), ids, hooks));
 }
 
 at::Tensor EmbedPixels(const ClipTowers& towers, const at::Tensor& pixels, LayerHooks* hooks) {
-  return ClipImageEmbeds(
-      towers.weights,
-      ClipVisionForward(towers.config.vision, towers.weights, pixels, hooks).pooler_output);
+  return ClipImageEmbeds(towers.weights,
+                         ClipVisionPooled(towers.config.vision, towers.weights, pixels, hooks));
 }
 
 // Both kinds of one tower in one pass where both are wanted.
@@ -83,16 +81,6 @@ class PartReader {
   std::vector<at::Tensor> kept_;      // 2 a row, safe then unsafe; empty when they are too many
 };
 
-// Position of the last end token of any text, plus one: what stands behind it is not seen by the
-// pooled states of a causal encoder. All of them where this tokenizer's end is not the encoder's.
-int64_t UsedTokens(const ClipTowers& towers, const at::Tensor& ids) {
-  const int64_t end = towers.tokenizer->eos_id(), wanted = towers.config.text.eos_token_id;
-  const bool largest = wanted == 2 && end == towers.config.text.vocab_size - 1;
-  const at::Tensor is_end = ids.eq(end);
-  if ((wanted != end && !largest) || !is_end.any(1).all().item<bool>()) return ids.size(1);
-  return is_end.cumsum(1).eq(0).sum(1).max().item<int64_t>() + 1;
-}
-
 PartReader::PartReader(const ClipTowers& towers, const QuadrupletSet& data, QuadrupletPart part,
                        int64_t limit)
     : vision_(towers.config.vision), data_(data), part_(part), rows_(data.Rows(part, limit)) {
@@ -111,9 +99,6 @@ PartReader::PartReader(const ClipTowers& towers, const QuadrupletSet& data, Quad
   const int64_t length = towers.config.text.max_position_embeddings;
   safe_ids_ = TokenizeBatch(*towers.tokenizer, safe, length);
   unsafe_ids_ = TokenizeBatch(*towers.tokenizer, unsafe, length);
-  const int64_t used = std::max(UsedTokens(towers, safe_ids_), UsedTokens(towers, unsafe_ids_));
-  safe_ids_ = safe_ids_.narrow(1, 0, used).contiguous();
-  unsafe_ids_ = unsafe_ids_.narrow(1, 0, used).contiguous();
   const int64_t side = vision_.image_size;
   if (side * side <= kPictureBytes / (2 * 3 * size())) kept_.resize(rows_.size() * 2);
 }
@@ -283,12 +268,17 @@ at::Tensor Training::Loss(const StateDict& lora, int64_t step) {
   const std::vector<int64_t> rows = RowsOf(step);
   LoraHooks hooks(AsLinear(lora), spec_.lora, dropout_seed_);
   hooks.SetStep(step);
+  // Without dropout the adapters can be added to the weights once, which is cheaper than to each
+  // layer's output.
+  const bool drops = spec_.lora.dropout > 0;
+  ClipTowers tuned = original_;
+  if (!drops) tuned.weights = ApplyLora(original_.weights, lora, spec_.lora);
   ReferenceEmbeds frozen;
   if (spec_.frozen_reference) {
     const at::Tensor index = at::tensor(rows, at::kLong).to(reference_.text.device());
     frozen = {reference_.text.index_select(0, index), reference_.vision.index_select(0, index)};
   }
-  return BatchLoss(original_, train_.Batch(rows, spec_.terms), spec_.terms, &hooks,
+  return BatchLoss(tuned, train_.Batch(rows, spec_.terms), spec_.terms, drops ? &hooks : nullptr,
                    spec_.frozen_reference ? &frozen : nullptr, spec_.logit_scale)
       .total;
 }

@@ -36,22 +36,43 @@ at::Tensor SplitHeads(const at::Tensor& x, int64_t heads) {
   return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
 }
 
-at::Tensor SelfAttention(const StateDict& weights, const std::string& prefix, const at::Tensor& x,
-                         int64_t heads, const at::Tensor& mask, LayerHooks* hooks) {
-  const at::Tensor q = SplitHeads(nn::Linear(weights, prefix + ".q_proj", x, hooks), heads);
+// What the tokens `asks` (batch, asking tokens, hidden) read of all tokens `x`.
+at::Tensor SelfAttention(const StateDict& weights, const std::string& prefix,
+                         const at::Tensor& asks, const at::Tensor& x, int64_t heads,
+                         const at::Tensor& mask, LayerHooks* hooks) {
+  const at::Tensor q = SplitHeads(nn::Linear(weights, prefix + ".q_proj", asks, hooks), heads);
   const at::Tensor k = SplitHeads(nn::Linear(weights, prefix + ".k_proj", x, hooks), heads);
   const at::Tensor v = SplitHeads(nn::Linear(weights, prefix + ".v_proj", x, hooks), heads);
   const at::Tensor y = nn::Attention(q, k, v, mask, prefix, hooks);
-  return nn::Linear(weights, prefix + ".out_proj", y.transpose(1, 2).reshape(x.sizes()), hooks);
+  return nn::Linear(weights, prefix + ".out_proj", y.transpose(1, 2).reshape(asks.sizes()), hooks);
 }
 
+// (batch, tokens, hidden) -> (batch, 1, hidden): the token at each row's position.
+at::Tensor TokenAt(const at::Tensor& x, const at::Tensor& positions) {
+  return x.gather(1, positions.view({-1, 1, 1}).expand({-1, 1, x.size(2)}));
+}
+
+// The rows of an attention mask for one asking token in each text, (batch, 1, 1, tokens).
+at::Tensor MaskAt(const at::Tensor& mask, const at::Tensor& positions) {
+  const int64_t tokens = mask.size(-1);
+  const at::Tensor each = mask.expand({positions.size(0), 1, tokens, tokens});
+  return each.gather(2, positions.view({-1, 1, 1, 1}).expand({-1, 1, 1, tokens}));
+}
+
+// `wanted` (batch) int64 or undefined: the only position of each row that is read of the last
+// layer, whose other tokens are not computed then; (batch, 1, hidden) comes back.
 at::Tensor Transformer(const TransformerShape& shape, const StateDict& weights,
-                       const std::string& root, at::Tensor x, const at::Tensor& mask,
-                       LayerHooks* hooks) {
+                       const std::string& root, at::Tensor x, at::Tensor mask, LayerHooks* hooks,
+                       const at::Tensor& wanted = {}) {
   for (int64_t i = 0; i < shape.layers; ++i) {
     const std::string layer = fmt::format("{}.encoder.layers.{}", root, i);
-    at::Tensor h = nn::LayerNorm(weights, layer + ".layer_norm1", x, shape.eps);
-    x = nn::Add(SelfAttention(weights, layer + ".self_attn", h, shape.heads, mask, hooks), x);
+    at::Tensor h = nn::LayerNorm(weights, layer + ".layer_norm1", x, shape.eps), asks = h;
+    if (wanted.defined() && i + 1 == shape.layers) {
+      x = TokenAt(x, wanted);
+      asks = TokenAt(h, wanted);
+      if (mask.defined()) mask = MaskAt(mask, wanted);
+    }
+    x = nn::Add(SelfAttention(weights, layer + ".self_attn", asks, h, shape.heads, mask, hooks), x);
     h = nn::LayerNorm(weights, layer + ".layer_norm2", x, shape.eps);
     h = nn::Activation(shape.activation, nn::Linear(weights, layer + ".mlp.fc1", h, hooks));
     x = nn::Add(nn::Linear(weights, layer + ".mlp.fc2", h, hooks), x);
@@ -134,9 +155,12 @@ at::Tensor ClipTokenEmbeddings(const StateDict& weights, const at::Tensor& input
   return at::embedding(table, input_ids.to(table.device()));
 }
 
-ClipTextOutput ClipTextForward(const ClipTextConfig& config, const StateDict& weights,
-                               const at::Tensor& token_embeddings, const at::Tensor& input_ids,
-                               const at::Tensor& attention_mask, LayerHooks* hooks) {
+namespace {
+
+// The text transformer before its final norm; `wanted` as Transformer has it.
+at::Tensor TextStates(const ClipTextConfig& config, const StateDict& weights,
+                      const at::Tensor& token_embeddings, const at::Tensor& attention_mask,
+                      LayerHooks* hooks, const at::Tensor& wanted = {}) {
   const int64_t tokens = token_embeddings.size(1);
   const at::Tensor& positions = weights.Get("text_model.embeddings.position_embedding.weight");
   if (tokens > positions.size(0)) {
@@ -145,23 +169,19 @@ ClipTextOutput ClipTextForward(const ClipTextConfig& config, const StateDict& we
                     "positions. Pad or cut prompts to the tokenizer's model_max_length.",
                     tokens, positions.size(0)));
   }
-  at::Tensor h = token_embeddings + positions.narrow(0, 0, tokens);
+  const at::Tensor h = token_embeddings + positions.narrow(0, 0, tokens);
   const at::Tensor mask = CausalMask(tokens, attention_mask, h.options().requires_grad(false));
-  h = Transformer({config.num_hidden_layers, config.num_attention_heads, config.layer_norm_eps,
-                   config.hidden_act},
-                  weights, "text_model", h, mask, hooks);
-  ClipTextOutput output;
-  output.last_hidden_state =
-      nn::LayerNorm(weights, "text_model.final_layer_norm", h, config.layer_norm_eps);
-  const at::Tensor end = EndPositions(config, input_ids.to(h.device()))
-                             .view({-1, 1, 1})
-                             .expand({-1, 1, output.last_hidden_state.size(2)});
-  output.pooler_output = output.last_hidden_state.gather(1, end).squeeze(1);
-  return output;
+  return nn::LayerNorm(weights, "text_model.final_layer_norm",
+                       Transformer({config.num_hidden_layers, config.num_attention_heads,
+                                    config.layer_norm_eps, config.hidden_act},
+                                   weights, "text_model", h, mask, hooks, wanted),
+                       config.layer_norm_eps);
 }
 
-ClipVisionOutput ClipVisionForward(const ClipVisionConfig& config, const StateDict& weights,
-                                   const at::Tensor& pixel_values, LayerHooks* hooks) {
+// The vision transformer's last layer; `wanted` as Transformer has it.
+at::Tensor VisionStates(const ClipVisionConfig& config, const StateDict& weights,
+                        const at::Tensor& pixel_values, LayerHooks* hooks,
+                        const at::Tensor& wanted = {}) {
   const std::string root = "vision_model.embeddings.", embedding = root + "patch_embedding";
   const at::Tensor pixels = nn::As(weights, embedding + ".weight", pixel_values);
   at::Tensor patches = nn::Conv2d(weights, embedding, pixels, config.patch_size);
@@ -182,14 +202,49 @@ ClipVisionOutput ClipVisionForward(const ClipVisionConfig& config, const StateDi
                                .expand({patches.size(0), 1, patches.size(2)});
   at::Tensor h = at::cat({start, patches}, 1) + positions;
   h = nn::LayerNorm(weights, "vision_model.pre_layrnorm", h, config.layer_norm_eps);
-  ClipVisionOutput output;
-  output.last_hidden_state = Transformer({config.num_hidden_layers, config.num_attention_heads,
-                                          config.layer_norm_eps, config.hidden_act},
-                                         weights, "vision_model", h, {}, hooks);
-  output.pooler_output =
-      nn::LayerNorm(weights, "vision_model.post_layernorm", output.last_hidden_state.select(1, 0),
-                    config.layer_norm_eps);
-  return output;
+  return Transformer({config.num_hidden_layers, config.num_attention_heads, config.layer_norm_eps,
+                      config.hidden_act},
+                     weights, "vision_model", h, {}, hooks, wanted);
+}
+
+// Of the class token, which stands first.
+at::Tensor PooledVision(const ClipVisionConfig& config, const StateDict& weights,
+                        const at::Tensor& states) {
+  return nn::LayerNorm(weights, "vision_model.post_layernorm", states.select(1, 0),
+                       config.layer_norm_eps);
+}
+
+}  // namespace
+
+ClipTextOutput ClipTextForward(const ClipTextConfig& config, const StateDict& weights,
+                               const at::Tensor& token_embeddings, const at::Tensor& input_ids,
+                               const at::Tensor& attention_mask, LayerHooks* hooks) {
+  const at::Tensor states = TextStates(config, weights, token_embeddings, attention_mask, hooks);
+  const at::Tensor end = EndPositions(config, input_ids.to(states.device()));
+  return {states, TokenAt(states, end).squeeze(1)};
+}
+
+at::Tensor ClipTextPooled(const ClipTextConfig& config, const StateDict& weights,
+                          const at::Tensor& token_embeddings, const at::Tensor& input_ids,
+                          LayerHooks* hooks) {
+  const at::Tensor end = EndPositions(config, input_ids.to(token_embeddings.device()));
+  // The encoder is causal: what stands behind the last end token is read by none that is pooled.
+  const int64_t used = end.max().item<int64_t>() + 1;
+  return TextStates(config, weights, token_embeddings.narrow(1, 0, used), {}, hooks, end)
+      .squeeze(1);
+}
+
+ClipVisionOutput ClipVisionForward(const ClipVisionConfig& config, const StateDict& weights,
+                                   const at::Tensor& pixel_values, LayerHooks* hooks) {
+  const at::Tensor states = VisionStates(config, weights, pixel_values, hooks);
+  return {states, PooledVision(config, weights, states)};
+}
+
+at::Tensor ClipVisionPooled(const ClipVisionConfig& config, const StateDict& weights,
+                            const at::Tensor& pixel_values, LayerHooks* hooks) {
+  const at::Tensor first =
+      at::zeros({pixel_values.size(0)}, pixel_values.options().dtype(at::kLong));
+  return PooledVision(config, weights, VisionStates(config, weights, pixel_values, hooks, first));
 }
 
 at::Tensor ClipTextEmbeds(const StateDict& weights, const at::Tensor& pooler_output) {

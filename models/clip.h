@@ -28,6 +28,11 @@ ClipTextOutput ClipTextForward(const ClipTextConfig& config, const StateDict& we
                                const at::Tensor& token_embeddings, const at::Tensor& input_ids,
                                const at::Tensor& attention_mask = {}, LayerHooks* hooks = nullptr);
 
+// `pooler_output` alone, up to rounding: of the last layer no other token is computed.
+at::Tensor ClipTextPooled(const ClipTextConfig& config, const StateDict& weights,
+                          const at::Tensor& token_embeddings, const at::Tensor& input_ids,
+                          LayerHooks* hooks = nullptr);
+
 struct ClipVisionOutput {
   at::Tensor last_hidden_state;  // (batch, 1 + patches, hidden)
   at::Tensor pooler_output;      // (batch, hidden), after post_layernorm
@@ -37,6 +42,9 @@ struct ClipVisionOutput {
 // patches, 3 * patch_size^2), y (batch, patches, hidden).
 ClipVisionOutput ClipVisionForward(const ClipVisionConfig& config, const StateDict& weights,
                                    const at::Tensor& pixel_values, LayerHooks* hooks = nullptr);
+// `pooler_output` alone, as ClipTextPooled.
+at::Tensor ClipVisionPooled(const ClipVisionConfig& config, const StateDict& weights,
+                            const at::Tensor& pixel_values, LayerHooks* hooks = nullptr);
 
 // text_projection / visual_projection, not normalised.
 at::Tensor ClipTextEmbeds(const StateDict& weights, const at::Tensor& pooler_output);

@@ -202,6 +202,33 @@ TEST_CASE("gradients reach prompts, pixels and weights of CLIP") {
         1e-6);
 }
 
+TEST_CASE("a tower that computes only what is pooled gives the whole tower's pooled states") {
+  UseOneThreadPerWorker();
+  for (const int64_t end : {19, 2}) {
+    const ClipConfig config = TinyConfig(end, "quick_gelu");
+    const StateDict weights = SineWeights(config);
+    const at::Tensor ids = Ids();
+    at::Tensor tokens = ClipTokenEmbeddings(weights, ids).detach().clone();
+    at::Tensor pixels = SineTensor({2, 3, 8, 8}, 5);
+    tokens.requires_grad_(true);
+    pixels.requires_grad_(true);
+    const auto compare = [](const at::Tensor& whole, const at::Tensor& pooled,
+                            const at::Tensor& leaf) {
+      CHECK(whole.sizes() == pooled.sizes());
+      CHECK((whole - pooled).abs().max().item<double>() < 1e-12);
+      const at::Tensor probe = SineTensor(whole.sizes().vec(), 7);
+      const at::Tensor one = Gradients((whole * probe).sum(), {leaf})[0];
+      const at::Tensor two = Gradients((pooled * probe).sum(), {leaf})[0];
+      CHECK(one.norm().item<double>() > 1e-3);
+      CHECK((one - two).abs().max().item<double>() < 1e-12);
+    };
+    compare(ClipTextForward(config.text, weights, tokens, ids).pooler_output,
+            ClipTextPooled(config.text, weights, tokens, ids), tokens);
+    compare(ClipVisionForward(config.vision, weights, pixels).pooler_output,
+            ClipVisionPooled(config.vision, weights, pixels), pixels);
+  }
+}
+
 TEST_CASE("preprocessing resizes like Pillow and normalises") {
   ClipVisionConfig config;
   const at::Tensor mean = at::tensor({0.48145466, 0.4578275, 0.40821073}).view({1, 3, 1, 1});

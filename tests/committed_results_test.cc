@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 #include <fstream>
 #include <string>
+#include <utility>
 
 #include "core/json.h"
 #include "tests/testdata.h"
@@ -75,6 +76,21 @@ TEST_CASE("in table2 Safe-CLIP redirects unsafe queries, which the control does 
   // Safe texts find their picture: no more than two points fewer. (Pictures find their text 3.5
   // points less often, which is in the README.)
   CHECK(table.Value("none", "t2i_r1") - table.Value("safe_clip", "t2i_r1") <= 0.02);
+}
+
+TEST_CASE("no adaptive attack is weaker than its published form against the founding systems") {
+  const Committed table("table1_adaptive");
+  for (const auto& [method, metric] :
+       {std::pair{"espresso", "filter_fnr"}, {"latent_blend", "asr"}, {"safe_clip", "asr"}}) {
+    for (const auto& [published, adaptive] : {std::pair{"pez", "pez_adaptive"},
+                                              {"ring_a_bell", "ring_a_bell_adaptive"},
+                                              {"unlearn_diff_atk_weights", "unlearn_diff_atk"}}) {
+      INFO(method << ": " << adaptive);
+      CHECK(table.Find(method, metric, adaptive).at("n") >= 40);
+      CHECK(table.Find(method, metric, adaptive).at("value").get<double>() >=
+            table.Find(method, metric, published).at("value").get<double>());
+    }
+  }
 }
 
 }  // namespace excise
