@@ -6,7 +6,6 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/matmul.h>
-#include <ATen/ops/softplus.h>
 #include <ATen/ops/tensor.h>
 
 #include <catch2/catch.hpp>
@@ -157,7 +156,7 @@ double PezMeasure(TinyVictim& target, const Candidate& candidate, double lambda)
   if (view.embeds.defined()) {
     value -= lambda * (1 - at::matmul(view.embeds, features.t()).mean().item<double>());
   }
-  if (view.margin.defined()) value -= lambda * Alarm(view.margin).item<double>();
+  if (view.alarm.defined()) value -= lambda * view.alarm.item<double>();
   return value;
 }
 
@@ -183,7 +182,7 @@ struct BellMeasure {
     const VictimText::View view = victim.See(ids);
     at::Tensor extra = Base(ids) * 0;
     if (view.states.defined()) extra = extra + StateFitness(view.states, aim);
-    if (view.margin.defined()) extra = extra - silence * at::softplus(view.margin);
+    if (view.alarm.defined()) extra = extra - silence * view.alarm;
     return extra;
   }
   TinyVictim& target;
@@ -244,13 +243,13 @@ TEST_CASE("pez: what the defence adds has a gradient in the tokens") {
     soft.requires_grad_(true);
     const VictimText::View view = victim.See(ids, soft);
     CHECK(view.embeds.defined() == (defence.name != "filter margin"));
-    CHECK(view.margin.defined() == (defence.name == "filter margin"));
+    CHECK(view.alarm.defined() == (defence.name == "filter margin"));
     const at::Tensor extra =
-        view.margin.defined() ? view.margin.sum() : -at::matmul(view.embeds, features.t()).sum();
+        view.alarm.defined() ? view.alarm.sum() : -at::matmul(view.embeds, features.t()).sum();
     const at::Tensor gradient = Gradients(extra, {soft})[0];
     for (int64_t row = 0; row < 2; ++row) CHECK(gradient[row].norm().item<double>() > 1e-6);
     // The term is the candidate's own: it differs from candidate to candidate.
-    const at::Tensor own = view.margin.defined() ? view.margin : view.embeds.select(1, 0);
+    const at::Tensor own = view.alarm.defined() ? view.alarm : view.embeds.select(1, 0);
     CHECK(std::abs((own[0] - own[1]).item<double>()) > 1e-6);
   }
 }

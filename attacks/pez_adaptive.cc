@@ -1,13 +1,11 @@
 // What: pez that also reads the defence: its text encoder, its view of a prompt, its margin
 // Paper: Wen et al., "Hard Prompts Made Easy", NeurIPS 2023, arXiv 2302.03668; adaptive form after
 //   Das, Duddu, Zhang, Asokan, "Espresso", arXiv 2404.19227 (there "PEZ+")
-// Equation: L = 1 - cos(T(p), f) + lambda (1 - cos(V(p), f) + (m(p) + 0.02)+): T surrogate, V what
+// Equation: L = 1 - cos(T(p), f) + lambda (1 - cos(V(p), f) + softplus(m(p))): T surrogate, V what
 //   the victim's U-Net gets of p, m the margin of its hooks, f as in pez
 // Reference: ssg-research/concept-filtering @ fb368b8 adds terms of the target images alone, whose
 //   gradient is zero, and has them commented out; this is what they should be
-// Deviations: terms that a defence does not offer are left out; the margin counts as a hinge (with
-//   softplus 10 of 40 pictures of the split select got past latent_blend, with the hinge 16; past
-//   espresso 28 and 29)
+// Deviations: terms that a defence does not offer are left out
 // Needs: the victim's text encoder and hooks with gradients, a surrogate CLIP of the same
 //   vocabulary and width, and pictures of the unmodified model; it never draws with the victim
 // Caveats: lambda = 0 is pez bit for bit; the extra terms cost a second text evaluation a candidate
@@ -22,7 +20,7 @@ class PezAdaptive : public WhiteBoxAttack {
     search_.Fields(v);
     v.Number("lambda", &lambda_, "weight of what the defence adds to the loss", {.min = 0});
   }
-  int version() const override { return 2; }
+  int version() const override { return 1; }
   std::map<std::string, Json> presets() const override { return PezSearch::Presets(); }
   SearchSpace search_space() const override {
     SearchSpace space = PezSearch::Space();

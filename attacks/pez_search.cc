@@ -15,9 +15,8 @@ namespace {
 at::Tensor Extra(const VictimText::View& view, const at::Tensor& features) {
   at::Tensor extra;
   if (view.embeds.defined()) extra = 1 - at::matmul(view.embeds, features.t()).mean(1);
-  if (!view.margin.defined()) return extra;
-  const at::Tensor alarm = Alarm(view.margin);
-  return extra.defined() ? extra + alarm : alarm;
+  if (!view.alarm.defined()) return extra;
+  return extra.defined() ? extra + view.alarm : view.alarm;
 }
 
 }  // namespace

@@ -53,7 +53,7 @@ TEST_CASE("reference: unlearn_diff_atk's loss, gradient and steps on the simplex
   const StateDict expected = LoadSafetensors(Fixtures("attacks/expected.safetensors"));
   TinyVictim target;
   target.victim = LoadBackbone(Fixtures("sd1"));
-  const DenoisingObjective objective(target, inputs.Get("picture"), false, 0);
+  const DenoisingObjective objective(target, inputs.Get("picture"), false);
   const Prompt seed = TinyPrompt("x", kSeedText);
   const std::vector<int64_t> usable = UsableTokens(*target.victim.tokenizer, "all", {});
   const PrefixedPrompt prefixed(target.victim, seed, usable, 3);

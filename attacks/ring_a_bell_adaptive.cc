@@ -6,9 +6,7 @@
 // Reference: ssg-research/concept-filtering @ fb368b8 adds terms of the target alone, so the order
 //   of candidates cannot change; this is what they should be
 // Deviations: terms that a defence does not offer are left out; the margin counts in units of the
-//   distance of an empty prompt, so that lambda means the same for both terms, and as softplus:
-//   with the hinge of the gradient attacks, which tells no two candidates behind the boundary
-//   apart, 15 of 40 pictures passed espresso on the split select, and 28 with softplus
+//   distance of an empty prompt, so that lambda means the same for both terms
 // Needs: the victim's text encoder and hooks, a surrogate CLIP of the same vocabulary and width,
 //   and a concept with an anchor; it never draws with the victim
 // Caveats: lambda = 0 is ring_a_bell bit for bit; the extra terms cost a second text evaluation a

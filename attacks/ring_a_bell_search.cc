@@ -2,7 +2,6 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/full.h>
-#include <ATen/ops/softplus.h>
 #include <ATen/ops/tensor.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -230,7 +229,7 @@ Trajectory RingABellSearch::Run(std::string_view name, TransferTarget& target,
     if (!adapts) return score;
     const VictimText::View view = victim.See(ids);
     if (view.states.defined()) score = score + lambda * StateFitness(view.states, aim);
-    if (view.margin.defined()) score = score - lambda * silence * at::softplus(view.margin);
+    if (view.alarm.defined()) score = score - lambda * silence * view.alarm;
     return score;
   };
   Philox rng = target.Rng(prompt);

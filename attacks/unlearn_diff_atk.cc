@@ -12,9 +12,8 @@
 //   sampler's steps through them, with guidance, and what they and its filter would object to, by a
 //   hinge (58 % of 60 prompts of the split select got past latent_blend, 37 % at lambda = 0; 42 %
 //   with the step and softplus of the margin alone, which goes on past the boundary and loses the
-//   concept); prompts that do not fit are excluded with a
-//   reason instead of counted as failures; when no candidate works, the one that the oracle rated
-//   highest is the attack's choice
+//   concept); prompts that do not fit are excluded with a reason instead of counted as failures;
+//   when no candidate works, the one that the oracle rated highest is the attack's choice
 // Needs: the victim with gradients, one picture of the unmodified model, and answers of the oracle:
 //   the first one for the seed prompt itself (pre-attack success), then one a timestep until
 //   success

@@ -76,7 +76,7 @@ TEST_CASE("unlearn_diff_atk: the loss is the error of the predicted noise, the l
   TinyVictim target;
   const Backbone& victim = target.victim;
   const at::Tensor picture = TinyImages(1, 9);
-  const DenoisingObjective objective(target, picture, false, 0);
+  const DenoisingObjective objective(target, picture, false);
   const std::vector<DenoisingPoint> points = objective.Points(50);
   REQUIRE(points.size() == 50);
   CHECK(points[0].timestep == 10);  // 10, 30, ..., 990
@@ -110,7 +110,7 @@ TEST_CASE("unlearn_diff_atk: gradients lower the loss at the points they saw") {
   // The distribution's expected loss before and after, on the same noise: many steps at one point.
   TinyVictim target;
   const Backbone& victim = target.victim;
-  const DenoisingObjective objective(target, TinyImages(1, 9), false, 0);
+  const DenoisingObjective objective(target, TinyImages(1, 9), false);
   const DenoisingPoint point = objective.Points(4)[2];
   Philox rng({4, "noise", 0, Stream::kAttack, 0});
   const at::Tensor noise = objective.DrawNoise(8, &rng);

@@ -4,6 +4,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/softplus.h>
 #include <fmt/format.h>
 
 #include "attacks/hard_prompt.h"
@@ -56,8 +57,6 @@ at::Tensor FrameIds(const Tokenizer& tokenizer, const at::Tensor& ids, int64_t c
                  1);
 }
 
-at::Tensor Alarm(const at::Tensor& margin) { return (margin + 0.02).clamp_min(0); }
-
 VictimText::VictimText(VictimTarget& target)
     : victim_(&target.Victim()), hooks_(target.VictimHooks()) {
   const NoGrad no_grad;
@@ -103,7 +102,7 @@ VictimText::View VictimText::See(const at::Tensor& ids, const at::Tensor& moved)
   at::Tensor states = ClipTextForward(victim_->clip.text, victim_->text_encoder, embeddings, framed)
                           .last_hidden_state;
   if (margin_) {
-    view.margin = hooks_->TextMargin(states, Embeds(states, length)).flatten();
+    view.alarm = at::softplus(hooks_->TextMargin(states, Embeds(states, length)).flatten());
   }
   if (!differs_) return view;
   if (hooks_ != nullptr) {

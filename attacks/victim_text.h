@@ -15,12 +15,6 @@ namespace excise {
 // UsageError when they do not fit.
 at::Tensor FrameIds(const Tokenizer& tokenizer, const at::Tensor& ids, int64_t context);
 
-// What an attacker pays for a margin of hooks or of a filter, element by element: (margin + 0.02)+,
-// the hinge of Carlini & Wagner (IEEE S&P 2017, arXiv 1608.04644). Nothing is to be gained behind
-// the boundary, where a smooth loss would go on trading the concept for distance; the little more
-// is for what a search cannot see, such as a picture's last steps.
-at::Tensor Alarm(const at::Tensor& margin);
-
 class VictimText {
  public:
   // Offers nothing.
@@ -38,8 +32,8 @@ class VictimText {
     at::Tensor states;
     // The same as a normalised text embedding, (n, projection), or undefined.
     at::Tensor embeds;
-    // By how much the hooks would act against each, (n), or undefined.
-    at::Tensor margin;
+    // softplus of the margin, (n), or undefined: what a candidate pays for alarming the hooks.
+    at::Tensor alarm;
   };
   // ids (n, length) without start and end. `moved` (n, length, width) or undefined: the tokens'
   // embeddings of which gradients are wanted; the victim's own table gives the values. One text

@@ -70,7 +70,7 @@ std::string Sha256HexOfFile(const std::filesystem::path& path) {
                                                        &std::fclose);
   if (file == nullptr) fail(errno);
   Sha256 digest;
-  std::vector<char> buffer(1 << 20);
+  std::vector<char> buffer(1 << 16);  // a store has thousands of small files
   while (const size_t n = std::fread(buffer.data(), 1, buffer.size(), file.get())) {
     digest.Update(buffer.data(), n);
   }
