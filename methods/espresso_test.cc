@@ -213,7 +213,8 @@ TEST_CASE("hooks come back from their state without training, bit for bit") {
 }
 
 TEST_CASE("what is delivered instead of a blocked picture is data") {
-  const ImageFilter& black = *EraseTiny({{"variant", "none"}}).hooks->Filter();
+  const Erased plain = EraseTiny({{"variant", "none"}});
+  const ImageFilter& black = *plain.hooks->Filter();
   CHECK(black.Replacement(8, 6).sizes() == at::IntArrayRef({3, 8, 6}));
   CHECK(black.Replacement(8, 6).eq(0).all().item<bool>());
   const fs::path file = TestFolder("replacement") / "r.png";
