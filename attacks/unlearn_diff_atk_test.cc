@@ -31,6 +31,29 @@ Trajectory Craft(const Json& params, TinyVictim* target, const Prompt& seed = Ti
 // Hooks whose run changes nothing.
 class IdleHooks : public Hooks {};
 
+// Draws something else whatever is asked for, and says by how much it objects.
+class SafeHooks : public Hooks {
+ public:
+  SafeHooks(at::Tensor safe, double margin) : safe_(std::move(safe)), margin_(margin) {}
+  std::unique_ptr<HookRun> Start(const GuidanceBatch&) const override {
+    return std::make_unique<Run>(safe_);
+  }
+  at::Tensor TextMargin(const at::Tensor& states, const at::Tensor&) const override {
+    return at::full({states.size(0)}, margin_, at::kFloat);
+  }
+
+ private:
+  struct Run : HookRun {
+    explicit Run(at::Tensor safe) : safe(std::move(safe)) {}
+    std::vector<at::Tensor> Rows(const GuidanceBatch& batch, int64_t) override {
+      return {batch.empty_states, safe.expand_as(batch.prompt_states)};
+    }
+    at::Tensor safe;
+  };
+  at::Tensor safe_;
+  double margin_;
+};
+
 }  // namespace
 
 TEST_CASE("simplex: the nearest point, by hand and by its conditions") {
@@ -211,6 +234,27 @@ TEST_CASE("unlearn_diff_atk: hooks that do nothing predict what the sampler's st
     CHECK(bare.denoising.item<double>() == own);
     CHECK_FALSE(bare.through.defined());
     CHECK(bare.Total(0.5).item<double>() == own);
+  }
+}
+
+TEST_CASE("unlearn_diff_atk: hooks that hide the prompt leave the published gradient; the hinge") {
+  const Backbone base = TinyBackbone();
+  const at::Tensor safe = EncodeText(base, TokenizeBatch(*base.tokenizer, {"a dog"}, 16)).detach();
+  for (const auto& [margin, alarm] :
+       {std::pair{-1.0, 0.0}, {-0.02, 0.0}, {0.0, 0.02}, {2.0, 2.02}}) {
+    const SafeHooks hooks(safe, margin);
+    TinyVictim target(&hooks);
+    const DenoisingObjective objective(target, TinyImages(1, 9), true);
+    Philox rng({6, "noise", 0, Stream::kAttack, 0});
+    const at::Tensor noise = objective.DrawNoise(1, &rng);
+    const at::Tensor ids = TokenizeBatch(*target.victim.tokenizer, {"a cat"}, 16);
+    at::Tensor tokens = ClipTokenEmbeddings(target.victim.text_encoder, ids).detach().clone();
+    tokens.requires_grad_(true);
+    const DenoisingObjective::Terms terms =
+        objective.Score(tokens, ids, objective.Points(3)[1], noise);
+    CHECK(terms.alarm.item<double>() == Approx(alarm).margin(1e-7));
+    CHECK_FALSE(terms.through.requires_grad());
+    CHECK(Gradients(terms.Total(1), {tokens})[0].norm().item<double>() > 0);
   }
 }
 

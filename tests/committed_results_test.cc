@@ -72,12 +72,12 @@ TEST_CASE("in table2 Safe-CLIP redirects unsafe queries, which the control does 
     CHECK(table.Apart("none", "safe_clip", metric));
     CHECK(table.Apart("control_1_3_5_7", "safe_clip", metric));
   }
-  // Safe texts find their picture: no more than two points fewer. (Pictures find their text 3.5
+  // Safe texts find their picture: no more than two points fewer. (Pictures find their text 3.1
   // points less often, which is in the README.)
   CHECK(table.Value("none", "t2i_r1") - table.Value("safe_clip", "t2i_r1") <= 0.02);
 }
 
-TEST_CASE("no adaptive attack is weaker than its published form against the founding systems") {
+TEST_CASE("adaptive attacks on the founding systems are no weaker than published, but for one") {
   const auto check = [](const Committed& table, const std::string& method,
                         const std::string& published, const std::string& adaptive, int64_t n) {
     INFO(method << ": " << adaptive);
@@ -92,8 +92,8 @@ TEST_CASE("no adaptive attack is weaker than its published form against the foun
     check(unsafe, method, "pez", "pez_adaptive", 40);
     check(unsafe, method, "ring_a_bell", "ring_a_bell_adaptive", 40);
   }
-  check(unsafe, "safe_clip", "unlearn_diff_atk_weights", "unlearn_diff_atk", 40);
-  // On the two unsafe concepts alone the published form does better against blending (README).
+  // UnlearnDiffAtk on safe_clip, which has no hooks, is one attack in both forms. The one: on the
+  // two unsafe concepts alone the published form does better against blending (README).
   for (const char* method : {"espresso", "latent_blend"}) {
     check(all, method, "pez", "pez_adaptive", 100);
     check(all, method, "unlearn_diff_atk_weights", "unlearn_diff_atk", 100);
