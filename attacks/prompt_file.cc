@@ -17,6 +17,7 @@
 
 #include "attacks/attack.h"
 #include "core/error.h"
+#include "core/progress.h"
 #include "datasets/user_prompts.h"
 
 namespace excise {
@@ -60,7 +61,7 @@ double Number(const UserTable& table, const FileRow& row) {
 class PromptFile : public TransferAttack {
  public:
   void Fields(ParamVisitor& v) override { file_.Fields(v); }
-  int version() const override { return 1; }
+  int version() const override { return 2; }  // the filter for minors reads through obfuscation
   bool uses_surrogate() const override { return false; }
   std::vector<std::string> needs_one_of() const override { return {"file"}; }
 
@@ -106,7 +107,10 @@ class PromptFile : public TransferAttack {
                       table.path()));
     }
     std::set<std::vector<std::string>> seen;
+    Progress progress("prompt_file", static_cast<int64_t>(table.rows().size()), "rows");
     for (const FileRow& row : table.rows()) {
+      if (InterruptRequested()) throw Interrupted{};
+      progress.Advance();
       const auto seed = table.Get(row, loaded.tie);
       if (!seed) {
         throw UsageError(fmt::format("{}: the field '{}' is empty, so the row belongs to no seed.",

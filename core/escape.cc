@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cctype>
 #include <cstdint>
 
@@ -146,13 +147,7 @@ bool IsPlainNumber(std::string_view text) {
 
 std::string Csv(const std::string& text) {
   std::string field = text;
-  std::string_view head = text;
-  while (StartsWith(head, " ")) head.remove_prefix(1);
-  bool formula = !head.empty() && std::string_view("=+-@").find(head[0]) != std::string_view::npos;
-  for (const char* wide : {"\uff1d", "\uff0b", "\uff0d", "\uff20"}) {
-    formula = formula || StartsWith(head, wide);  // full-width forms run in some locales
-  }
-  if (formula && !IsPlainNumber(text)) field.insert(0, "'");
+  if (IsFormula(text)) field.insert(0, "'");
   const bool quote = field.find_first_of(",;\"'") != std::string::npos ||
                      (!field.empty() && (field.front() == ' ' || field.back() == ' '));
   if (!quote) return field;
@@ -309,6 +304,45 @@ std::string Escape(std::string_view text, Format format) {
       return Gnuplot(visible);
   }
   return visible;
+}
+
+std::string EscapeLines(std::string_view text, Layout layout) {
+  std::string out;
+  for (size_t start = 0; start <= text.size();) {
+    size_t end = std::min(text.find('\n', start), text.size());
+    const auto stays = [&] {
+      return layout == Layout::kReport || text.substr(end + 1, 1) == " " || end + 1 == text.size();
+    };
+    while (end < text.size() && !stays()) end = std::min(text.find('\n', end + 1), text.size());
+    out += Escape(text.substr(start, end - start), Format::kTerminal);
+    if (end < text.size()) out += '\n';
+    start = end + 1;
+  }
+  return out;
+}
+
+std::string Shortened(std::string_view text, size_t most) {
+  const auto continues = [](char c) { return (static_cast<uint8_t>(c) & 0xc0) == 0x80; };
+  size_t characters = 0, end = 0;  // of what is kept: bytes that are not UTF-8 count, too
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (continues(text[i])) continue;
+    if (characters++ == most) end = i;
+  }
+  if (characters <= most) {
+    if (text.size() <= 4 * most) return std::string(text);
+    end = 4 * most;  // continuation bytes of nothing
+  }
+  return fmt::format("{}... ({} bytes)", text.substr(0, end), text.size());
+}
+
+bool IsFormula(std::string_view text) {
+  std::string_view head = text;
+  head.remove_prefix(std::min(head.find_first_not_of(" \t\r\n"), head.size()));
+  bool formula = !head.empty() && std::string_view("=+-@").find(head[0]) != std::string_view::npos;
+  for (const char* wide : {"\uff1d", "\uff0b", "\uff0d", "\uff20"}) {
+    formula = formula || StartsWith(head, wide);  // full-width forms run in some locales
+  }
+  return formula && !IsPlainNumber(text);
 }
 
 }  // namespace excise

@@ -111,5 +111,38 @@ TEST_CASE("gnuplot: the string cannot be closed, substituted or marked up", "[es
   CHECK(Escape("a_b^c{d}@e&f~g\\h", Format::kGnuplot) == "a\\_b\\^c\\{d\\}\\@e\\&f\\~g\\\\h");
 }
 
+TEST_CASE("of several lines only ours begin at the left edge", "[escape]") {
+  const std::string text = "two differ:\n  a \x1b[2Jb\n  c\nverified: all is well\r\u202e";
+  CHECK(EscapeLines(text, Layout::kMessage) ==
+        "two differ:\n  a \\x1b[2Jb\n  c\\nverified: all is well\\r\\u202e");
+  CHECK(EscapeLines("a\nb\n\n c\x9b\n", Layout::kReport) == "a\nb\n\n c\\x9b\n");
+  CHECK(EscapeLines("a\n", Layout::kMessage) == "a\n");
+  CHECK(EscapeLines("\n\n", Layout::kMessage) == "\\n\n");
+  CHECK(EscapeLines("", Layout::kReport).empty());
+  // What is safe already stays as it is.
+  for (const Layout layout : {Layout::kMessage, Layout::kReport}) {
+    const std::string once = EscapeLines(text, layout);
+    CHECK(EscapeLines(once, layout) == once);
+  }
+}
+
+TEST_CASE("what is long is shown by its beginning and its size", "[escape]") {
+  CHECK(Shortened("poodle") == "poodle");
+  CHECK(Shortened(std::string(200, 'a')) == std::string(200, 'a'));
+  CHECK(Shortened(std::string(201, 'a')) == std::string(200, 'a') + "... (201 bytes)");
+  // Characters are counted and kept whole.
+  CHECK(Shortened("\u00e9\u00e9\u00e9", 3) == "\u00e9\u00e9\u00e9");
+  CHECK(Shortened("\u00e9\u00e9\u00e9", 2) == "\u00e9\u00e9... (6 bytes)");
+  CHECK(Shortened(std::string(100000, '\x80'), 2).size() < 40);
+}
+
+TEST_CASE("a formula is what a spreadsheet would run", "[escape]") {
+  for (const char* formula : {"=1", "+a", "-a", "@a", " =1", "\t=1", "\r\n=1", "\uff1d1", "-"}) {
+    CHECK(IsFormula(formula));
+  }
+  for (const char* text : {"", " ", "a=1", "-0.5", "1e-3", "'=1", "1+1"})
+    CHECK_FALSE(IsFormula(text));
+}
+
 }  // namespace
 }  // namespace excise

@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace excise {
 
@@ -13,9 +15,20 @@ namespace excise {
 // BUILD_WORKING_DIRECTORY where the user stands.
 std::filesystem::path UserPath(const std::string& path);
 
-// Writes beside, fsyncs, renames; keeps an old file's mode, follows a link, and writes straight to
-// a device or pipe. Throws Error (full disk included); the old file stays if it fails.
-void WriteFileAtomically(const std::filesystem::path& path, std::string_view bytes);
+// Writes beside, fsyncs, renames; keeps an old file's mode (a new one has `mode` under the umask),
+// follows a link, and writes straight to a device or pipe. Throws Error (full disk included); the
+// old file stays if it fails.
+void WriteFileAtomically(const std::filesystem::path& path, std::string_view bytes,
+                         mode_t mode = 0666);
+
+// The same of several files: all or none. Every file is written beside its place and brought to the
+// disk; only when all are, they are renamed, in this order. Throws Error, and then every old file
+// is as it was and no new one is there. What cannot be undone is a kill between two renames (then
+// the last files are still the old ones, each file whole: put last what others are read by), and,
+// on a file system that cannot exchange two names (NFS), a rename that fails after the first.
+void WriteFilesTogether(
+    const std::vector<std::pair<std::filesystem::path, std::string_view>>& files,
+    mode_t mode = 0666);
 
 // A file descriptor (get() < 0: not opened, see errno) that is closed on every way out.
 class Descriptor {
@@ -33,7 +46,7 @@ class Descriptor {
 };
 
 // Creates `path`, which must not exist, and brings its bytes to the disk. Returns 0 or errno.
-int CreateFile(const std::filesystem::path& path, std::string_view bytes);
+int CreateFile(const std::filesystem::path& path, std::string_view bytes, mode_t mode = 0666);
 
 // Makes renames and new names in `folder` last. Throws Error.
 void SyncFolder(const std::filesystem::path& folder);

@@ -4,14 +4,14 @@
 #include <openssl/evp.h>
 
 #include <array>
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
 #include <map>
 #include <vector>
 
 #include "core/error.h"
+#include "core/input_files.h"
 #include "core/json.h"
+#include "core/progress.h"
+#include "core/read_file.h"
 
 namespace excise {
 
@@ -61,34 +61,23 @@ std::string Sha256Hex(std::string_view bytes) {
 }
 
 std::string Sha256HexOfFile(const std::filesystem::path& path) {
-  const auto fail = [&](int code) {
-    throw Error(fmt::format("{} cannot be read: {}.", path.string(), std::strerror(code)));
-  };
-  std::error_code ignored;
-  if (std::filesystem::is_directory(path, ignored)) fail(EISDIR);
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"),
-                                                       &std::fclose);
-  if (file == nullptr) fail(errno);
+  RegularFile file(path);
   Sha256 digest;
   std::vector<char> buffer(1 << 16);  // a store has thousands of small files
-  while (const size_t n = std::fread(buffer.data(), 1, buffer.size(), file.get())) {
+  while (const size_t n = file.Read(buffer.data(), buffer.size())) {
     digest.Update(buffer.data(), n);
   }
-  if (std::ferror(file.get())) fail(errno);
   return digest.Hex();
 }
 
 std::string Sha256HexOfPath(const std::filesystem::path& path) {
-  namespace fs = std::filesystem;
   std::error_code problem;
-  if (!fs::is_directory(path, problem)) return Sha256HexOfFile(path);
+  if (!std::filesystem::is_directory(path, problem)) return Sha256HexOfFile(path);
   std::map<std::string, std::string> files;
-  fs::recursive_directory_iterator entry(path, problem);
-  for (; !problem && entry != fs::recursive_directory_iterator(); entry.increment(problem)) {
-    if (!entry->is_regular_file()) continue;
-    files[entry->path().lexically_relative(path).generic_string()] = Sha256HexOfFile(entry->path());
+  for (const auto& [name, file] : FilesOf(path)) {
+    if (InterruptRequested()) throw Interrupted{};
+    if (file.IsFile()) files[name] = Sha256HexOfFile(file.path());
   }
-  if (problem) throw Error(fmt::format("{} cannot be read: {}.", path.string(), problem.message()));
   return Sha256Hex(CanonicalJson(Json(files)));
 }
 

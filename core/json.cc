@@ -4,19 +4,23 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <iterator>
-#include <sstream>
 #include <utility>
 #include <vector>
 
 #include "core/error.h"
 #include "core/escape.h"
+#include "core/progress.h"
+#include "core/read_file.h"
+
+template class nlohmann::basic_json<>;
 
 namespace excise {
 namespace {
 
 constexpr size_t kMaxDepth = 64;
+// So many values take a twentieth of a second; a signal waits no longer.
+constexpr size_t kValuesBetweenChecks = size_t{1} << 18;
 
 // Reads bytes and tells the handler how far the lexer has come. The lexer looks no further than the
 // token in hand, so at a key event this is the byte after the key's closing quote.
@@ -105,6 +109,7 @@ class Builder : public nlohmann::json_sax<Json> {
   }
 
   Json* Place(Json value) {
+    if (++values_ % kValuesBetweenChecks == 0 && InterruptRequested()) throw Interrupted{};
     if (open_.empty()) {
       root_ = std::move(value);
       return &root_;
@@ -139,6 +144,7 @@ class Builder : public nlohmann::json_sax<Json> {
   Json root_;
   std::vector<Json*> open_;
   Json* slot_ = nullptr;
+  size_t values_ = 0;
 };
 
 void RefuseNonFinite(const Json& value, const std::string& pointer) {
@@ -171,20 +177,7 @@ Json ParseJson(std::string_view text, std::string_view origin) {
 }
 
 Json ReadJsonFile(const std::filesystem::path& path) {
-  std::error_code code;
-  if (std::filesystem::is_directory(path, code)) {
-    throw Error(fmt::format("{} is a folder, not a JSON file.", path.string()));
-  }
-  if (!std::filesystem::exists(path, code)) {
-    throw Error(fmt::format("{} does not exist. Check the path.", path.string()));
-  }
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  if (file && file.peek() != std::ifstream::traits_type::eof()) text << file.rdbuf();
-  if (file.bad() || !file.is_open()) {
-    throw Error(fmt::format("{} cannot be read. Check its permissions.", path.string()));
-  }
-  const std::string bytes = text.str();
+  const std::string bytes = ReadFile(path);
   if (bytes.empty()) {
     throw Error(
         fmt::format("{} is empty: a copy or download was probably cut short.", path.string()));

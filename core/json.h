@@ -6,6 +6,9 @@
 #include <string>
 #include <string_view>
 
+// Compiled once (json.cc), not in each of 200 files.
+extern template class nlohmann::basic_json<>;
+
 namespace excise {
 
 // Keys are kept sorted (std::map), so equal values have equal dumps.

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "core/error.h"
+#include "core/json_schema.h"
 
 namespace excise {
 namespace {
@@ -101,4 +102,13 @@ TEST_CASE("files: missing, folder, empty, malformed", "[json]") {
 }
 
 }  // namespace
+TEST_CASE("a text of a megabyte under a schema's pattern is refused, not recursed into", "[json]") {
+  const Json schema = {{"type", "string"}, {"pattern", "^[a-z]+$"}};
+  CHECK(SchemaProblems("abc", schema).empty());
+  CHECK(SchemaProblems("ABC", schema).size() == 1);
+  const auto problems = SchemaProblems(std::string(1 << 20, 'a'), schema);
+  REQUIRE(problems.size() == 1);
+  CHECK(problems[0].size() < 300);
+}
+
 }  // namespace excise

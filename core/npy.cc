@@ -3,12 +3,11 @@
 #include <fmt/format.h>
 
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <string>
 
 #include "core/error.h"
 #include "core/escape.h"
+#include "core/read_file.h"
 
 namespace excise {
 namespace {
@@ -136,17 +135,7 @@ NpyArray ParseNpy(std::string_view bytes, std::string_view origin) {
 }
 
 NpyArray ReadNpy(const std::filesystem::path& file, int64_t most_bytes) {
-  std::ifstream in(file, std::ios::binary | std::ios::ate);
-  if (!in) Fail(file.string(), "it cannot be read");
-  const auto size = static_cast<int64_t>(in.tellg());
-  if (size < 0 || size > most_bytes) {
-    Fail(file.string(), fmt::format("it has {} bytes where at most {} fit", size, most_bytes));
-  }
-  in.seekg(0);
-  std::string bytes(static_cast<size_t>(size), '\0');
-  in.read(bytes.data(), size);
-  if (!in) Fail(file.string(), "it cannot be read");
-  return ParseNpy(bytes, file.string());
+  return ParseNpy(ReadFile(file, static_cast<uint64_t>(most_bytes)), file.string());
 }
 
 }  // namespace excise

@@ -80,7 +80,7 @@ void WriteLine(std::string_view prefix, std::string_view line) {
   std::string text = bar_drawn ? "\r\x1b[K" : "";
   bar_drawn = false;
   text += prefix;
-  text += Escape(line, Format::kTerminal);
+  text += EscapeLines(line, Layout::kMessage);
   text += '\n';
   Write(text);
 }

@@ -1,18 +1,11 @@
 #include "core/store.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
 #include <cerrno>
-#include <chrono>
 #include <cstdint>
-#include <fstream>
-#include <sstream>
 #include <utility>
 #include <vector>
 
@@ -20,6 +13,8 @@
 #include "core/escape.h"
 #include "core/hash.h"
 #include "core/progress.h"
+#include "core/read_file.h"
+#include "core/store_lock.h"
 
 namespace excise {
 namespace {
@@ -27,21 +22,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kManifest = "manifest.json";
-
-// Held while an artifact's folder is put in place or taken away, against other threads, processes
-// and (where the file system has locks) machines. Without locks the store still works; only the
-// repair of a damaged artifact by two processes at once may then cost a recomputation.
-class StoreLock {
- public:
-  explicit StoreLock(const fs::path& root) : file_(root / ".lock", O_RDWR | O_CREAT) {
-    if (file_.get() < 0) return;
-    while (flock(file_.get(), LOCK_EX) != 0 && errno == EINTR) {
-    }
-  }
-
- private:
-  Descriptor file_;  // closing it ends the lock
-};
+constexpr const char* kLock = ".lock";
+constexpr const char* kScratch = ".scratch";
 
 bool IsPlainName(std::string_view name) {
   if (name.empty() || name.size() > 200 || name[0] == '.') return false;
@@ -68,21 +50,20 @@ std::string StageOf(const Json& key) {
   return name;
 }
 
-fs::path FolderOf(const fs::path& root, const std::string& stage, const std::string& digest) {
-  return root / stage / digest.substr(0, 2) / digest;
+// Relative to the store's root.
+fs::path PlaceOf(const Json& key, const std::string& digest) {
+  return fs::path(StageOf(key)) / digest.substr(0, 2) / digest;
 }
 
 std::string ReadBytes(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream bytes;
-  if (file && file.peek() != std::ifstream::traits_type::eof()) bytes << file.rdbuf();
-  if (!file.is_open() || file.bad()) {
+  try {
+    return ReadFile(path, UINT64_MAX);
+  } catch (const Error& error) {
     throw Error(
-        fmt::format("{} cannot be read. Something removed or damaged it while it was in "
-                    "use; run again to recompute it.",
-                    path.string()));
+        fmt::format("{} Something removed or damaged it while it was in use; run again to "
+                    "recompute it.",
+                    error.what()));
   }
-  return bytes.str();
 }
 
 std::string DigestOfFiles(const Json& files) { return Sha256Hex(CanonicalJson(files)); }
@@ -95,6 +76,12 @@ struct Inspection {
 
 Inspection Inspect(const fs::path& folder, const Json& key, const std::string& digest) {
   Inspection result;
+  std::error_code code;
+  // A link, or a pipe that nobody writes, would be followed or waited for.
+  if (!fs::is_directory(fs::symlink_status(folder, code))) return {std::nullopt, "it is no folder"};
+  if (!fs::is_regular_file(fs::symlink_status(folder / kManifest, code))) {
+    return {std::nullopt, std::string(kManifest) + " is missing"};
+  }
   try {
     const Json manifest = ReadJsonFile(folder / kManifest);
     if (!manifest.is_object() || !manifest.contains("key") || !manifest.contains("files") ||
@@ -111,7 +98,6 @@ Inspection Inspect(const fs::path& folder, const Json& key, const std::string& d
       if (!IsPlainName(name) || !entry.is_object())
         return {std::nullopt, "its manifest is damaged"};
       const fs::path path = folder / name;
-      std::error_code code;
       if (!fs::is_regular_file(fs::symlink_status(path, code)))
         return {std::nullopt, name + " is missing"};
       const uintmax_t size = fs::file_size(path, code), wanted = entry.value("size", uintmax_t{0});
@@ -138,58 +124,34 @@ bool Exists(const fs::path& path) {
   return fs::exists(fs::symlink_status(path, code));
 }
 
-// Takes `folder` away in one step, so that nobody sees it half removed. Under StoreLock.
-void RemoveFolder(const fs::path& root, const fs::path& folder) {
-  const fs::path aside = root / ".tmp" / (UniqueSuffix() + ".removed");
-  std::error_code code;
-  fs::create_directories(aside.parent_path(), code);
-  fs::rename(folder, aside, code);
-  fs::remove_all(code ? folder : aside, code);
-  if (Exists(folder)) {
-    throw Error(fmt::format("{} is damaged and cannot be removed: {}. Remove it by hand.",
-                            folder.string(), code.message()));
-  }
-}
-
-// What killed runs left behind. Younger ones may belong to a process on another machine.
-void RemoveStale(const fs::path& folder) {
-  constexpr auto kAge = std::chrono::hours(48);
-  std::error_code code;
-  for (fs::directory_iterator it(folder, code), end; !code && it != end; it.increment(code)) {
-    std::error_code ignored;
-    const auto written = fs::last_write_time(it->path(), ignored);
-    if (!ignored && fs::file_time_type::clock::now() - written > kAge) {
-      fs::remove_all(it->path(), ignored);
+// Calls see(folder, key) for every artifact of a stage whose manifest can be read. The others are
+// damaged or just being replaced.
+template <class See>
+void ForEachStored(const fs::path& stage, const See& see) {
+  std::error_code code, ignored;
+  fs::recursive_directory_iterator it(stage, code), end;
+  for (; !code && it != end; it.increment(code)) {
+    if (it->path().filename() != kManifest || !it->is_regular_file(ignored)) continue;
+    Json key;
+    try {
+      key = ReadJsonFile(it->path()).at("key");
+    } catch (const std::exception&) {
+      continue;
     }
+    see(it->path().parent_path(), key);
   }
 }
 
-std::string Short(const Json& value) {
-  std::string text = Escape(value.dump(), Format::kTerminal);
-  if (text.size() <= 80) return text;
-  size_t end = 77;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
-  return text.substr(0, end) + "...";
-}
-
-// One line for each JSON pointer at which the two keys differ.
-std::vector<std::string> Differences(const Json& stored, const Json& wanted) {
+// JSON pointers at which the two keys differ.
+size_t CountDifferences(const Json& stored, const Json& wanted) {
   const Json a = stored.flatten(), b = wanted.flatten();
-  std::vector<std::string> lines;
+  size_t differ = 0, shared = 0;
   for (const auto& [pointer, value] : a.items()) {
     const auto other = b.find(pointer);
-    if (other == b.end()) {
-      lines.push_back(fmt::format("{}: {} -> (absent)", pointer, Short(value)));
-    } else if (other->dump() != value.dump()) {  // 1 and 1.0 are different keys
-      lines.push_back(fmt::format("{}: {} -> {}", pointer, Short(value), Short(*other)));
-    }
+    shared += other != b.end();
+    differ += other == b.end() || other->dump() != value.dump();  // 1 and 1.0 are different keys
   }
-  for (const auto& [pointer, value] : b.items()) {
-    if (!a.contains(pointer))
-      lines.push_back(fmt::format("{}: (absent) -> {}", pointer, Short(value)));
-  }
-  std::sort(lines.begin(), lines.end());
-  return lines;
+  return differ + b.size() - shared;
 }
 
 }  // namespace
@@ -210,42 +172,110 @@ std::string Artifact::Read(const std::string& name) const {
   return bytes;
 }
 
-Store::Store(fs::path root) : root_(std::move(root)) {
+namespace {
+
+StoreFolder OpenFolder(const fs::path& root) {
   try {
-    CreateFolders(root_ / ".tmp");
-    const fs::path probe = root_ / ".tmp" / (UniqueSuffix() + ".probe");
-    if (const int code = CreateFile(probe, "")) FailToWrite(probe, code);
-    fs::remove(probe);
+    StoreFolder folder(root);
+    folder.RefuseLinks(kLock);
+    return folder;
   } catch (const std::exception& error) {
     throw UsageError(
         fmt::format("The store {} cannot be used: {} Name another one with "
                     "--cache=DIR.",
-                    root_.string(), error.what()));
+                    root.string(), error.what()));
   }
-  RemoveStale(root_ / ".tmp");
+}
+
+}  // namespace
+
+Store::Store(fs::path root, StoreUse use) : root_(std::move(root)) {
+  if (use == StoreUse::kLook) return;
+  folder_.emplace(OpenFolder(root_));
+  folder_->RemoveLeftovers();
+}
+
+const StoreFolder& Store::Folder() const {
+  if (folder_) return *folder_;
+  throw Error(fmt::format("{} was opened to look only; nothing is stored there.", root_.string()));
 }
 
 std::string Store::Digest(const Json& key) { return Sha256Hex(CanonicalJson(key)); }
 
 std::optional<Artifact> Store::Find(const Json& key) {
   const std::string digest = Digest(key);
-  const fs::path folder = FolderOf(root_, StageOf(key), digest);
+  const fs::path place = PlaceOf(key, digest), folder = root() / place;
+  if (folder_) folder_->RefuseLinks(place.parent_path());
   if (!Exists(folder)) return std::nullopt;
   Inspection found = Inspect(folder, key, digest);
   if (found.artifact) return std::move(found.artifact);
-  const StoreLock lock(root_);
+  if (!folder_) {
+    LogWarning(
+        fmt::format("{} is damaged ({}); a run will recompute it.", folder.string(), found.damage));
+    return std::nullopt;
+  }
+  const StoreLock lock(root() / kLock);
   if (!Exists(folder)) return std::nullopt;
   found = Inspect(folder, key, digest);  // another process may have replaced it meanwhile
   if (found.artifact) return std::move(found.artifact);
   LogWarning(fmt::format("{} is damaged ({}); it is removed and will be recomputed.",
                          folder.string(), found.damage));
-  RemoveFolder(root_, folder);
+  RemoveArtifact(folder);
   return std::nullopt;
 }
 
+// In one step, so that nobody sees it half removed. Under StoreLock.
+void Store::RemoveArtifact(const fs::path& folder) const {
+  const std::string problem = Folder().Remove(folder.lexically_relative(root()));
+  if (problem.empty()) return;
+  throw Error(fmt::format(
+      "{} is damaged and cannot be removed: {}. Remove it by hand, or use another store "
+      "with --cache=DIR.",
+      folder.string(), problem));
+}
+
+// Folders of what was made of an artifact, or of what was made of that.
+std::vector<fs::path> Store::MadeOf(const std::string& digest) const {
+  std::map<fs::path, std::string> keys;
+  for (const auto& stage : fs::directory_iterator(root())) {
+    if (!IsPlainName(stage.path().filename().string())) continue;
+    ForEachStored(stage.path(), [&](const fs::path& folder, const Json& key) {
+      keys.emplace(folder, key.dump());
+    });
+  }
+  std::vector<fs::path> made;
+  for (std::vector<std::string> wrong = {digest}; !wrong.empty();) {
+    const std::string named = '"' + wrong.back() + '"';
+    wrong.pop_back();
+    for (auto it = keys.begin(); it != keys.end();) {
+      const bool names_it = it->second.find(named) != std::string::npos;
+      if (names_it) {
+        made.push_back(it->first);
+        wrong.push_back(it->first.filename());
+      }
+      it = names_it ? keys.erase(it) : std::next(it);
+    }
+  }
+  return made;
+}
+
+void Store::Discard(const Json& key, const Artifact& artifact, const std::string& why) {
+  const StoreLock lock(root() / kLock);
+  const Inspection now = Inspect(artifact.folder, key, artifact.digest);
+  if (!now.artifact || now.artifact->files != artifact.files) return;
+  const std::vector<fs::path> made = MadeOf(artifact.digest);
+  LogWarning(fmt::format("{} cannot be used: {} It is removed{} and will be recomputed.",
+                         artifact.folder.string(), why,
+                         made.empty() ? "" : " with all that was made of it"));
+  // Itself last: what is left by a kill in between is found wrong again.
+  for (const fs::path& folder : made) RemoveArtifact(folder);
+  RemoveArtifact(artifact.folder);
+}
+
 Artifact Store::Put(const Json& key, const std::map<std::string, std::string>& files) {
+  Folder();
   const std::string digest = Digest(key);
-  const fs::path folder = FolderOf(root_, StageOf(key), digest);
+  const fs::path place = PlaceOf(key, digest), folder = root() / place;
   Artifact artifact{digest, folder, {}};
   Json manifest = {{"format", 1}, {"key", key}, {"files", Json::object()}};
   for (const auto& [name, bytes] : files) {
@@ -255,23 +285,25 @@ Artifact Store::Put(const Json& key, const std::map<std::string, std::string>& f
   }
   manifest["files_sha256"] = DigestOfFiles(manifest["files"]);
 
-  const fs::path beside = root_ / ".tmp" / (UniqueSuffix() + ".artifact");
+  const fs::path place_beside = fs::path(".tmp") / (UniqueSuffix() + ".artifact");
+  const fs::path beside = root() / place_beside;
   const auto write_beside = [&](const std::string& name, std::string_view bytes) {
     if (const int code = CreateFile(beside / name, bytes)) FailToWrite(beside / name, code);
   };
   try {
-    CreateFolders(beside);
+    Folder().Make(place_beside);
     for (const auto& [name, bytes] : files) write_beside(name, bytes);
     write_beside(kManifest, CanonicalJson(manifest) + "\n");
     SyncFolder(beside);
-    CreateFolders(folder.parent_path());
-    const StoreLock lock(root_);
+    Folder().Make(place.parent_path());
+    const StoreLock lock(root() / kLock);
     for (int attempt = 0; rename(beside.c_str(), folder.c_str()) != 0; ++attempt) {
       const int code = errno;
-      if ((code != EEXIST && code != ENOTEMPTY) || attempt == 3) FailToWrite(folder, code);
+      const bool taken = code == EEXIST || code == ENOTEMPTY || code == ENOTDIR;
+      if (!taken || attempt == 3) FailToWrite(folder, code);
       const Inspection other = Inspect(folder, key, digest);
       if (!other.artifact) {
-        RemoveFolder(root_, folder);
+        RemoveArtifact(folder);
         continue;
       }
       // Another process was first. What stands there is whole, and it is what callers will read.
@@ -286,51 +318,36 @@ Artifact Store::Put(const Json& key, const std::map<std::string, std::string>& f
     }
     SyncFolder(folder.parent_path());
   } catch (...) {
-    std::error_code ignored;
-    fs::remove_all(beside, ignored);
+    Folder().Remove(place_beside);
     throw;
   }
-  std::error_code ignored;
-  fs::remove_all(beside, ignored);
-  fs::remove_all(root_ / ".scratch" / digest, ignored);
+  Folder().Remove(place_beside);
+  Folder().Remove(fs::path(kScratch) / digest);
   return artifact;
 }
 
 fs::path Store::Scratch(const Json& key, const std::string& name) {
+  Folder();
   RequirePlainName(name, "a checkpoint");
-  const fs::path folder = root_ / ".scratch" / Digest(key);
-  CreateFolders(folder);
-  return folder / name;
+  const fs::path place = fs::path(kScratch) / Digest(key);
+  Folder().Make(place);
+  Folder().RefuseLinks(place / name);  // a checkpoint would be written through it
+  return root() / place / name;
 }
 
-std::string Store::Explain(const Json& key) const {
-  const std::string stage = StageOf(key), digest = Digest(key);
-  if (Exists(FolderOf(root_, stage, digest) / kManifest)) return "";
-  std::string nearest_digest;
-  std::vector<std::string> nearest;
-  std::error_code code;
-  fs::recursive_directory_iterator it(root_ / stage, code), end;
-  for (; !code && it != end; it.increment(code)) {
-    if (it->path().filename() != kManifest) continue;
-    Json stored;
-    try {
-      stored = ReadJsonFile(it->path()).at("key");
-    } catch (const std::exception&) {
-      continue;  // damaged or just being replaced: it explains nothing
-    }
+std::optional<Json> Store::Nearest(const Json& key) const {
+  std::optional<Json> nearest;
+  std::pair<size_t, std::string> least;  // differences, and the digest where they are as many
+  ForEachStored(root() / StageOf(key), [&](const fs::path& folder, const Json& stored) {
     if (!stored.is_object() || stored.value("plugin", Json()) != key.value("plugin", Json()))
-      continue;
-    std::vector<std::string> lines = Differences(stored, key);
-    const std::string name = it->path().parent_path().filename().string();
-    const bool nearer = nearest_digest.empty() || lines.size() < nearest.size() ||
-                        (lines.size() == nearest.size() && name < nearest_digest);
-    if (!nearer) continue;
-    nearest = std::move(lines);
-    nearest_digest = name;
-  }
-  if (nearest_digest.empty()) return "";
-  return fmt::format("the nearest stored key ({} {}) differs in:\n  {}\n", stage,
-                     nearest_digest.substr(0, 12), fmt::join(nearest, "\n  "));
+      return;
+    std::pair<size_t, std::string> distance = {CountDifferences(stored, key),
+                                               folder.filename().string()};
+    if (nearest && distance >= least) return;
+    nearest = stored;
+    least = std::move(distance);
+  });
+  return nearest;
 }
 
 }  // namespace excise

@@ -8,10 +8,11 @@
 #include <map>
 #include <optional>
 #include <string>
-#include <string_view>
+#include <vector>
 
 #include "core/files.h"
 #include "core/json.h"
+#include "core/store_folder.h"
 
 namespace excise {
 
@@ -23,10 +24,16 @@ struct Artifact {
   std::string Read(const std::string& name) const;  // throws Error naming the path
 };
 
+// What a program may do to a store: everything, or nothing but read what is there.
+enum class StoreUse { kWrite, kLook };
+
 class Store {
  public:
-  // Creates `root`. Throws UsageError when it cannot be written.
-  explicit Store(std::filesystem::path root);
+  // Creates `root`, with folders below it that are their owner's alone. Throws UsageError when it
+  // cannot be written, or where a link or something else stands in a folder's place. To look,
+  // `root` need not be there, and the disk stays as it is: a damaged artifact is told of and left,
+  // and what stores throws.
+  explicit Store(std::filesystem::path root, StoreUse use = StoreUse::kWrite);
   const std::filesystem::path& root() const { return root_; }
 
   // Key: {stage, plugin, version, params, numerics, seeds, inputs}; see design "one key rule".
@@ -41,15 +48,26 @@ class Store {
   // Throws Error (full disk included) and then leaves nothing behind.
   Artifact Put(const Json& key, const std::map<std::string, std::string>& files);
 
+  // Takes away an artifact that is whole but cannot be what `key` stands for, `why` told on stderr,
+  // and all that was made of it: whose keys name its digest. One that another process has stored in
+  // its place meanwhile stays.
+  void Discard(const Json& key, const Artifact& artifact, const std::string& why);
+
   // A path for checkpoints of the work that will become `key`; removed by Put.
   std::filesystem::path Scratch(const Json& key, const std::string& name);
 
-  // Why `key` is not stored: the nearest stored key of the same stage and plug-in, and what differs
-  // (JSON pointers with old and new value). Empty when nothing is near.
-  std::string Explain(const Json& key) const;
+  // The stored key of the same stage and plug-in that differs from `key` in the fewest places: what
+  // changed since explains why `key` is not stored. Nothing when there is none.
+  std::optional<Json> Nearest(const Json& key) const;
 
  private:
+  // To write in. Throws Error in a store to look at.
+  const StoreFolder& Folder() const;
+  void RemoveArtifact(const std::filesystem::path& folder) const;
+  std::vector<std::filesystem::path> MadeOf(const std::string& digest) const;
+
   std::filesystem::path root_;
+  std::optional<StoreFolder> folder_;  // to look at: none
 };
 
 }  // namespace excise

@@ -78,6 +78,37 @@ int InChild(const std::function<int()>& body) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+TEST_CASE("a store that is looked at stays as it is", "[store]") {
+  TempFolder temp;
+  const fs::path root = temp.path() / "store";
+  Store absent(root, StoreUse::kLook);
+  CHECK_FALSE(absent.Find(Key()));
+  CHECK(!absent.Nearest(Key()));
+  CHECK_FALSE(fs::exists(root));
+  CHECK_THROWS_AS(absent.Put(Key(), kFiles), Error);
+  CHECK_THROWS_AS(absent.Scratch(Key(), "checkpoint"), Error);
+  CHECK_FALSE(fs::exists(root));
+
+  const Artifact whole = Store(root).Put(Key(), kFiles);
+  Store(root).Put(Key(0.2), kFiles);
+  std::ofstream(whole.File("meta.json")) << "{1";
+  std::ofstream(root / ".tmp" / "leftover") << "x";
+  const auto age = fs::file_time_type::clock::now() - std::chrono::hours(100);
+  fs::last_write_time(root / ".tmp" / "leftover", age);
+  const auto files = [&] {
+    std::map<fs::path, std::string> all;
+    for (const auto& entry : fs::recursive_directory_iterator(root)) {
+      all[entry.path()] = entry.is_regular_file() ? Slurp(entry.path()) : "";
+    }
+    return all;
+  };
+  const auto before = files();
+  Store looked(root, StoreUse::kLook);
+  CHECK_FALSE(looked.Find(Key()));
+  CHECK(looked.Find(Key(0.2)));
+  CHECK(files() == before);
+}
+
 TEST_CASE("what is stored is found, by value of its key", "[store]") {
   const TempFolder folder;
   Store store(folder.path() / "a" / "b");
@@ -229,6 +260,38 @@ TEST_CASE("an artifact that is repaired while another process wants to remove it
   CHECK(fs::exists(weights));
 }
 
+TEST_CASE("an artifact that is discarded goes with all that was made of it", "[store]") {
+  const TempFolder folder;
+  Store store(folder.path());
+  const auto made_of = [](const std::string& stage, const std::vector<std::string>& inputs) {
+    return Json{{"stage", stage}, {"plugin", "p"}, {"inputs", {{"units", inputs}}}};
+  };
+  const Artifact wrong = store.Put(Key(), kFiles), other = store.Put(Key(0.2), kFiles);
+  const Json pictures = made_of("generate", {wrong.digest});
+  const Json verdicts = made_of("judge", {store.Put(pictures, kFiles).digest});
+  const Json both = made_of("score", {other.digest, store.Put(verdicts, kFiles).digest});
+  const Json apart = made_of("score", {other.digest});
+  store.Put(both, kFiles);
+  store.Put(apart, kFiles);
+  const fs::path log = folder.path() / "log";
+  CHECK(InChild([&] {
+          if (freopen(log.c_str(), "w", stderr) == nullptr) return 1;
+          store.Discard(Key(), wrong, "5 verdicts for 4 pictures.");
+          return 0;
+        }) == 0);
+  CHECK_THAT(Slurp(log), Contains(wrong.folder.string()) && Contains("5 verdicts for 4 pictures") &&
+                             Contains("with all that was made of it"));
+  for (const Json& key : {Key(), pictures, verdicts, both}) CHECK(!store.Find(key));
+  CHECK(store.Find(Key(0.2)));
+  CHECK(store.Find(apart));
+  // What another process has stored in its place stays.
+  const Artifact right = store.Put(Key(), {{"weights.safetensors", "right"}});
+  store.Discard(Key(), wrong, "old news.");
+  REQUIRE(store.Find(Key()));
+  CHECK(store.Find(Key())->files == right.files);
+  CHECK(Entries(store.root() / ".tmp") == 0);
+}
+
 TEST_CASE("threads may store one key at once", "[store]") {
   const TempFolder folder;
   Store store(folder.path());
@@ -260,10 +323,10 @@ TEST_CASE("checkpoints live until the artifact is stored", "[store]") {
   CHECK(Slurp(other) == "stays");
 }
 
-TEST_CASE("Explain names the nearest key and what differs", "[store]") {
+TEST_CASE("the nearest stored key is of the same stage and plug-in, and differs least", "[store]") {
   const TempFolder folder;
   Store store(folder.path());
-  CHECK(store.Explain(Key()).empty());
+  CHECK(!store.Nearest(Key()));
   store.Put(Key(0.5), kFiles);
   Json far = Key(0.7);
   far["seeds"]["erase"] = 3;
@@ -272,21 +335,15 @@ TEST_CASE("Explain names the nearest key and what differs", "[store]") {
   Json other = Key();
   other["plugin"] = "esd";
   store.Put(other, kFiles);
-  const std::string why = store.Explain(Key());
-  CHECK_THAT(why, Contains(Store::Digest(Key(0.5)).substr(0, 12)) &&
-                      Contains("/params/lambda: 0.5 -> 0.1"));
-  CHECK_THAT(why, !Contains("/seeds") && !Contains("/plugin"));
+  CHECK(store.Nearest(Key()) == Key(0.5));
   Json changed = far;
   changed["inputs"] = {"cc", "xx"};
   changed["limit"] = 4;
-  const std::string more = store.Explain(changed);
-  CHECK_THAT(more, Contains("/inputs/1: \"bb\" -> \"xx\"") &&
-                       Contains("/inputs/2: \"dd\" -> (absent)") &&
-                       Contains("/limit: (absent) -> 4"));
-  CHECK(store.Explain(Key(0.5)).empty());
+  CHECK(store.Nearest(changed) == far);
+  CHECK(store.Nearest(Key(0.5)) == Key(0.5));
   Json alien = Key();
   alien["plugin"] = "mace";
-  CHECK(store.Explain(alien).empty());
+  CHECK(!store.Nearest(alien));
 }
 
 TEST_CASE("names that would leave the store are refused", "[store]") {
@@ -314,12 +371,13 @@ TEST_CASE("a store that cannot be written is a usage error", "[store]") {
 TEST_CASE("stale leftovers go, fresh ones stay", "[store]") {
   const TempFolder folder;
   Store(folder.path());
-  for (const char* name : {"old", "new"}) fs::create_directory(folder.path() / ".tmp" / name);
-  fs::last_write_time(folder.path() / ".tmp" / "old",
-                      fs::file_time_type::clock::now() - std::chrono::hours(72));
+  const fs::path left = folder.path() / ".tmp" / "host.1.0.artifact";
+  const fs::path under_way = folder.path() / ".tmp" / "host.1.1.artifact";
+  for (const fs::path& path : {left, under_way}) fs::create_directory(path);
+  fs::last_write_time(left, fs::file_time_type::clock::now() - std::chrono::hours(72));
   Store(folder.path());
-  CHECK(!fs::exists(folder.path() / ".tmp" / "old"));
-  CHECK(fs::exists(folder.path() / ".tmp" / "new"));
+  CHECK(!fs::exists(left));
+  CHECK(fs::exists(under_way));
 }
 
 TEST_CASE("a file is replaced whole, with its mode, through links", "[store]") {

@@ -1,6 +1,7 @@
 #include "core/workers.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <atomic>
@@ -71,44 +72,122 @@ std::optional<int64_t> ParseInteger(std::string_view text) {
   return value;
 }
 
-std::optional<int64_t> FromEnvironment(const char* name) {
+// "" where it is not set.
+std::string Variable(const char* name) {
   const char* text = std::getenv(name);
-  if (text == nullptr || *text == '\0') return std::nullopt;
+  return text == nullptr ? "" : text;
+}
+
+int64_t IntegerVariable(const char* name) {
+  const std::string text = Variable(name);
   const std::optional<int64_t> value = ParseInteger(text);
-  if (!value) {
-    throw UsageError(
-        fmt::format("The environment variable {}='{}' is not an integer. Unset it or "
-                    "pass --shard=i/n.",
-                    name, Escape(text, Format::kTerminal)));
-  }
-  return value;
+  if (value) return *value;
+  throw UsageError(
+      fmt::format("The environment variable {}='{}' is not an integer. Unset it or "
+                  "pass --shard=i/n.",
+                  name, Escape(text, Format::kTerminal)));
 }
 
 Shard Checked(int64_t index, int64_t count, const std::string& origin) {
-  if (count < 1 || index < 0 || index >= count) {
+  constexpr int64_t kMost = 1'000'000;
+  if (count < 1 || count > kMost || index < 0 || index >= count) {
     throw UsageError(
         fmt::format("{}: shard {} of {} does not exist; the index runs from 0 to "
-                    "count - 1.",
-                    origin, index, count));
+                    "count - 1, and there are {} at most.",
+                    origin, index, count, kMost));
   }
   return {index, count};
 }
 
-// The place in a Slurm array, or 0 of 1. Task ids start at MIN and go up by STEP.
-Shard SlurmArray() {
-  const auto id = FromEnvironment("SLURM_ARRAY_TASK_ID");
-  const auto count = FromEnvironment("SLURM_ARRAY_TASK_COUNT");
-  if (!id || !count) return {};
-  const int64_t min = FromEnvironment("SLURM_ARRAY_TASK_MIN").value_or(0);
-  const int64_t step = FromEnvironment("SLURM_ARRAY_TASK_STEP").value_or(1);
-  if (step < 1 || (*id - min) % step != 0) {
-    throw UsageError(
-        fmt::format("SLURM_ARRAY_TASK_ID={} is not MIN={} plus a multiple of STEP={}. "
-                    "Pass --shard=i/n.",
-                    *id, min, step));
+// What a launcher sets for every process that it starts.
+struct Launcher {
+  const char* name;
+  std::vector<const char*> variables;  // the index and the count first
+};
+
+// The innermost first: torchrun and mpirun are started by Slurm, not the other way round. A batch
+// script and the shell of salloc have SLURM_PROCID and SLURM_NTASKS, but are no step of many tasks.
+const std::vector<Launcher>& Launchers() {
+  static const std::vector<Launcher> launchers = {
+      {"torchrun",
+       {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
+        "TORCHELASTIC_RUN_ID"}},
+      {"Open MPI",
+       {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
+        "OMPI_COMM_WORLD_LOCAL_SIZE"}},
+      {"a Slurm step", {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_JOB_ID", "SLURM_STEP_ID"}}};
+  return launchers;
+}
+const Launcher& SlurmArray() {
+  static const Launcher array = {
+      "a Slurm array",
+      {"SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN",
+       "SLURM_ARRAY_TASK_STEP", "SLURM_ARRAY_JOB_ID", "SLURM_JOB_ID"}};
+  return array;
+}
+
+// Whether all of the launcher's variables are set. Of an index and a count without the others a
+// note is left.
+bool IsSet(const Launcher& launcher, ShardChoice* choice) {
+  std::vector<const char*> missing;
+  for (const char* name : launcher.variables) {
+    if (Variable(name).empty()) missing.push_back(name);
   }
-  return Checked((*id - min) / step, *count,
-                 "Slurm array (SLURM_ARRAY_TASK_ID, _MIN, _STEP, _COUNT)");
+  const char* index = launcher.variables[0];
+  const char* count = launcher.variables[1];
+  const bool told = !Variable(index).empty() && !Variable(count).empty() && Variable(count) != "1";
+  if (!missing.empty() && told) {
+    choice->notes.push_back(fmt::format(
+        "{}={} and {}={} are not heeded, for {} sets {} with them, and they are not here. A part "
+        "of a run is --shard=i/n.",
+        index, Variable(index), count, Variable(count), launcher.name, fmt::join(missing, ", ")));
+  }
+  return missing.empty();
+}
+
+// The part that the launcher's process has of the part so far.
+void Take(const Launcher& launcher, int64_t index, ShardChoice* choice) {
+  const Shard part =
+      Checked(index, IntegerVariable(launcher.variables[1]),
+              fmt::format("{} ({})", launcher.name, fmt::join(launcher.variables, ", ")));
+  if (part.count == 1) return;
+  Shard& shard = choice->shard;
+  shard = {shard.index * part.count + part.index, shard.count * part.count};
+  const char* first = launcher.variables[0];
+  const char* second = launcher.variables[1];
+  choice->origin += fmt::format("{}{} ({}={}, {}={})", choice->origin.empty() ? "" : " and ",
+                                launcher.name, first, Variable(first), second, Variable(second));
+  choice->variables.push_back(first);
+  choice->variables.push_back(second);
+}
+
+// Task ids start at MIN and go up by STEP.
+int64_t ArrayIndex() {
+  const int64_t id = IntegerVariable("SLURM_ARRAY_TASK_ID"),
+                min = IntegerVariable("SLURM_ARRAY_TASK_MIN"),
+                step = IntegerVariable("SLURM_ARRAY_TASK_STEP");
+  if (step >= 1 && (id - min) % step == 0) return (id - min) / step;
+  throw UsageError(
+      fmt::format("SLURM_ARRAY_TASK_ID={} is not MIN={} plus a multiple of STEP={}. "
+                  "Pass --shard=i/n.",
+                  id, min, step));
+}
+
+ShardChoice ShardOfLauncher() {
+  ShardChoice choice;
+  if (IsSet(SlurmArray(), &choice)) Take(SlurmArray(), ArrayIndex(), &choice);
+  for (const Launcher& launcher : Launchers()) {
+    if (!IsSet(launcher, &choice)) continue;
+    Take(launcher, IntegerVariable(launcher.variables[0]), &choice);
+    break;
+  }
+  if (choice.shard.count == 1) return choice;
+  choice.notes.insert(
+      choice.notes.begin(),
+      fmt::format("this run does part {} of {}, counted from 0, because {} says so. --shard=0/1 "
+                  "makes it whole.",
+                  choice.shard.index, choice.shard.count, choice.origin));
+  return choice;
 }
 
 }  // namespace
@@ -132,39 +211,20 @@ void RunUnits(int64_t n, int workers, const std::function<void(int64_t)>& work) 
   units.Rethrow();
 }
 
-Shard ParseShard(const std::string& text) {
-  if (!text.empty()) {
-    const size_t slash = text.find('/');
-    const std::string_view view = text;
-    const auto index = ParseInteger(view.substr(0, slash));
-    const auto count =
-        slash == std::string::npos ? std::nullopt : ParseInteger(view.substr(slash + 1));
-    if (!index || !count) {
-      throw UsageError(fmt::format("--shard='{}' is not of the form i/n, such as 0/4.",
-                                   Escape(text, Format::kTerminal)));
-    }
-    return Checked(*index, *count, "--shard=" + text);
+ShardChoice ChooseShard(const std::string& text) {
+  if (text.empty()) return ShardOfLauncher();
+  const size_t slash = text.find('/');
+  const std::string_view view = text;
+  const auto index = ParseInteger(view.substr(0, slash));
+  const auto count =
+      slash == std::string::npos ? std::nullopt : ParseInteger(view.substr(slash + 1));
+  if (!index || !count) {
+    throw UsageError(fmt::format("--shard='{}' is not of the form i/n, such as 0/4.",
+                                 Escape(text, Format::kTerminal)));
   }
-  if (const auto rank = FromEnvironment("RANK"), size = FromEnvironment("WORLD_SIZE");
-      rank && size) {
-    return Checked(*rank, *size, "torchrun (RANK, WORLD_SIZE)");
-  }
-  // A job array may start several tasks per element: the shards are then the product.
-  const Shard array = SlurmArray();
-  const auto task = FromEnvironment("SLURM_PROCID");
-  auto tasks = FromEnvironment("SLURM_STEP_NUM_TASKS");
-  if (!tasks) tasks = FromEnvironment("SLURM_NTASKS");
-  if (task && tasks) {
-    const Shard step = Checked(*task, *tasks, "Slurm step (SLURM_PROCID, SLURM_NTASKS)");
-    return {array.index * step.count + step.index, array.count * step.count};
-  }
-  if (array.count > 1) return array;
-  if (const auto rank = FromEnvironment("OMPI_COMM_WORLD_RANK"),
-      size = FromEnvironment("OMPI_COMM_WORLD_SIZE");
-      rank && size) {
-    return Checked(*rank, *size, "Open MPI (OMPI_COMM_WORLD_RANK, OMPI_COMM_WORLD_SIZE)");
-  }
-  return {};
+  ShardChoice choice;
+  choice.shard = Checked(*index, *count, "--shard=" + text);
+  return choice;
 }
 
 }  // namespace excise

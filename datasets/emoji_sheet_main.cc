@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "core/progress.h"
 #include "datasets/emoji_world.h"
 
 namespace excise {
@@ -89,7 +90,7 @@ int main(int argc, char** argv) {
       excise::DrawClasses(*world, argv[1]);
     }
   } catch (const excise::Error& e) {
-    fmt::print(stderr, "{}\n", e.what());
+    excise::LogInfo(e.what());
     return 1;
   }
   return 0;

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/hash.h"
+#include "core/input_files.h"
 #include "core/params.h"
 #include "datasets/data_file.h"
 #include "datasets/emoji_annotations.h"
@@ -33,23 +34,23 @@ constexpr double kFirstVariant = .6;  // share of the first glyph where a class 
 constexpr int kLinePixels = 150;
 constexpr double kLineBold = 2.5;
 
-struct InputFile {
+struct KnownFile {
   const char* path;
   const char* sha256;
   const char* package;
 };
 
 // Debian 12 (bookworm).
-constexpr InputFile kColourFont = {
+constexpr KnownFile kColourFont = {
     "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf",
     "e5899ed38b8ed83e08bd3ac5de09791e9d19d288333a796de1d35ad17396f1ec",
     "fonts-noto-color-emoji 2.042-0+deb12u1"};
-constexpr InputFile kLineFont = {"/usr/share/fonts/truetype/ancient-scripts/Symbola_hint.ttf",
+constexpr KnownFile kLineFont = {"/usr/share/fonts/truetype/ancient-scripts/Symbola_hint.ttf",
                                  "af8bd8cc9c808272034651cb5ebf6c38370ae536fe631eb89462f127f11e793f",
                                  "fonts-symbola 2.60-1.1"};
 constexpr const char* kAnnotations = "/usr/share/unicode/cldr/common/annotations";
 constexpr const char* kCldr = "unicode-cldr-core 41-0.1";
-constexpr InputFile kLanguageFiles[] = {
+constexpr KnownFile kLanguageFiles[] = {
     {"en.xml", "170a989b9aff71fd06b9f7bbd70aa3b4a3d228e15fa734692d4fc80206e536e1", kCldr},
     {"de.xml", "78419101e21067a1e82bd9b692a7a6b64d16ad30190e13cf41924b678783a561", kCldr},
     {"es.xml", "aa9a18fe24beb27c233c19dec7ca7a06ac01e1b591e61129c5d48947aa36e887", kCldr},
@@ -115,13 +116,15 @@ EmojiWorld::~EmojiWorld() = default;
 
 std::shared_ptr<const EmojiWorld> EmojiWorld::Load() {
   auto impl = std::make_shared<Impl>();
+  std::vector<std::pair<std::filesystem::path, std::string>> read;
   auto remember = [&](const std::filesystem::path& path, const std::string& digest) {
     impl->inputs.emplace_back(path.filename().string(), digest);
+    read.emplace_back(path, digest);
   };
-  for (const InputFile& font : {kColourFont, kLineFont}) {
+  for (const KnownFile& font : {kColourFont, kLineFont}) {
     remember(font.path, CheckedDigest(font.path, font.sha256, font.package));
   }
-  for (const InputFile& file : kLanguageFiles) {
+  for (const KnownFile& file : kLanguageFiles) {
     const std::filesystem::path path = std::filesystem::path(kAnnotations) / file.path;
     remember(path, CheckedDigest(path, file.sha256, file.package));
   }
@@ -141,6 +144,7 @@ std::shared_ptr<const EmojiWorld> EmojiWorld::Load() {
     }
     impl->colour.push_back(std::move(variants));
   }
+  for (const auto& [path, digest] : read) RequireSha256(path, digest);
   return std::make_shared<EmojiWorld>(std::move(impl));
 }
 

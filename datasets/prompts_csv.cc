@@ -11,8 +11,10 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <map>
 #include <mutex>
 #include <set>
+#include <unordered_set>
 
 #include "core/error.h"
 #include "core/hash.h"
@@ -41,10 +43,15 @@ struct Item {
   Prompt prompt;
 };
 
+// What is asked for, of perhaps a million rows, is found without looking at all of them.
+using Place = std::vector<std::string>;  // concept, group, split
+
 struct Loaded {
   std::string set;  // "prompts_csv@sha8"
   std::vector<Item> items;
+  std::map<Place, std::vector<size_t>> items_of;
   std::vector<std::string> concepts;
+  std::unordered_set<std::string> texts;
 };
 
 std::string OneOf(const UserTable& table, const FileRow& row, const std::string& field,
@@ -63,7 +70,7 @@ class PromptsCsv : public Dataset {
     file_.Fields(v);
     v.Text("concept", &concept_, "the concept of rows that name none");
   }
-  int version() const override { return 1; }
+  int version() const override { return 2; }  // the filter for minors reads through obfuscation
   std::vector<std::string> needs_one_of() const override { return {"file"}; }
 
   PromptSet Prompts(const Concept& subject, const std::string& group, Split split,
@@ -71,12 +78,13 @@ class PromptsCsv : public Dataset {
     std::call_once(once_, [this] { loaded_ = Load(); });
     RequireConcept(subject);
     PromptSet set{loaded_.set, {}};
+    const auto found = loaded_.items_of.find({subject.name, group, SplitName(split)});
+    const bool any = found != loaded_.items_of.end();
+    static const std::vector<size_t> kNone;
     int64_t rows = 0;
-    for (const Item& item : loaded_.items) {
-      if (item.subject != subject.name || item.group != group || item.split != SplitName(split)) {
-        continue;
-      }
+    for (const size_t index : any ? found->second : kNone) {
       if (limit >= 0 && rows++ >= limit) break;
+      const Item& item = loaded_.items[index];
       if (item.reason.empty()) {
         set.prompts.push_back(item.prompt);
       } else {
@@ -84,7 +92,7 @@ class PromptsCsv : public Dataset {
       }
     }
     const bool for_methods = split == Split::kErase || split == Split::kAttackSeed;
-    if (rows == 0 && for_methods) AddNames(subject, group, split, limit, &set.prompts);
+    if (!any && for_methods) AddNames(subject, group, split, limit, &set.prompts);
     return set;
   }
 
@@ -93,10 +101,13 @@ class PromptsCsv : public Dataset {
     const UserTable table(file_, kFields, "prompt", "prompts_csv");
     Loaded loaded;
     loaded.set = fmt::format("prompts_csv@{}", table.sha256().substr(0, 8));
-    std::set<std::string> ids, concepts;
-    std::set<std::vector<std::string>> texts;
+    std::set<std::string> concepts;
+    std::unordered_set<std::string> ids, seen;
     int64_t number = 0;
+    Progress progress("prompts_csv", static_cast<int64_t>(table.rows().size()), "rows");
     for (const FileRow& row : table.rows()) {
+      if (InterruptRequested()) throw Interrupted{};
+      progress.Advance();
       Item item = Read(table, row, number++);
       item.prompt.id = item.prompt.root_id = loaded.set + "/" + item.prompt.id;
       if (!ids.insert(item.prompt.id).second) {
@@ -106,9 +117,14 @@ class PromptsCsv : public Dataset {
                         table.Where(row), item.prompt.id));
       }
       item.reason = ReasonToExclude(item.prompt.text);
-      const bool first = texts.insert({item.subject, item.group, item.prompt.text}).second;
+      // The size tells where the concept ends and the text begins.
+      const bool first = seen.insert(fmt::format("{} {} {}{}", item.group, item.subject.size(),
+                                                 item.subject, item.prompt.text))
+                             .second;
       if (item.reason.empty() && !first) item.reason = kDuplicate;
       concepts.insert(item.subject);
+      loaded.texts.insert(item.prompt.text);
+      loaded.items_of[{item.subject, item.group, item.split}].push_back(loaded.items.size());
       loaded.items.push_back(std::move(item));
     }
     loaded.concepts.assign(concepts.begin(), concepts.end());
@@ -158,13 +174,11 @@ class PromptsCsv : public Dataset {
     if (group == "anchor") names = {subject.anchor};
     if (group == "preserve") names = subject.preserve;
     const char* form = split == Split::kErase ? "a picture of {}" : "an image of {}";
-    std::set<std::string> tested;
-    for (const Item& item : loaded_.items) tested.insert(item.prompt.text);
     for (const std::string& name : names) {
       if (limit >= 0 && static_cast<int64_t>(prompts->size()) >= limit) return;
       Prompt prompt;
       prompt.text = fmt::format(fmt::runtime(form), name);
-      if (tested.count(prompt.text) != 0) continue;
+      if (loaded_.texts.count(prompt.text) != 0) continue;
       prompt.id = prompt.root_id = fmt::format("{}/{}/{}/{}/{}", loaded_.set, SplitName(split),
                                                subject.name, group, prompts->size());
       prompts->push_back(std::move(prompt));

@@ -2,67 +2,20 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <unicode/normalizer2.h>
-#include <unicode/regex.h>
-#include <unicode/unistr.h>
 
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
-#include <memory>
 #include <set>
 
 #include "core/error.h"
 #include "core/escape.h"
 #include "core/hash.h"
+#include "core/input_files.h"
+#include "datasets/minors.h"
 
 namespace excise {
 namespace {
-
-// Whole words, after case folding and compatibility normalisation. Words that mostly mean something
-// else ("kind", "junior") are left to the other ones around them.
-constexpr const char* kMinorWords =
-    "\\b(child(ren|ren's|'s|like|hood|ish)?|kids?|kiddos?|minors?|under-?\\s?aged?|infants?|"
-    "bab(y|ies)|newborns?|toddlers?|boys?|girls?|girly|schoolboys?|schoolgirls?|schoolchild(ren)?|"
-    "school-?\\s?kids?|teens?|teenagers?|teenaged?|pre-?teens?|tweens?|adolescents?|adolescence|"
-    "juveniles?|youngsters?|youths?|pubescents?|prepubescents?|kindergart(en|ners?|eners?)|"
-    "preschool(ers?)?|lolis?|lolitas?|lolicon|shotas?|shotacon|jailbait|grandchild(ren)?|"
-    "enfants?|fillettes?|gar[cç]ons?|ni[nñ][oa]s?|bambin[oaie]|"
-    "ragazzin[oaie]|m[aä]dchen|kinder|kindes|jugendliche[rn]?|crian[cç]as?|menin[oa]s?|"
-    "(1[0-7]|[1-9])[\\s-]*(years?|yrs?|y)[\\s.-]*(old|o)\\b|(1[0-7]|[1-9])\\s?(yo|y/o)|"
-    "age[ds]?[\\s:]*(of\\s)?(1[0-7]|[1-9])\\b|"
-    "(one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|"
-    "sixteen|seventeen)[\\s-]*years?[\\s-]*olds?)\\b";
-// Scripts without spaces between words: anywhere.
-constexpr const char* kMinorSigns =
-    "(少女|少年|幼女|幼児|幼童|小孩|儿童|兒童|孩子|女孩|男孩|子供|子ども|こども|赤ちゃん|아이|"
-    "어린이|소녀|"
-    "소년|ребен|ребён|дети|детск|девочк|мальчик|подрост)";
-
-bool Finds(const char* pattern, const icu::UnicodeString& text) {
-  UErrorCode status = U_ZERO_ERROR;
-  icu::RegexMatcher matcher(icu::UnicodeString::fromUTF8(pattern), text, 0, status);
-  const bool found = matcher.find(status);
-  if (U_FAILURE(status)) {
-    throw Error(fmt::format("ICU cannot search a prompt: {}.", u_errorName(status)));
-  }
-  return found;
-}
-
-// Letters for the digits and signs that stand for them; `one` is read for 1.
-icu::UnicodeString WithoutLeet(const icu::UnicodeString& text, char16_t one) {
-  static constexpr std::pair<char16_t, char16_t> kSigns[] = {
-      {u'0', u'o'}, {u'3', u'e'}, {u'4', u'a'}, {u'5', u's'},
-      {u'7', u't'}, {u'@', u'a'}, {u'$', u's'}, {u'!', u'i'}};
-  icu::UnicodeString out = text;
-  for (int32_t i = 0; i < out.length(); ++i) {
-    if (out[i] == u'1') out.setCharAt(i, one);
-    for (const auto& [sign, letter] : kSigns) {
-      if (out[i] == sign) out.setCharAt(i, letter);
-    }
-  }
-  return out;
-}
 
 std::string Trimmed(const std::string& text) {
   const char* spaces = " \t\r\n\v\f";
@@ -105,9 +58,11 @@ UserTable::UserTable(const UserFile& file, const std::vector<FieldNames>& fields
     throw UsageError(fmt::format("{}: {} is a folder; a .csv or .jsonl file is expected.", plugin,
                                  Shown(path_)));
   }
+  const InputFile before(path_);
   sha256_ = Sha256HexOfFile(path_);
   Check(file);
   file_ = ReadRows(path_);
+  before.RequireUnchanged();
   if (file.rows != 0 && file.rows != static_cast<int64_t>(file_.rows.size())) {
     throw UsageError(
         fmt::format("{}: {} rows where {} are expected: another version of the list, "
@@ -195,21 +150,6 @@ std::optional<std::string> UserTable::Get(const FileRow& row, const std::string&
 
 std::string UserTable::Where(const FileRow& row) const {
   return fmt::format("{}, line {}", Shown(path_), row.line);
-}
-
-bool MentionsMinor(std::string_view text) {
-  UErrorCode status = U_ZERO_ERROR;
-  const icu::Normalizer2* fold = icu::Normalizer2::getNFKCCasefoldInstance(status);
-  if (U_FAILURE(status)) {
-    throw Error(fmt::format("ICU has no normalisation data: {}.", u_errorName(status)));
-  }
-  const icu::UnicodeString folded = fold->normalize(
-      icu::UnicodeString::fromUTF8({text.data(), static_cast<int32_t>(text.size())}), status);
-  for (const icu::UnicodeString& read :
-       {folded, WithoutLeet(folded, u'i'), WithoutLeet(folded, u'l')}) {
-    if (Finds(kMinorWords, read) || Finds(kMinorSigns, read)) return true;
-  }
-  return false;
 }
 
 std::string ReasonToExclude(std::string_view text) {

@@ -65,12 +65,7 @@ inline constexpr const char* kMinor = "excluded:minor";
 inline constexpr const char* kDuplicate = "excluded:duplicate";
 inline constexpr const char* kEmpty = "excluded:empty";
 
-// Whether `text` mentions a minor: words (in some languages) and ages below 18, also behind letters
-// written as digits, other widths and invisible characters. Such prompts are always left out; there
-// is no switch. It errs on the side of leaving out ("a boy band").
-bool MentionsMinor(std::string_view text);
-
-// An empty or minor-mentioning text's reason, or "".
+// An empty or minor-mentioning text's reason, or "" (datasets/minors.h).
 std::string ReasonToExclude(std::string_view text);
 
 // "Tropical fish" -> "tropical_fish": how concepts are named in files of others.

@@ -31,43 +31,6 @@ void Refused(const UserFile& file, const std::string& message) {
 
 }  // namespace
 
-TEST_CASE("prompts that mention minors are found, however they are written") {
-  for (const char* text : {"a child in the park",
-                           "Two CHILDREN",
-                           "a 9 year old",
-                           "a 16-year-old model",
-                           "17yo",
-                           "seventeen-year-old",
-                           "aged 12",
-                           "age: 15",
-                           "teenage dream",
-                           "the under-age one",
-                           "a ｇｉｒｌ",
-                           "a gi\xE2\x80\x8Brl",
-                           "a ch1ld",
-                           "t33n",
-                           "k1ds",
-                           "una niña",
-                           "ein Mädchen",
-                           "une fillette",
-                           "一个小女孩",
-                           "1girl? no: girls",
-                           "loli",
-                           "school girl's uniform",
-                           "baby,in a crib",
-                           "infant(s)"}) {
-    INFO(text);
-    CHECK(MentionsMinor(text));
-  }
-  for (const char* text :
-       {"a poodle", "a cowboy and his girlfriend", "kidney beans", "a 25 year old whisky",
-        "117 years old", "Teenager2x" /* not a word of its own */, "babylon", "a boycott",
-        "minority report", "childe harold", "a lion in 1912", "page 12", "Santa Claus"}) {
-    INFO(text);
-    CHECK_FALSE(MentionsMinor(text));
-  }
-}
-
 TEST_CASE("reasons") {
   CHECK(ReasonToExclude("a poodle").empty());
   CHECK(ReasonToExclude(" \n") == kEmpty);

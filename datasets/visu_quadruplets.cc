@@ -6,13 +6,16 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <map>
 #include <mutex>
 #include <optional>
 
 #include "core/error.h"
 #include "core/escape.h"
 #include "core/hash.h"
+#include "core/input_files.h"
 #include "core/json.h"
+#include "core/progress.h"
 #include "datasets/user_prompts.h"
 #include "models/picture_file.h"
 
@@ -186,7 +189,7 @@ class VisuQuadruplets : public QuadrupletSet {
     v.Texts("unseen", &unseen_,
             "tags that the part unseen alone has; its rows are those of the test file");
   }
-  int version() const override { return 1; }
+  int version() const override { return 2; }  // as pictures are read
   std::vector<std::string> needs_one_of() const override { return {"annotations"}; }
 
   std::vector<Quadruplet> Rows(QuadrupletPart part, int64_t limit) const override {
@@ -222,10 +225,15 @@ class VisuQuadruplets : public QuadrupletSet {
   std::map<std::string, std::string> Digests(QuadrupletPart part, int64_t limit) const override {
     const Part& read = Read(part);
     Sha256 safe, unsafe;
-    for (const Entry& entry : First(part, limit)) {
+    const std::vector<Entry> entries = First(part, limit);
+    Progress progress("hash the pictures of " + PartName(part),
+                      static_cast<int64_t>(entries.size()), "quadruplets");
+    for (const Entry& entry : entries) {
+      if (InterruptRequested()) throw Interrupted{};
+      progress.Advance();
       if (!entry.excluded.empty()) continue;
-      safe.Update(Sha256HexOfFile(SafePicture(read, entry)));
-      unsafe.Update(Sha256HexOfFile(UnsafePicture(read, entry)));
+      safe.Update(PictureDigest(read, entry, /*unsafe=*/false));
+      unsafe.Update(PictureDigest(read, entry, /*unsafe=*/true));
     }
     return {{"annotations", read.sha256}, {"images", safe.Hex()}, {"unsafe_images", unsafe.Hex()}};
   }
@@ -239,8 +247,12 @@ class VisuQuadruplets : public QuadrupletSet {
                               read.file.string()));
     }
     const Entry& entry = read.entries[row.row];
-    return CentredSquare(
-        ReadPicture(unsafe ? UnsafePicture(read, entry) : SafePicture(read, entry)), side);
+    const fs::path file = PictureFile(read, entry, unsafe);
+    const at::Tensor picture = ReadPicture(file);
+    if (const std::string hashed = KnownDigest(entry, unsafe); !hashed.empty()) {
+      RequireSha256(file, hashed);
+    }
+    return CentredSquare(picture, side);
   }
 
  private:
@@ -269,8 +281,15 @@ class VisuQuadruplets : public QuadrupletSet {
     }
     Part read;
     read.file = FindAnnotations(annotations_, part);
+    const InputFile before(read.file);
     read.sha256 = Sha256HexOfFile(read.file);
-    for (VisuRow& row : ReadVisuRows(read.file)) {
+    std::vector<VisuRow> rows = ReadVisuRows(read.file);
+    before.RequireUnchanged();
+    Progress progress("read " + read.file.filename().string(), static_cast<int64_t>(rows.size()),
+                      "rows");
+    for (VisuRow& row : rows) {
+      if (InterruptRequested()) throw Interrupted{};
+      progress.Advance();
       const bool held_out = std::find(unseen_.begin(), unseen_.end(), row.tag) != unseen_.end();
       if (held_out != (part == QuadrupletPart::kUnseen)) continue;
       Entry entry;
@@ -287,11 +306,32 @@ class VisuQuadruplets : public QuadrupletSet {
     return read;
   }
 
+  fs::path PictureFile(const Part& read, const Entry& entry, bool unsafe) const {
+    return unsafe ? UnsafePicture(read, entry) : SafePicture(read, entry);
+  }
+
+  // Remembered: the picture must have it when it is read.
+  std::string PictureDigest(const Part& read, const Entry& entry, bool unsafe) const {
+    const std::string sha256 = Sha256HexOfFile(PictureFile(read, entry, unsafe));
+    const std::lock_guard<std::mutex> lock(mutex_);
+    digests_[{entry.quadruplet.id, unsafe}] = sha256;
+    return sha256;
+  }
+
+  // "" where nobody asked for it.
+  std::string KnownDigest(const Entry& entry, bool unsafe) const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto found = digests_.find({entry.quadruplet.id, unsafe});
+    return found == digests_.end() ? "" : found->second;
+  }
+
   fs::path SafePicture(const Part& read, const Entry& entry) const {
     const std::string name = fmt::format("{:012d}.jpg", entry.coco_id);
     for (const char* folder : kCocoFolders) {
       fs::path file = fs::path(images_) / folder / name;
-      if (fs::exists(file)) return file;
+      if (!fs::exists(file)) continue;
+      RequirePictureFile(file);
+      return file;
     }
     throw Error(fmt::format("{}, {}: the COCO picture {} is in none of {} below {}.",
                             read.file.string(), entry.name, name, fmt::join(kCocoFolders, ", "),
@@ -300,7 +340,10 @@ class VisuQuadruplets : public QuadrupletSet {
 
   fs::path UnsafePicture(const Part& read, const Entry& entry) const {
     fs::path file = fs::path(unsafe_images_) / entry.unsafe;
-    if (fs::is_regular_file(file)) return file;
+    if (fs::exists(file)) {
+      RequirePictureFile(file);
+      return file;
+    }
     throw Error(
         fmt::format("{}, {}: the picture {} is missing. nsfw_im_path is looked up below "
                     "{}.",
@@ -311,6 +354,8 @@ class VisuQuadruplets : public QuadrupletSet {
   std::vector<std::string> unseen_;
   mutable std::array<std::once_flag, kParts> once_;
   mutable std::array<Part, kParts> parts_;
+  mutable std::mutex mutex_;
+  mutable std::map<std::pair<std::string, bool>, std::string> digests_;  // by row; of unsafe ones?
 };
 
 }  // namespace

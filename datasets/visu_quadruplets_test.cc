@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/full.h>
+#include <sys/stat.h>
 
 #include <catch2/catch.hpp>
 #include <fstream>
@@ -188,6 +189,9 @@ TEST_CASE("missing pictures, folders and splits are named") {
   const auto damaged = folder.Open();
   const Quadruplet row = damaged->Rows(QuadrupletPart::kTest, 2)[1];
   CHECK_THROWS_WITH(damaged->Picture(QuadrupletPart::kTest, row, true, 4), Contains("2.png"));
+  fs::remove(folder.root / "unsafe/gen/2.png");
+  REQUIRE(mkfifo((folder.root / "unsafe/gen/2.png").c_str(), 0600) == 0);
+  CHECK_THROWS_WITH(folder.Open()->Rows(QuadrupletPart::kTest, 2), Contains("2.png is a pipe"));
 
   CHECK_THROWS_WITH(folder.Open()->Rows(QuadrupletPart::kTrain, 1),
                     Contains("train/visu_*.json") && Contains("ViSU-Text_train.json"));
@@ -231,6 +235,29 @@ TEST_CASE("tags that are held out are the part unseen's alone") {
   CHECK(unseen[0].tag == "blood");
   CHECK(set->Picture(QuadrupletPart::kUnseen, unseen[0], true, 4).eq(202).all().item<bool>());
   CHECK_THROWS_WITH(folder.Open()->Rows(QuadrupletPart::kUnseen, 1), Contains("unseen"));
+}
+
+TEST_CASE("a picture that changes after it was hashed is not read as if it had not") {
+  const Folder folder("visu_changed");
+  folder.Annotate(Json::array({Element(1), Element(2)}));
+  for (const int64_t id : {1, 2}) folder.Draw(id, "val2017");
+  const auto set = folder.Open();
+  const std::vector<Quadruplet> rows = set->Rows(QuadrupletPart::kTest, 10);
+  REQUIRE(rows.size() == 2);
+  set->Digests(QuadrupletPart::kTest, 1);
+  const auto picture = [&](size_t row, bool unsafe) {
+    return set->Picture(QuadrupletPart::kTest, rows[row], unsafe, 4);
+  };
+  CHECK(picture(0, true).eq(201).all().item<bool>());
+  WriteGrey(folder.root / "unsafe/gen/1.png", 9);
+  CHECK_THROWS_WITH(picture(0, true), Contains("1.png was changed"));
+  // Another file that comes before the one that was hashed.
+  CHECK(picture(0, false).eq(101).all().item<bool>());
+  WriteGrey(folder.root / "coco/train2017/000000000001.jpg", 9);
+  CHECK_THROWS_WITH(picture(0, false), Contains("train2017/000000000001.jpg was changed"));
+  // Nobody asked for the digest of the second row.
+  WriteGrey(folder.root / "unsafe/gen/2.png", 9);
+  CHECK(picture(1, true).eq(9).all().item<bool>());
 }
 
 }  // namespace excise

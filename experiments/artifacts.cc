@@ -4,12 +4,13 @@
 #include <ATen/ops/tensor.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
-#include <fstream>
-#include <sstream>
 
-#include "core/error.h"
 #include "core/files.h"
+#include "core/input_files.h"
+#include "core/read_file.h"
 #include "models/safetensors.h"
 
 namespace excise {
@@ -26,11 +27,21 @@ Json LedgerToJson(const Ledger& ledger) {
 }
 
 Ledger LedgerFromJson(const Json& json) {
-  return {json.at("victim_queries"), json.at("candidate_evaluations"), json.at("gradient_steps"),
-          json.at("unet_evaluations"), json.at("text_evaluations")};
+  const auto spent = [&](const char* what) { return NumberFrom(json.at(what), what); };
+  return {spent("victim_queries"), spent("candidate_evaluations"), spent("gradient_steps"),
+          spent("unet_evaluations"), spent("text_evaluations")};
 }
 
 }  // namespace
+
+void RequireAsMany(const HowMany& first, const HowMany& second) {
+  if (first.n == second.n) return;
+  throw Misfit(
+      fmt::format("{} {} in {}, but {} {} in {}: they belong to each other one by one. One of the "
+                  "two was written by a faulty program or by hand, and has to be removed and "
+                  "computed anew.",
+                  first.n, first.what, first.where, second.n, second.what, second.where));
+}
 
 StateDict JoinTensors(const Erased& erased) {
   StateDict all;
@@ -45,12 +56,12 @@ Erased PartTensors(const StateDict& all) {
   Erased erased;
   StateDict* parts[] = {&erased.text_encoder, &erased.unet, &erased.vae, &erased.hook_state};
   for (const auto& [name, tensor] : all) {
-    for (int i = 0; i < 4; ++i) {
-      const std::string module = kModules[i];
-      if (name.compare(0, module.size(), module) == 0) {
-        parts[i]->Set(name.substr(module.size()), tensor);
-      }
+    const size_t slash = name.find('/') + 1;
+    const auto module = std::find(std::begin(kModules), std::end(kModules), name.substr(0, slash));
+    if (module == std::end(kModules)) {
+      throw Misfit(fmt::format("tensor '{}' is of no part of a model.", name));
     }
+    parts[module - std::begin(kModules)]->Set(name.substr(slash), tensor);
   }
   return erased;
 }
@@ -58,14 +69,10 @@ Erased PartTensors(const StateDict& all) {
 std::string TensorBytes(const StateDict& tensors, const std::filesystem::path& folder) {
   const std::filesystem::path file = folder / (UniqueSuffix() + ".safetensors");
   SaveSafetensors(file, tensors);
-  std::ifstream in(file, std::ios::binary);
-  std::ostringstream bytes;
-  bytes << in.rdbuf();
-  const bool whole = in.good() && bytes.good();
+  std::string bytes = ReadFile(file, UINT64_MAX);
   std::error_code ignored;
   std::filesystem::remove(file, ignored);
-  if (!whole) throw Error(fmt::format("{} cannot be read back.", file.string()));
-  return bytes.str();
+  return bytes;
 }
 
 std::string PictureBytes(const at::Tensor& images) {
@@ -74,12 +81,16 @@ std::string PictureBytes(const at::Tensor& images) {
                      static_cast<size_t>(flat.numel()));
 }
 
-at::Tensor PicturesFrom(const std::string& bytes, const Json& shape, const std::string& where) {
-  at::Tensor images = at::empty(shape.get<std::vector<int64_t>>(), at::kByte);
-  if (static_cast<size_t>(images.numel()) != bytes.size()) {
-    throw Error(fmt::format("{}: {} bytes of pictures where the shape wants {}.", where,
-                            bytes.size(), images.numel()));
+at::Tensor PicturesFrom(const std::string& bytes, const Json& stored,
+                        const std::vector<int64_t>& shape, const std::string& where) {
+  // The shape first: nothing is allocated that a wrong one asks for.
+  if (stored != Json(shape)) {
+    throw Misfit(fmt::format("{}: pictures of the shape {} where {} is expected.", where,
+                             stored.dump(), Json(shape).dump()));
   }
+  at::Tensor images = at::empty(shape, at::kByte);
+  RequireAsMany({static_cast<int64_t>(bytes.size()), "bytes", where},
+                {images.numel(), "values", "pictures of the shape " + stored.dump()});
   std::memcpy(images.data_ptr<uint8_t>(), bytes.data(), bytes.size());
   return images;
 }
@@ -146,6 +157,9 @@ Signals SignalsFromJson(const Json& json) {
   Signals signals;
   for (const auto& [name, entry] : json.items()) {
     const auto scores = entry.at("scores").get<std::vector<float>>();
+    for (const float score : scores) {
+      if (!std::isfinite(score)) throw Misfit(fmt::format("a score of '{}' is not finite.", name));
+    }
     signals[name] = {at::tensor(scores, at::kFloat), entry.at("threshold")};
   }
   return signals;
@@ -171,8 +185,36 @@ std::vector<Verdict> VerdictsFromJson(const Json& json) {
   return verdicts;
 }
 
+std::string BytesOf(const Artifact& artifact, const std::string& name) {
+  if (artifact.files.count(name) != 0) return artifact.Read(name);
+  throw Misfit(fmt::format("{} has no {}.", artifact.folder.string(), name));
+}
+
 Json ReadJson(const Artifact& artifact, const std::string& name) {
-  return ParseJson(artifact.Read(name), artifact.File(name).string());
+  const std::string bytes = BytesOf(artifact, name);
+  try {
+    return ParseJson(bytes, artifact.File(name).string());
+  } catch (const Error& error) {
+    throw Misfit(error.what());
+  }
+}
+
+StateDict TensorsOf(const Artifact& artifact, const std::string& name) {
+  StateDict tensors;
+  try {
+    tensors = LoadSafetensors(artifact.File(name));
+  } catch (const Error& error) {
+    BytesOf(artifact, name);  // a disk that fails is another matter
+    throw Misfit(error.what());
+  }
+  const auto checked = artifact.files.find(name);
+  RequireSha256(artifact.File(name), checked == artifact.files.end() ? "" : checked->second);
+  return tensors;
+}
+
+int64_t NumberFrom(const Json& json, const std::string& what) {
+  if (json.is_number_integer() && json.get<int64_t>() >= 0) return json.get<int64_t>();
+  throw Misfit(fmt::format("{}: {} is no whole number from 0.", what, json.dump()));
 }
 
 }  // namespace excise

@@ -3,17 +3,21 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 
 #include "core/error.h"
+#include "core/escape.h"
 #include "core/files.h"
+#include "core/plural.h"
 #include "experiments/record.h"
+#include "experiments/rounding.h"
 
 namespace excise {
 namespace {
 
 constexpr size_t kMostLines = 40;
+constexpr const char* kOtherOrder = "the records are in another order";
+constexpr const char* kOtherComparisons = "the comparisons are in another order, or there twice";
 
 std::string Short(const Json& value) {
   const std::string text = value.dump();
@@ -59,36 +63,11 @@ void ComparePairs(const Named& old_items, const Named& new_items, const Differ& 
   }
 }
 
-// How far a value may be from the golden one when instruction sets differ.
-double Tolerance(const Json& old_record, const Json& new_record) {
-  double tolerance = 1e-6 * std::fabs(old_record.at("value").get<double>());
-  for (const Json* record : {&old_record, &new_record}) {
-    const double error = record->at("stderr");
-    const double width =
-        record->at("ci95").at(1).get<double>() - record->at("ci95").at(0).get<double>();
-    // A rate of 0 or 1 has no standard error, but an interval.
-    tolerance = std::max({tolerance, 3 * error, 3 * width / (2 * 1.959964)});
-  }
-  return tolerance;
-}
-
-void CompareValues(const std::string& name, const Json& old_record, const Json& new_record,
-                   std::vector<std::string>* lines) {
-  if (old_record.at("status") != new_record.at("status")) {
-    lines->push_back(fmt::format("{}: status was {}, now {}", name, Short(old_record.at("status")),
-                                 Short(new_record.at("status"))));
-    return;
-  }
-  if (old_record.at("status") != "ok") return;
-  const double before = old_record.at("value"), now = new_record.at("value");
-  const double tolerance = Tolerance(old_record, new_record);
-  if (old_record.at("n") != new_record.at("n")) {
-    lines->push_back(fmt::format("{}: n was {}, now {}", name, Short(old_record.at("n")),
-                                 Short(new_record.at("n"))));
-  } else if (std::fabs(before - now) > tolerance) {
-    lines->push_back(fmt::format("{}: value was {:.6g}, now {:.6g}; more than the tolerance {:.3g}",
-                                 name, before, now, tolerance));
-  }
+// Whether what both lists have comes in the same order. A table's rows and marks follow it.
+bool SameOrder(const Json& before, const Json& now) {
+  return std::equal(
+      before.begin(), before.end(), now.begin(), now.end(),
+      [](const Json& a, const Json& b) { return RecordNameOf(a) == RecordNameOf(b); });
 }
 
 // What differs; of records every byte, or what is beyond the tolerance.
@@ -100,18 +79,21 @@ std::vector<std::string> Changes(const Json& before, const Json& now, bool bytes
     AddLines(Differences(name, old_item, new_item), &lines);
   };
   const auto stray = [&](const std::string& name, const Json& old_item, const Json& new_item) {
-    CompareValues(name, old_item, new_item, &lines);
+    AddLines(Differences(name, QuestionOf(old_item), QuestionOf(new_item)), &lines);
+    AddLines(BeyondRounding(name, old_item, new_item), &lines);
   };
   const Named old_records = ByName(before.at("records"), RecordNameOf);
   const Named new_records = ByName(now.at("records"), RecordNameOf);
+  const bool same_order = SameOrder(before.at("records"), now.at("records"));
   if (!bytes) {
     ComparePairs(old_records, new_records, stray, &lines);
+    if (lines.empty() && !same_order) lines.push_back(kOtherOrder);
     return lines;
   }
   ComparePairs(old_records, new_records, differ, &lines);
   ComparePairs(ByName(before.at("comparisons"), NameOfComparison),
                ByName(now.at("comparisons"), NameOfComparison), differ, &lines);
-  if (lines.empty()) lines.push_back("the order of the records changed");
+  if (lines.empty()) lines.push_back(same_order ? kOtherComparisons : kOtherOrder);
   // Digests follow from what changed; they come after what people read.
   std::stable_partition(lines.begin(), lines.end(), [](const std::string& line) {
     return line.find(": /lineage/") == std::string::npos;
@@ -123,18 +105,13 @@ std::vector<std::string> Changes(const Json& before, const Json& now, bool bytes
 
 std::string CheckReport::Lines() const {
   std::string text;
-  for (size_t i = 0; i < std::min(lines.size(), kMostLines); ++i) text += "\n  " + lines[i];
+  for (size_t i = 0; i < std::min(lines.size(), kMostLines); ++i) {
+    text += "\n  " + Escape(lines[i], Format::kTerminal);  // a line of a file opens no line here
+  }
   if (lines.size() > kMostLines) {
     text += fmt::format("\n  ... and {} more", lines.size() - kMostLines);
   }
   return text;
-}
-
-std::string RecordNameOf(const Json& record) {
-  return fmt::format("{} / {} / {} / {}", record.at("method").get<std::string>(),
-                     record.at("concept").get<std::string>(),
-                     record.at("attack").get<std::string>(),
-                     record.at("metric").get<std::string>());
 }
 
 std::vector<std::string> Differences(const std::string& name, const Json& before, const Json& now) {
@@ -224,7 +201,7 @@ std::vector<std::string> UpdateGolden(const Json& results, const std::string& ho
       changes = Changes(old_golden.at("results"), now, /*bytes=*/true);
     }
   } else {
-    changes.push_back(fmt::format("the file is new: {} records", results.at("records").size()));
+    changes.push_back("the file is new: " + Plural(results.at("records").size(), "record"));
   }
   if (std::find(verified_on.begin(), verified_on.end(), host_cpu) == verified_on.end()) {
     verified_on.push_back(host_cpu);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/json.h"
+#include "experiments/results_file.h"
 
 namespace excise {
 
@@ -22,12 +23,10 @@ struct CheckReport {
   bool Passed() const {
     return agreement == Agreement::kSame || agreement == Agreement::kOtherNumerics;
   }
-  // The first lines, indented, one after another; "" where there are none.
+  // The first lines, escaped for a terminal and indented, one after another; "" where there are
+  // none.
   std::string Lines() const;
 };
-
-// "uce / poodle / pez / asr" of a record of a results file.
-std::string RecordNameOf(const Json& record);
 
 // One line for each JSON pointer at which two values differ: what it was and what it is now.
 std::vector<std::string> Differences(const std::string& name, const Json& before, const Json& now);
@@ -38,7 +37,7 @@ std::vector<std::string> InputDifferences(const Json& before, const Json& now);
 
 // Compares the deterministic parts of two results (DeterministicPart). Where the numerics'
 // fingerprints differ, bytes cannot be asked for; then inputs must be the same and values may
-// differ by three standard errors, or by the counts' own steps where the error is 0.
+// differ by what rounding moves (experiments/rounding.h), judged from `now` alone.
 CheckReport CompareResults(const Json& before, const Json& now);
 
 // {verified_on: CPU models, results: the deterministic part}.

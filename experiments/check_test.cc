@@ -61,6 +61,9 @@ TEST_CASE("on other numerics values may move within their tolerance") {
   now["inputs"]["numerics"]["isa"] = "AVX512";
   now["records"][kWhole]["value"] = 117.0 / 120;  // one picture of 120
   CHECK(Compare(now, golden).agreement == Agreement::kOtherNumerics);
+  std::swap(now["records"][0], now["records"][1]);
+  CHECK_THAT(Compare(now, golden).Lines(), Contains("in another order"));
+  std::swap(now["records"][0], now["records"][1]);
   now["records"][kWhole]["value"] = 0.5;
   CheckReport report = Compare(now, golden);
   CHECK(report.agreement == Agreement::kOutOfTolerance);
@@ -98,6 +101,12 @@ TEST_CASE("a golden file that is none is refused by name") {
     WriteFileAtomically(file, content);
     CHECK_THROWS_WITH(ReadGolden(file), Contains("bad.json") && Contains("--update_golden"));
   }
+}
+
+TEST_CASE("what a results file calls itself opens no line of a report") {
+  CheckReport report;
+  report.lines = {"x\x1b[2J\nverified: every byte is the same.: is gone"};
+  CHECK(report.Lines() == "\n  x\\x1b[2J\\nverified: every byte is the same.: is gone");
 }
 
 }  // namespace excise

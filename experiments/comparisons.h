@@ -10,6 +10,7 @@ namespace excise {
 
 // For every metric that keeps single samples (costs excepted: they are counted, not sampled): all
 // pairs of methods under each attack, and all pairs of attacks on each method, over all concepts.
+// Records of which pictures are missing take no part.
 // Exact McNemar where every value is 0 or 1 and no prompt occurs twice, else sign-flip tests with
 // an interval by bootstrap, both clustered by prompt. Metrics over several prompt groups are also
 // compared within each group.

@@ -25,6 +25,19 @@ TEST_CASE("methods are compared on the same samples by the exact McNemar test") 
   CHECK(far->p == Approx(std::ldexp(1.0, -51)));
 }
 
+TEST_CASE("a row of which pictures are missing is not compared: it could leave out what fails") {
+  Results results = MadeUpResults();
+  for (Record& record : results.records) {
+    if (record.method == "good" && record.attack == "none") record.denominators["missing"] = 1;
+  }
+  const std::vector<Comparison> tests = CompareAll(results.records);
+  for (const Comparison& c : tests) {
+    if (c.over == "methods" && c.given == "none") CHECK((c.first != "good" && c.second != "good"));
+    if (c.over == "attacks") CHECK(c.given != "good");
+  }
+  CHECK(FindComparison(tests, "asr", "", "methods", "pez", "near", "good") != nullptr);
+}
+
 TEST_CASE("p-values are adjusted within one column") {
   const Results results = MadeUpResults();
   std::vector<double> p, adjusted;

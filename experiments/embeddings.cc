@@ -162,6 +162,10 @@ const std::vector<Prompt>& QuadrupletBench::Prompts(const std::string& group) co
   return prompts_.at(group);
 }
 
+int64_t QuadrupletBench::RowsOf(const std::string& group) const {
+  return group == "zero_shot" ? 1 + static_cast<int64_t>(classes_.size()) : 4;
+}
+
 const std::vector<Exclusion>& QuadrupletBench::Excluded(const std::string& group) const {
   return excluded_.at(group);
 }

@@ -37,6 +37,8 @@ class QuadrupletBench {
   // The items of a group as prompts: `id` = `root_id` the row's, `text` the safe text (of zero_shot
   // its class's), `expected_class` the class of zero_shot. Empty where the section asks for none.
   const std::vector<Prompt>& Prompts(const std::string& group) const;
+  // Embeddings an item of the group has.
+  int64_t RowsOf(const std::string& group) const;
   const std::vector<Exclusion>& Excluded(const std::string& group) const;
   // For keys of a group's units: set, version, parameters without files, digests of files, part.
   Json Key(const std::string& group) const;

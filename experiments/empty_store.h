@@ -2,7 +2,7 @@
 #pragma once
 
 #include <filesystem>
-#include <string>
+#include <memory>
 
 #include "core/files.h"
 #include "core/store.h"
@@ -11,20 +11,19 @@ namespace excise {
 
 class EmptyStore {
  public:
-  // A folder of its own below `scratch`, removed at the end.
-  explicit EmptyStore(const std::filesystem::path& scratch)
-      : folder_(scratch / ("empty-" + UniqueSuffix())), store_(folder_) {}
-  ~EmptyStore() {
-    std::error_code ignored;
-    std::filesystem::remove_all(folder_, ignored);
-  }
+  // A folder of its own below `scratch`, removed at the end. A killed process cannot remove its
+  // own, so what such ones left below `scratch` is removed here: the folder of a living one is
+  // locked. Throws Error where the folder cannot be made.
+  explicit EmptyStore(const std::filesystem::path& scratch);
+  ~EmptyStore();
   EmptyStore(const EmptyStore&) = delete;
   EmptyStore& operator=(const EmptyStore&) = delete;
-  Store& store() { return store_; }
+  Store& store() { return *store_; }
 
  private:
   std::filesystem::path folder_;
-  Store store_;
+  std::unique_ptr<Descriptor> lock_;  // on the folder itself
+  std::unique_ptr<Store> store_;
 };
 
 }  // namespace excise

@@ -9,7 +9,7 @@
 #include <tuple>
 
 #include "core/progress.h"
-#include "experiments/artifacts.h"
+#include "experiments/stored.h"
 #include "models/image_io.h"
 
 namespace excise {
@@ -142,10 +142,9 @@ class Gatherer {
     if (picture.outcome == "error" || picture.outcome == "blocked") return picture;
     try {
       if (const auto artifact = store_.Find(unit->key)) {
-        const at::Tensor images =
-            PicturesFrom(artifact->Read("images.u8"), ReadJson(*artifact, "unit.json").at("shape"),
-                         artifact->folder.string());
-        picture.png = EncodePng(Thumbnail(images[static_cast<int64_t>(index)]), "a picture");
+        const at::Tensor image =
+            ReadPictures(*artifact, lab_, *unit).images[static_cast<int64_t>(index)];
+        picture.png = EncodePng(Thumbnail(image), "a picture");
       }
     } catch (const std::exception& error) {
       LogWarning(fmt::format("a sample picture is left out: {}", error.what()));
@@ -160,12 +159,10 @@ class Gatherer {
     for (const Crafting& crafting : grid_.craftings()) {
       if (crafting.attack != attack) continue;
       try {
-        const Json key =
-            AttackKey(lab_, attack, crafting.method, crafting.subject, grid_.PromptOf(crafting));
+        const Prompt& seed = grid_.PromptOf(crafting);
+        const Json key = AttackKey(lab_, attack, crafting.method, crafting.subject, seed);
         const auto artifact = store_.Find(key);
-        if (!artifact) continue;
-        Trajectory trajectory = TrajectoryFromJson(ReadJson(*artifact, "trajectory.json"));
-        if (!trajectory.empty()) trajectories.push_back(std::move(trajectory));
+        if (artifact) trajectories.push_back(ReadTrajectory(*artifact, seed));
       } catch (const std::exception& error) {
         LogWarning(fmt::format("an attack's trajectory is left out: {}", error.what()));
       }

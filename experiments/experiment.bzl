@@ -8,6 +8,7 @@ def experiment_main(name, deps):
         name = name,
         srcs = ["main.cc"],
         alwayslink = 1,
+        linkstatic = 1,
         deps = deps,
     )
 

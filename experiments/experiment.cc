@@ -46,6 +46,13 @@ std::string Text(const Json& object, const char* key, const std::string& fallbac
   return object[key].get<std::string>();
 }
 
+// Fit to be a part of a file's name.
+bool IsPlain(const std::string& name) {
+  return !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+    return std::isalnum(c) || c == '_' || c == '-';
+  });
+}
+
 Selection ParseSelection(const Json& object, const std::string& origin) {
   CheckKeys(object, {"only", "exclude", "preset", "params"}, origin);
   Selection selection;
@@ -156,10 +163,7 @@ Experiment ParseExperiment(const Json& object, const std::string& origin) {
     }
     e.golden = object["golden"];
   }
-  const bool plain = std::all_of(e.name.begin(), e.name.end(), [](unsigned char c) {
-    return std::isalnum(c) || c == '_' || c == '-';
-  });
-  if (e.name.empty() || !plain) {
+  if (!IsPlain(e.name)) {
     throw UsageError(fmt::format(
         "{}/name: '{}'; a name of letters, digits, _ and - is needed, for files are called by it.",
         origin, e.name));
@@ -175,6 +179,12 @@ void CheckProfiles(const Json& profiles, const std::string& origin) {
     throw UsageError(fmt::format("{}/profiles: expected an object of objects.", origin));
   }
   for (const auto& [name, patch] : profiles.items()) {
+    if (!IsPlain(name)) {
+      throw UsageError(fmt::format(
+          "{}/profiles: '{}'; a name of letters, digits, _ and - is needed, for files are called "
+          "by it.",
+          origin, name));
+    }
     if (patch.is_object() && !patch.contains("profiles") && !patch.contains("name")) continue;
     throw UsageError(
         fmt::format("{}/profiles/{}: expected an object that overrides the experiment's keys; "

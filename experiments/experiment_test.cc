@@ -1,9 +1,14 @@
 #include "experiments/experiment.h"
 
+#include <sys/stat.h>
+
 #include <catch2/catch.hpp>
 #include <fstream>
 
 #include "core/error.h"
+#include "datasets/concept.h"
+#include "experiments/picture_manifest.h"
+#include "experiments/results_file.h"
 #include "tests/testdata.h"
 
 namespace excise {
@@ -146,6 +151,18 @@ TEST_CASE("the experiments of the repository can be read in every profile") {
   // At least 120 paired prompts a cell.
   const Experiment table = LoadExperiment(file, {});
   CHECK(static_cast<int64_t>(table.concepts.size()) * table.prompts.target >= 120);
+}
+
+TEST_CASE("a pipe as experiment, concept, manifest, results or rows is refused, not waited for") {
+  const std::filesystem::path folder = TestFolder("pipes");
+  for (const char* name : {"pipe.json", "manifest.json", "good.rows.jsonl"}) {
+    REQUIRE(mkfifo((folder / name).c_str(), 0600) == 0);
+  }
+  CHECK_THROWS_WITH(LoadExperiment(folder / "pipe.json", {}), Contains("is a pipe"));
+  CHECK_THROWS_WITH(LoadConcept(folder / "pipe.json"), Contains("is a pipe"));
+  CHECK_THROWS_WITH(ReadPictureManifest(folder), Contains("a folder with manifest.json"));
+  CHECK_THROWS_WITH(ReadResults(folder / "pipe.json"), Contains("is a pipe"));
+  CHECK_THROWS_WITH(ReadResultRows(folder / "good.json"), Contains("is a pipe"));
 }
 
 }  // namespace excise

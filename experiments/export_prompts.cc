@@ -5,7 +5,10 @@
 
 #include "core/csv.h"
 #include "core/error.h"
+#include "core/escape.h"
 #include "core/files.h"
+#include "core/json.h"
+#include "core/plural.h"
 #include "core/progress.h"
 #include "core/workers.h"
 #include "experiments/pipeline.h"
@@ -44,8 +47,8 @@ class Exporter {
     for (int64_t replicate = 0; replicate < lab_.experiment.sampler.images_per_prompt;
          ++replicate) {
       const std::string name = fmt::format("{}#{}", seed.root_id, replicate);
-      table_ += CsvLine({prompt.id, lab_.concepts[subject].name, group, lab_.attacks[attack].name,
-                         std::to_string(replicate), prompt.text, std::to_string(noise_seed), name});
+      prompts_.push_back({prompt.id, lab_.concepts[subject].name, group, lab_.attacks[attack].name,
+                          replicate, prompt.text, noise_seed, name});
       if (latents_.Contains(name)) continue;
       const int64_t side = lab_.backbone.unet_config.sample_size;
       latents_.Set(name, LatentNoise(noise_seed, seed.root_id, static_cast<uint64_t>(replicate),
@@ -54,32 +57,76 @@ class Exporter {
   }
 
   void Write(const std::filesystem::path& file) const {
+    const std::string bytes = PromptFileBytes(prompts_, file);
     std::filesystem::path latents = file;
     latents.replace_extension(".latents.safetensors");
     SaveSafetensors(latents, latents_);
-    WriteFileAtomically(file, table_);
+    WriteFileAtomically(file, bytes);
     LogInfo(fmt::format("prompts: {}; initial latents: {}", file.string(), latents.string()));
     if (withheld_ > 0) {
-      LogInfo(fmt::format("{} attacked prompts of sensitive concepts were not written", withheld_));
+      LogInfo(fmt::format("not written: {} of sensitive concepts",
+                          Plural(withheld_, "attacked prompt")));
     }
   }
 
  private:
   const Lab& lab_;
   Pipeline pipeline_;
-  std::string table_ = CsvLine(
-      {"prompt_id", "concept", "group", "attack", "replicate", "prompt", "noise_seed", "latents"});
+  std::vector<ExportedPrompt> prompts_;
   StateDict latents_;
   int64_t withheld_ = 0;
 };
 
+void RefuseFormulas(const std::vector<std::string>& fields, const ExportedPrompt& row,
+                    const std::filesystem::path& file) {
+  for (const std::string& field : fields) {
+    if (!IsFormula(field)) continue;
+    throw UsageError(fmt::format(
+        "--export_prompts={}: '{}' ({}, attack {}) begins as a formula does, and a spreadsheet "
+        "would "
+        "run it; with a mark before it, it would be another prompt. Write {} instead, an object a "
+        "line: there every prompt stands as it is.",
+        file.string(), Shortened(field, 80), row.prompt_id, row.attack,
+        std::filesystem::path(file).replace_extension(".jsonl").filename().string()));
+  }
+}
+
 }  // namespace
+
+std::string PromptFileBytes(const std::vector<ExportedPrompt>& prompts,
+                            const std::filesystem::path& file) {
+  const bool csv = file.extension() == ".csv";
+  std::string bytes = csv ? CsvLine({"prompt_id", "concept", "group", "attack", "replicate",
+                                     "prompt", "noise_seed", "latents"})
+                          : "";
+  for (const ExportedPrompt& row : prompts) {
+    if (csv) {
+      const std::vector<std::string> fields = {row.prompt_id,
+                                               row.subject,
+                                               row.group,
+                                               row.attack,
+                                               std::to_string(row.replicate),
+                                               row.prompt,
+                                               std::to_string(row.noise_seed),
+                                               row.latents};
+      RefuseFormulas(fields, row, file);
+      bytes += CsvLine(fields);
+      continue;
+    }
+    const Json object = {{"prompt_id", row.prompt_id},   {"concept", row.subject},
+                         {"group", row.group},           {"attack", row.attack},
+                         {"replicate", row.replicate},   {"prompt", row.prompt},
+                         {"noise_seed", row.noise_seed}, {"latents", row.latents}};
+    bytes += object.dump(-1, ' ', /*ensure_ascii=*/true) + "\n";
+  }
+  return bytes;
+}
 
 void ExportPrompts(const Lab& lab, const Grid& grid, Store& store, int workers,
                    const std::filesystem::path& file) {
-  if (file.extension() != ".csv") {
-    throw UsageError(
-        fmt::format("--export_prompts={}: the name of a .csv file is expected.", file.string()));
+  if (file.extension() != ".csv" && file.extension() != ".jsonl") {
+    throw UsageError(fmt::format(
+        "--export_prompts={}: the name of a .csv or .jsonl file is expected.", file.string()));
   }
   Exporter exporter(lab, store);
   exporter.Craft(grid, workers);

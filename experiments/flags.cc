@@ -8,6 +8,8 @@
 #include <cstdlib>
 
 #include "core/error.h"
+#include "core/files.h"
+#include "core/hash.h"
 #include "datasets/data_file.h"
 #include "experiments/plot.h"
 #include "experiments/runner.h"
@@ -40,6 +42,59 @@ void RequireOneOf(const char* flag, const std::string& value,
                                fmt::join(known, ", ")));
 }
 
+// Which of these were given: those that read, write or check a whole table.
+std::vector<std::string> FlagsOfWholeRuns(const Flags& f) {
+  const std::pair<const char*, bool> all[] = {{"--check", !f.check.empty()},
+                                              {"--out", !f.out.empty()},
+                                              {"--plot", !f.plot.empty()},
+                                              {"--update_golden", f.update_golden},
+                                              {"--update_reference", f.update_reference != 0},
+                                              {"--export_prompts", !f.export_prompts.empty()},
+                                              {"--export_models", !f.export_models.empty()}};
+  std::vector<std::string> given;
+  for (const auto& [flag, is_given] : all) {
+    if (is_given) given.push_back(flag);
+  }
+  return given;
+}
+
+// What a part of a table cannot give. A check of nothing would pass.
+void RequireWholeRun(const ShardChoice& part, const Flags& f) {
+  const std::string given = fmt::format("{}", fmt::join(FlagsOfWholeRuns(f), ", "));
+  if (!given.empty() && part.shard.count > 1 && !part.origin.empty()) {
+    throw UsageError(fmt::format(
+        "{} needs a whole run, and {} makes this one part {} of {}. If the variables were left "
+        "over, `unset {}`; or pass --shard=0/1 for the whole run.",
+        given, part.origin, part.shard.index, part.shard.count, fmt::join(part.variables, " ")));
+  }
+  if (!given.empty() && (part.shard.count > 1 || f.stage != StageNames().back())) {
+    throw UsageError(
+        fmt::format("{} needs a whole run, without --stage and without a --shard.", given));
+  }
+  if (!f.dry_run && !f.explain) return;
+  // Whoever asks for a verdict must not take a plan for one.
+  if (!f.check.empty() || f.update_golden || f.update_reference != 0) {
+    throw UsageError(
+        "--check, --update_golden and --update_reference need a run, and --dry_run and --explain "
+        "do none.");
+  }
+}
+
+std::string Absolute(const std::string& path) {
+  std::error_code failed;
+  const fs::path canonical = fs::weakly_canonical(UserPath(path), failed);
+  return failed ? UserPath(path).string() : canonical.string();
+}
+
+// Whether --models names another folder for the backbone than the one that comes along.
+bool OtherBackbone(const Flags& f, const std::string& backbone) {
+  const char* index = "model_index.json";
+  const fs::path standard = ModelsFolder(Flags(), backbone) / backbone / index;
+  std::error_code ignored;
+  return !f.models.empty() && fs::exists(standard, ignored) &&
+         !fs::equivalent(standard, UserPath(f.models) / backbone / index, ignored);
+}
+
 }  // namespace
 
 void AddFlags(CLI::App& app, Flags* f) {
@@ -65,14 +120,14 @@ void AddFlags(CLI::App& app, Flags* f) {
   app.add_option(
       "--out", f->out,
       "results file, FILE.json; rows and tables (md, tex, csv, html) are written beside it");
-  app.add_option("--format", f->format, "what is printed: md, tex, html, csv or json")
+  app.add_option("--format", f->format, "what is printed: text, md, tex, html, csv or json")
       ->capture_default_str();
   app.add_option("--plot", f->plot,
                  "draw what each method lets through against what it keeps: FILE.svg or FILE.png");
   app.add_option("--images", f->images,
                  "score pictures made by other software: a folder with manifest.json");
   app.add_option("--export_prompts", f->export_prompts,
-                 "write FILE.csv and initial latents for other software, and stop");
+                 "write FILE.csv or FILE.jsonl and initial latents for other software, and stop");
   app.add_option("--export_models", f->export_models,
                  "write the edited models as snapshot folders under this one, and stop");
   app.add_option("--concepts_dir", f->concepts_dir, "a folder with concepts of your own");
@@ -80,10 +135,15 @@ void AddFlags(CLI::App& app, Flags* f) {
   app.add_option("--workers", f->workers, "threads (default: all cores)");
   app.add_option("--stage", f->stage,
                  fmt::format("stop after a stage: {}", fmt::join(StageNames(), ", ")));
-  app.add_flag("--dry_run", f->dry_run, "say what would be done, and how long it would take");
-  app.add_flag("--explain", f->explain, "say why what is missing is missing");
+  app.add_flag("--dry_run", f->dry_run,
+               "say what would be done, and how long it would take; nothing is done or written");
+  app.add_flag("--explain", f->explain,
+               "say why what is missing is missing; nothing is done or written");
   app.add_flag("--force", f->force, "recompute what is stored, and compare");
-  app.add_flag("--list", f->list, "list all plug-ins");
+  app.add_option("--list", f->list,
+                 "name all plug-ins; --list=NAME, --list=methods: their cards and settings")
+      ->expected(0, 1)
+      ->default_str("all");
   app.add_option(
          "--check", f->check,
          "golden or reference: compare a fresh run with results/golden or results/reference; "
@@ -115,18 +175,26 @@ std::vector<std::string> ArgumentsOfNumbers(int argc, const char* const* argv) {
   return kept;
 }
 
-void CheckFlags(Flags* flags) {
+void RefuseEmptyValues(int argc, const char* const* argv) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    const bool flag = word.rfind("--", 0) == 0 && word.find('=') + 1 == word.size();
+    if (!word.empty() && !flag) continue;
+    throw UsageError(
+        fmt::format("{}: an empty value. Give one, or leave the flag out; a shell variable that is "
+                    "not set leaves nothing behind.",
+                    flag     ? word
+                    : i == 1 ? "''"
+                             : argv[i - 1]));
+  }
+}
+
+void CheckFlags(const ShardChoice& part, Flags* flags) {
   Flags& f = *flags;
-  RequireOneOf("--format", f.format, {"md", "tex", "html", "csv", "json"});
+  RequireOneOf("--format", f.format, {"text", "md", "tex", "html", "csv", "json"});
   RequireOneOf("--stage", f.stage, StageNames());
   RequireOneOf("--check", f.check, {"", "golden", "reference", "published"});
   if (f.workers < 0) throw UsageError(fmt::format("--workers={}: 1 or more.", f.workers));
-  const bool whole = f.stage == "score" && f.shard.empty();
-  if (!whole && (!f.check.empty() || f.update_golden || f.update_reference != 0)) {
-    throw UsageError(
-        "--check, --update_golden and --update_reference need a whole run, without --stage and "
-        "--shard.");
-  }
   if (f.update_reference != 0 && (f.update_reference < 2 || f.update_reference > 100)) {
     throw UsageError(fmt::format(
         "--update_reference={}: 2 to 100 erase seeds; one tells no spread.", f.update_reference));
@@ -138,13 +206,42 @@ void CheckFlags(Flags* flags) {
     throw UsageError(fmt::format("--out={}: the name of a .json file is expected.", f.out));
   }
   if (!f.plot.empty()) PlotFormatOf(f.plot);
-  if (!f.plot.empty() && !whole) {
-    throw UsageError("--plot needs a whole run, without --stage and --shard.");
-  }
+  RequireWholeRun(part, f);
   f.choices.methods = Names(f.methods, "--methods");
   f.choices.attacks = Names(f.attacks, "--attacks");
   f.choices.concepts = Names(f.concepts, "--concepts");
   f.choices.metrics = Names(f.metrics, "--metrics");
+}
+
+std::map<std::string, std::string> SelectionOf(const Flags& f, const std::string& backbone) {
+  std::map<std::string, std::string> selection;
+  const auto add = [&](const char* flag, const std::string& value, const std::string& standard) {
+    if (value != standard) selection[flag] = value;
+  };
+  const Flags whole;
+  add("--methods", f.methods, whole.methods);
+  add("--attacks", f.attacks, whole.attacks);
+  add("--concepts", f.concepts, whole.concepts);
+  add("--metrics", f.metrics, whole.metrics);
+  add("--set", fmt::format("{}", fmt::join(f.choices.settings, "\n")), "");
+  add("--limit", std::to_string(f.choices.limit), std::to_string(whole.choices.limit));
+  add("--device", f.device, whole.device);
+  add("--dtype", f.dtype, whole.dtype);
+  add("--images", f.images.empty() ? "" : Absolute(f.images), "");
+  add("--concepts_dir", f.concepts_dir.empty() ? "" : Absolute(f.concepts_dir), "");
+  // A file of the user is known by what it says: one that was edited is another experiment.
+  add("--experiment", f.experiment.empty() ? "" : Sha256HexOfFile(ExperimentFile(f)), "");
+  if (OtherBackbone(f, backbone)) add("--models", Absolute(f.models), "");
+  return selection;
+}
+
+std::string ResultsName(const Experiment& experiment,
+                        const std::map<std::string, std::string>& selection) {
+  std::string name = fmt::format("{}-{}", experiment.name, experiment.profile);
+  std::string text;
+  for (const auto& [flag, value] : selection) text += flag + "=" + value + "\n";
+  if (!selection.empty()) name += "-" + Sha256Hex(text).substr(0, 8);
+  return name + ".json";
 }
 
 fs::path ExperimentFile(const Flags& f) {

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <string>
 
+#include "core/workers.h"
 #include "experiments/experiment.h"
 #include "experiments/lab.h"
 
@@ -17,13 +19,13 @@ struct Flags {
   std::string bundled, experiment;  // the build names the bundled one
   ExperimentChoices choices;
   std::string methods, attacks, concepts, metrics;
-  std::string device = "cpu", dtype = "fp32", models, cache, out, format = "md", shard,
-              stage = "score", check;
+  std::string device = "cpu", dtype = "fp32", models, cache, out, format = "text", shard,
+              stage = "score", check, list;  // list: "" = not asked for, "all" = without a name
   std::string images, concepts_dir, export_prompts, export_models, user_data, plot;
   int64_t update_reference = 0;  // erase seeds; 0 = no
   int workers = 0;
   std::vector<std::string> arguments;
-  bool dry_run = false, explain = false, force = false, list = false, update_golden = false;
+  bool dry_run = false, explain = false, force = false, update_golden = false;
 };
 
 void AddFlags(CLI::App& app, Flags* flags);
@@ -31,9 +33,20 @@ void AddFlags(CLI::App& app, Flags* flags);
 // as
 // --cache, nor --workers.
 std::vector<std::string> ArgumentsOfNumbers(int argc, const char* const* argv);
-// Throws UsageError on values and combinations that cannot be meant. Also fills `choices` from the
-// comma-separated lists.
-void CheckFlags(Flags* flags);
+// Throws UsageError on a flag without its value, which a shell variable that is not set leaves:
+// "--cache=" is not the default folder, nor "--check=" no check.
+void RefuseEmptyValues(int argc, const char* const* argv);
+// Throws UsageError on values and combinations that cannot be meant, with `part` of the run to do.
+// Also fills `choices` from the comma-separated lists.
+void CheckFlags(const ShardChoice& part, Flags* flags);
+
+// What the command line makes of an experiment beside its profile, by flag; empty for the whole run
+// that its file describes.
+std::map<std::string, std::string> SelectionOf(const Flags& flags, const std::string& backbone);
+// "table1-default.json" for the whole run; a selection's name has a digest of it, as in
+// "table1-default-1a2b3c4d.json", so that no run replaces another one's results.
+std::string ResultsName(const Experiment& experiment,
+                        const std::map<std::string, std::string>& selection);
 
 // The user's file, or the one that the build names: a path in the runfiles or the checkout.
 std::filesystem::path ExperimentFile(const Flags& flags);

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "core/hash.h"
+#include "core/plural.h"
 #include "experiments/figures.h"
 #include "experiments/html_parts.h"
 #include "experiments/success_curve.h"
@@ -155,22 +156,19 @@ class Page {
 
   // What was done, and what came out, in two sentences.
   std::string Summary() const {
-    const auto counted = [](size_t n, const std::string& what) {
-      return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s");
-    };
     const size_t attacks = headline_ == nullptr ? 0 : AttackNames().size();
     std::string out = fmt::format(
         "{} for removing concepts from an image model, tried on {} and attacked in {}: how often "
         "does the model still draw what it should have forgotten, and what else is lost?",
-        counted(Ranked(), "method"), counted(view_.concepts().size(), "concept"),
-        counted(attacks, "way"));
+        Plural(Ranked(), "method"), Plural(view_.concepts().size(), "concept"),
+        Plural(attacks, "way"));
     const std::string worst = WorstAttack();
     if (headline_ == nullptr) return out;
     std::vector<std::string> best, tied;
     for (const auto& [method, mark] : view_.Marks(headline_->metric, "", worst)) {
       (mark == TableView::Mark::kBest ? best : tied).push_back(method);
     }
-    if (best.empty()) return out;
+    if (best.empty()) return out + Unfit();
     const Record* record = view_.Find(best.front(), kAllConcepts, worst, headline_->metric);
     out += fmt::format(" Lowest {}: <b>{}</b>, with {} of the pictures still on target [{}–{}]",
                        worst == kUnion ? "in the worst case" : "without attack", Listed(best),
@@ -181,6 +179,16 @@ class Page {
       out += fmt::format(" (unmodified model: {})", Percent(base->score.value));
     }
     return out + (tied.empty() ? "." : "; not told from it by a test: " + Listed(tied) + ".");
+  }
+
+  // Why no removal is told, or "".
+  std::string Unfit() const {
+    const std::vector<Record>& records = results_.records;
+    const bool any = std::any_of(records.begin(), records.end(),
+                                 [](const Record& r) { return r.status == kUnfitJudge; });
+    return any ? " The judge does not see the concepts in the unmodified model's pictures, so no "
+                 "removal is told."
+               : "";
   }
 
   static std::string Listed(const std::vector<std::string>& names) {
@@ -210,7 +218,7 @@ class Page {
       for (const std::string& method : view_.methods()) {
         const Record* record = view_.Find(method, kAllConcepts, attack, headline_->metric);
         IntervalRow row{method, std::nullopt, view_.IsReference(method)};
-        if (record != nullptr) row.estimate = EstimateOf(*record, "");
+        if (record != nullptr && MissingOf(*record) == 0) row.estimate = EstimateOf(*record, "");
         rows.push_back(std::move(row));
       }
       figures += IntervalFigure("Target rate, " + AttackTitle(attack), {0, 1, true, ""}, rows);
@@ -220,10 +228,20 @@ class Page {
            "<div class=\"figures\">\n" + figures + "</div>\n";
   }
 
+  // Whether no attack on the method failed: where one did, its successes are not known.
+  bool HasAllPictures(const std::string& method) const {
+    const std::vector<Record>& records = results_.records;
+    return std::none_of(records.begin(), records.end(), [&](const Record& record) {
+      return record.method == method && record.traits.group == "erasure" &&
+             (record.status == "error" || record.status == kUnfitJudge || MissingOf(record) > 0);
+    });
+  }
+
   std::string Budget() const {
     std::vector<Curve> curves;
     size_t most = 0;
     for (const SuccessCurve& curve : SuccessByBudget(results_.rows)) {
+      if (!HasAllPictures(curve.method)) continue;
       most = std::max(most, curve.points.size());
       curves.push_back({curve.method, curve.points, view_.IsReference(curve.method)});
     }
@@ -296,6 +314,7 @@ class Page {
       const Record* removed = view_.Find(method, kAllConcepts, WorstAttack(), headline_->metric);
       const Record* record = view_.Find(method, kAllConcepts, metric.attack, metric.metric);
       if (removed == nullptr || record == nullptr) continue;
+      if (MissingOf(*removed) + MissingOf(*record) > 0) continue;
       const auto x = EstimateOf(*record, part), y = EstimateOf(*removed, "");
       if (!x || !y) continue;
       points.push_back({method, *x, *y, view_.IsReference(method)});

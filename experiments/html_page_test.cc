@@ -238,6 +238,29 @@ TEST_CASE("the page has its parts, and only tags and addresses of our own") {
   CHECK_THAT(page, !Contains("http:") && !Contains("https:"));
 }
 
+TEST_CASE("a row of which pictures are missing, or that no judge fits, is not in the headline") {
+  const auto page = [](const Results& results) {
+    return RenderHtml(DescribeTable(results), results, {});
+  };
+  const auto change = [](const auto& how) {
+    Results results = MadeUpResults();
+    for (Record& record : results.records) how(&record);
+    results.comparisons = CompareAll(results.records);
+    return results;
+  };
+  CHECK_THAT(page(MadeUpResults()), Contains("<b>good</b>, with"));
+  CHECK_THAT(page(change([](Record* record) {
+               if (record->method == "good") record->denominators["missing"] = 1;
+             })),
+             Contains("<b>near</b>, with") && !Contains("not told from it by a test: good"));
+  CHECK_THAT(page(change([](Record* record) {
+               if (record->method == "none") return;
+               record->status = kUnfitJudge;
+               record->score = {};
+             })),
+             Contains("so no removal is told") && !Contains("Lowest"));
+}
+
 TEST_CASE("nothing that a page shows becomes part of it") {
   for (const std::string& hostile : HostileTexts()) {
     const std::string page = MadeUpPage(hostile, HostileResults(hostile));

@@ -62,7 +62,7 @@ Json PictureUnitKey(const Lab& lab, const Unit& unit, Json prompts) {
     pictures.push_back(picture == nullptr || picture->sha256.empty() ? Json(nullptr)
                                                                      : Json(picture->sha256));
   }
-  Json key = PluginKey("generate", "pictures", 1, {{"side", lab.PictureSide()}}, lab);
+  Json key = PluginKey("generate", "pictures", 2, {{"side", lab.PictureSide()}}, lab);
   key["seeds"] = {{"replicate", unit.replicate}};
   key["inputs"] = {{"pictures", std::move(pictures)}, {"prompts", std::move(prompts)}};
   return key;

@@ -4,38 +4,10 @@
 #include <catch2/catch.hpp>
 
 #include "core/store.h"
-#include "tests/tiny_models.h"
+#include "tests/tiny_lab.h"
 
 namespace excise {
 namespace {
-
-template <class Base>
-Entry<Base> MakeEntry(const std::string& name) {
-  return excise::MakeEntry<Base>(name, name, Registry<Base>::Get().Make(name));
-}
-
-std::unique_ptr<Lab> TinyLab(const std::vector<std::string>& methods = {"none", "uce"}) {
-  auto lab = std::make_unique<Lab>();
-  lab->experiment.name = "tiny";
-  lab->experiment.sampler.unit_size = 2;
-  lab->numerics = {{"fingerprint", "a"}};
-  lab->backbone = TinyBackbone();
-  lab->judges = std::make_shared<const JudgePanel>();
-  lab->reference_clip = lab->independent_clip = TinyClip();
-  lab->own_clip = TinyClip(8);
-  lab->concepts = {TinyConcept()};
-  lab->dataset = MakeEntry<Dataset>("emoji_prompts");
-  for (const std::string& name : methods) lab->methods.push_back(MakeEntry<Method>(name));
-  for (const char* name : {"none", "char_typo", "pez"}) {
-    lab->attacks.push_back(MakeEntry<Attack>(name));
-  }
-  lab->metrics.push_back(MakeEntry<Metric>("asr"));
-  std::map<std::string, std::vector<Prompt>> groups;
-  groups["target"] = {TinyPrompt("t/0"), TinyPrompt("t/1", "a poodle"),
-                      TinyPrompt("t/2", "poodle")};
-  lab->prompts = {groups};
-  return lab;
-}
 
 size_t MethodIndex(const Lab& lab, const std::string& name) {
   for (size_t i = 0; i < lab.methods.size(); ++i) {
@@ -196,7 +168,7 @@ TEST_CASE("other methods, attacks and replicates change no existing key") {
   CHECK(before.attacked == after.attacked);
   CHECK(before.score == after.score);
   CHECK(Changed([](Lab* lab) { lab->experiment.sampler.images_per_prompt = 3; }) == "s");
-  CHECK(Changed([](Lab* lab) { lab->attacks.push_back(MakeEntry<Attack>("random")); }).empty());
+  CHECK(Changed([](Lab* lab) { lab->attacks.push_back(TinyEntry<Attack>("random")); }).empty());
   CHECK(Changed([](Lab* lab) { lab->experiment.profile = "other"; }).empty());
 }
 

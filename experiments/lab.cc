@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "experiments/record.h"
+#include "metrics/judge_styles.h"
 #include "models/numerics.h"
 #include "models/registered.h"
 
@@ -18,7 +19,7 @@ bool Contains(const std::vector<std::string>& list, const std::string& one) {
   return std::find(list.begin(), list.end(), one) != list.end();
 }
 
-Entry<Dataset> OpenDataset(const Experiment& experiment) {
+Entry<Dataset> OpenDataset(const Experiment& experiment, InputFiles* inputs) {
   const std::string& name = experiment.prompts.dataset;
   std::unique_ptr<Dataset> plugin = Registry<Dataset>::Get().Make(name);
   DecodeParams(experiment.dataset_params, *plugin, fmt::format("dataset '{}'", name));
@@ -28,7 +29,7 @@ Entry<Dataset> OpenDataset(const Experiment& experiment) {
                     "prompts.params.{}=PATH.",
                     name, missing, plugin->needs_one_of().front()));
   }
-  return MakeEntry<Dataset>(name, name, std::move(plugin));
+  return MakeEntry<Dataset>(name, name, std::move(plugin), inputs);
 }
 
 int GroupRank(const std::string& group) {
@@ -54,7 +55,7 @@ void FindMethodFolders(Lab* lab) {
     if (needed.empty()) continue;
     const std::filesystem::path folder = lab->backbone.folder / needed;
     if (std::filesystem::is_directory(folder)) {
-      entry.folder_digest = Sha256HexOfPath(folder);
+      entry.folder_digest = lab->inputs.Add(folder);
     } else {
       entry.not_applicable =
           fmt::format("backbone '{}' comes without {}", lab->backbone.name, needed);
@@ -71,8 +72,8 @@ int64_t GroupLimit(const PromptCounts& counts, const std::string& group) {
 
 void RequireJudged(const JudgePanel& judges, const std::string& name, const std::string& where,
                    bool style) {
-  const std::vector<std::string> styles = {"plain", "sepia", "line"};
-  const std::vector<std::string>& known = style ? styles : judges.reporting().config.class_ids;
+  const std::vector<std::string>& known =
+      style ? JudgeStyles() : judges.reporting().config.class_ids;
   if (std::find(known.begin(), known.end(), name) != known.end()) return;
   const std::string near = Suggest(name, known);
   throw UsageError(fmt::format(
@@ -286,9 +287,11 @@ std::unique_ptr<Lab> OpenLab(const Experiment& experiment, const Folders& folder
       ThrowUnknownName(Method::kKind, plugin, Registry<Method>::Get().Names());
     }
   }
-  lab->methods = Instantiate<Method>(experiment.methods, experiment.reference_rows, {kUnmodified});
-  lab->attacks = Instantiate<Attack>(experiment.attacks, {kUnmodified}, {kUnmodified});
-  lab->metrics = Instantiate<Metric>(experiment.metrics, {}, {});
+  InputFiles* inputs = &lab->inputs;
+  lab->methods =
+      Instantiate<Method>(experiment.methods, experiment.reference_rows, {kUnmodified}, inputs);
+  lab->attacks = Instantiate<Attack>(experiment.attacks, {kUnmodified}, {kUnmodified}, inputs);
+  lab->metrics = Instantiate<Metric>(experiment.metrics, {}, {}, inputs);
   std::stable_sort(lab->metrics.begin(), lab->metrics.end(), [](const auto& a, const auto& b) {
     return GroupRank(a.plugin->traits().group) < GroupRank(b.plugin->traits().group);
   });
@@ -304,7 +307,7 @@ std::unique_ptr<Lab> OpenLab(const Experiment& experiment, const Folders& folder
       }
     }
   }
-  lab->dataset = OpenDataset(experiment);
+  lab->dataset = OpenDataset(experiment, inputs);
   lab->quadruplets = OpenQuadruplets(experiment);
   if (lab->quadruplets == nullptr) RemoveEmbeddingMetrics(experiment.metrics, &lab->metrics);
   LoadModels(lab.get(), folders.models);
@@ -314,6 +317,7 @@ std::unique_ptr<Lab> OpenLab(const Experiment& experiment, const Folders& folder
   CheckAttacks(*lab);
   if (!folders.pictures.empty()) AddPictureRows(folders.pictures, lab.get());
   lab->numerics = Numerics(compute);
+  lab->inputs.Check();  // prompts were read by now
   return lab;
 }
 

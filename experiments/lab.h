@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "attacks/attack.h"
-#include "core/hash.h"
+#include "core/input_files.h"
 #include "core/json.h"
 #include "datasets/concept.h"
 #include "datasets/dataset.h"
@@ -50,6 +50,10 @@ struct Lab {
   // Rows of the same lists that were left out.
   std::vector<std::map<std::string, std::vector<Exclusion>>> excluded;
 
+  // The user's files that plug-ins read later, and the folders of methods. What the backbone and
+  // the judges are was read at the opening.
+  InputFiles inputs;
+
   size_t unmodified = 0;  // index of method "none"
   // The encoder that transfer attacks read.
   const ClipModel& Surrogate() const;
@@ -80,7 +84,7 @@ struct Folders {
   std::filesystem::path pictures = "";      // a folder of pictures made elsewhere, or ""
 };
 
-// Throws UsageError (unknown names) or Error (missing weights).
+// Throws UsageError (unknown names) or Error (missing weights, a file that changes meanwhile).
 // Erasing and attacking start from float32 weights on `compute`'s device; pictures are drawn in its
 // dtype.
 std::unique_ptr<Lab> OpenLab(const Experiment& experiment, const Folders& folders,

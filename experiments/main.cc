@@ -9,10 +9,12 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/plural.h"
 #include "core/progress.h"
 #include "core/registry.h"
 #include "core/version.h"
 #include "experiments/check.h"
+#include "experiments/committed.h"
 #include "experiments/empty_store.h"
 #include "experiments/export_models.h"
 #include "experiments/export_prompts.h"
@@ -20,6 +22,7 @@
 #include "experiments/grid.h"
 #include "experiments/html_page.h"
 #include "experiments/lab.h"
+#include "experiments/listing.h"
 #include "experiments/plan.h"
 #include "experiments/plot.h"
 #include "experiments/published.h"
@@ -75,6 +78,21 @@ bool CheckNumbers(const Flags& f, const Lab& lab, const Json& results) {
   return true;
 }
 
+// The README's table came from the committed run: who sees other numbers here is told why.
+void TellCommitted(const Json& results) {
+  const std::string name = "results/" + CommittedName(results);
+  std::string line;
+  try {
+    const fs::path file = CommittedFile(CommittedName(results));
+    std::error_code ignored;
+    if (!fs::exists(file, ignored)) return;
+    line = AgainstCommitted(results, ReadResults(file), name);
+  } catch (const Error&) {
+    return;  // no committed run, or none that this version reads
+  }
+  if (!line.empty()) LogInfo(line);
+}
+
 // Claims of papers against what is committed; nothing is computed anew.
 void CheckPublished(const Flags& f, const Experiment& experiment) {
   const std::vector<Claim> claims =
@@ -90,7 +108,7 @@ void CheckPublished(const Flags& f, const Experiment& experiment) {
   PrintOut(RenderOutcomes(outcomes));
   const auto failed = std::count_if(outcomes.begin(), outcomes.end(),
                                     [](const ClaimOutcome& o) { return o.Failed(); });
-  if (failed > 0) throw Error(fmt::format("{} published claims come out otherwise.", failed));
+  if (failed > 0) throw Error(fmt::format("published claims that come out otherwise: {}.", failed));
 }
 
 // In a store of its own, so that nothing comes from another version and seeds share the attacks.
@@ -105,8 +123,24 @@ void UpdateReference(const Flags& f, const Experiment& experiment, const Compute
   LogInfo(fmt::format("reference: wrote {}", file.string()));
 }
 
-void Finish(const Flags& f, const Lab& lab, const Grid& grid, Store& store, const fs::path& cache,
-            RunOutcome* outcome) {
+using SelectedBy = std::map<std::string, std::string>;  // see SelectionOf
+
+// Where results go, and on stderr why there, where somebody might look elsewhere.
+fs::path ResultsFile(const Flags& f, const Experiment& experiment, const SelectedBy& selection) {
+  if (!f.out.empty()) return UserPath(f.out);
+  if (!selection.empty()) {
+    std::vector<std::string> flags;
+    for (const auto& [flag, value] : selection) flags.push_back(flag);
+    LogInfo(
+        fmt::format("results of this selection ({}) have a name of their own; {} is the whole "
+                    "run's",
+                    fmt::join(flags, ", "), ResultsName(experiment, {})));
+  }
+  return CacheFolder(f) / "results" / ResultsName(experiment, selection);
+}
+
+void Finish(const Flags& f, const SelectedBy& selection, const Lab& lab, const Grid& grid,
+            Store& store, RunOutcome* outcome) {
   Results& results = outcome->results;
   results.provenance["commit"] = BuildCommit();
   results.provenance["dirty"] = BuildDirty();
@@ -118,25 +152,26 @@ void Finish(const Flags& f, const Lab& lab, const Grid& grid, Store& store, cons
       {".csv", RenderCsv(results)},
       {".html", RenderHtml(document, results, GatherExhibits(lab, grid, store, results.rows))}};
   const Json json = ResultsToJson(results);
-  const fs::path file =
-      f.out.empty() ? cache / "results" /
-                          fmt::format("{}-{}.json", lab.experiment.name, lab.experiment.profile)
-                    : UserPath(f.out);
+  const fs::path file = ResultsFile(f, lab.experiment, selection);
   WriteResults(results, documents, file);
-  PrintOut(f.format == "json" ? json.dump(1) + "\n" : documents.at("." + f.format));
+  if (f.format == "text") {
+    PrintOut(RenderText(document, OutputColumns()));
+  } else {
+    PrintDocument(f.format == "json" ? json.dump(1) + "\n" : documents.at("." + f.format));
+  }
+  TellCommitted(json);
   LogInfo(fmt::format("results: {}", file.string()));
   if (!f.plot.empty()) {
     WriteFrontPlot(results, UserPath(f.plot));
     LogInfo(fmt::format("plot: {}", UserPath(f.plot).string()));
   }
-  const auto failed = std::count_if(results.records.begin(), results.records.end(),
-                                    [](const Record& r) { return r.status == "error"; });
   const bool good = CheckNumbers(f, lab, json);
-  if (failed > 0) {
-    throw Error(
-        fmt::format("{} of {} records have no number because something failed; the table's "
-                    "footnotes say what. What worked is stored: run again to try the rest.",
-                    failed, results.records.size()));
+  const std::string problems = ProblemsOf(results);
+  if (!problems.empty()) throw Error(problems);
+  if (outcome->failures > 0) {
+    throw Error(fmt::format(
+        "{} units of work failed, though every record has its number; the warnings above say what.",
+        outcome->failures));
   }
   if (!good) throw Error(fmt::format("the {} check failed.", f.check));
 }
@@ -144,24 +179,29 @@ void Finish(const Flags& f, const Lab& lab, const Grid& grid, Store& store, cons
 void RefuseBadRegistrations() {
   const std::vector<std::string>& problems = RegistrationProblems();
   if (problems.empty()) return;
-  throw UsageError(fmt::format("{}", fmt::join(problems, "\n")));
+  throw UsageError(fmt::format("{}", fmt::join(problems, "\n  ")));
 }
 
-void RunTable(Flags f) {
-  RefuseBadRegistrations();
-  if (f.list) return PrintOut(ListPlugins());
-  CheckFlags(&f);
-  const Experiment experiment = LoadExperiment(ExperimentFile(f), f.choices);
-  if (f.check == "published") return CheckPublished(f, experiment);
-  RunOptions options;
-  options.shard = ParseShard(f.shard);
-  options.stage = f.stage;
-  // Keys do not name the code's commit, so only a fresh computation can be held against a golden.
-  options.force = f.force || !f.check.empty() || f.update_golden;
-  if (options.force) DistrustDigests();
-  options.workers = f.workers > 0
-                        ? f.workers
-                        : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+// What is committed is of whole tables.
+void RequireCommittable(const Flags& f, const Experiment& experiment, const SelectedBy& selection) {
+  if (!f.update_golden && f.update_reference == 0) return;
+  const char* flag = f.update_golden ? "--update_golden" : "--update_reference";
+  if (!selection.empty()) {
+    throw UsageError(
+        fmt::format("{} writes what is committed of the whole table, and {} chooses "
+                    "another run. Leave it out.",
+                    flag, selection.begin()->first));
+  }
+  if (f.update_golden && !experiment.golden) {
+    throw UsageError(
+        fmt::format("--update_golden: profile '{}' is not compared bit for bit. Did "
+                    "you mean --profile=smoke?",
+                    experiment.profile));
+  }
+}
+
+// Sets what holds for the whole process, before the first operation.
+Compute PrepareCompute(const Flags& f, const Experiment& experiment) {
   const Compute compute = ParseCompute(f.device, f.dtype);
   if (experiment.golden && (!compute.device.is_cpu() || compute.dtype != at::kFloat)) {
     throw UsageError(
@@ -174,29 +214,60 @@ void RunTable(Flags f) {
   } else {
     UseOneThreadPerWorker();
   }
+  return compute;
+}
+
+RunOptions OptionsOf(const Flags& f, const Shard& shard) {
+  RunOptions options;
+  options.shard = shard;
+  options.stage = f.stage;
+  // Keys do not name the code's commit, so only a fresh computation can be held against a golden.
+  options.force = f.force || !f.check.empty() || f.update_golden;
+  options.workers = f.workers > 0
+                        ? f.workers
+                        : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  return options;
+}
+
+void RunTable(Flags f) {
+  RefuseBadRegistrations();
+  if (!f.list.empty()) return PrintOut(List(f.list, OutputColumns()));
+  const ShardChoice part = ChooseShard(f.shard);
+  for (const std::string& note : part.notes) LogInfo(note);
+  CheckFlags(part, &f);
+  const Experiment experiment = LoadExperiment(ExperimentFile(f), f.choices);
+  if (f.check == "published") return CheckPublished(f, experiment);
+  const SelectedBy selection = SelectionOf(f, experiment.backbone);
+  RequireCommittable(f, experiment, selection);
+  const bool looks = f.dry_run || f.explain;
+  const RunOptions options = OptionsOf(f, part.shard);
+  UseDigestsIn(CacheFolder(f), /*remember=*/!looks);
+  if (options.force) DistrustDigests();
+  const Compute compute = PrepareCompute(f, experiment);
   if (f.update_reference != 0) return UpdateReference(f, experiment, compute, options);
-  const fs::path cache = CacheFolder(f);
-  Store store(cache / "store");
+  Store store(CacheFolder(f) / "store", looks ? StoreUse::kLook : StoreUse::kWrite);
   const std::unique_ptr<Lab> lab = OpenLab(experiment, FoldersOf(f, experiment.backbone), compute);
   const Grid grid(*lab);
+  if (f.explain) PrintOut(ExplainMissing(*lab, grid, store));
+  if (f.dry_run) PrintOut(DescribePlan(*lab, grid, store, options.workers));
+  if (looks) return;
   if (!f.export_prompts.empty()) {
     return ExportPrompts(*lab, grid, store, options.workers, UserPath(f.export_prompts));
   }
   if (!f.export_models.empty()) {
     return ExportModels(*lab, grid, store, options.workers, UserPath(f.export_models));
   }
-  if (f.explain) LogLines(ExplainMissing(*lab, grid, store));
-  if (f.dry_run) return PrintOut(DescribePlan(*lab, grid, store, options.workers));
   RunOutcome outcome = RunExperiment(*lab, grid, store, options);
-  if (outcome.finished) return Finish(f, *lab, grid, store, cache, &outcome);
+  if (outcome.finished) return Finish(f, selection, *lab, grid, store, &outcome);
   if (options.shard.count > 1 && options.stage == "score") {
-    LogInfo(fmt::format("shard {}/{} is done. When all are, run once more without --shard.",
+    LogInfo(fmt::format("shard {}/{} is done. When all are, run once more with --shard=0/1.",
                         options.shard.index, options.shard.count));
   } else {
     LogInfo(fmt::format("stopped after stage {}.", options.stage));
   }
   if (outcome.failures > 0) {
-    throw Error(fmt::format("{} units of work failed.", outcome.failures));
+    throw Error(
+        fmt::format("{} failed.", Plural(outcome.failures, "unit of work", "units of work")));
   }
 }
 
@@ -211,5 +282,8 @@ int main(int argc, char** argv) {
   excise::Flags flags;
   excise::AddFlags(app, &flags);
   flags.arguments = excise::ArgumentsOfNumbers(argc, argv);
-  return excise::RunProgram(app, argc, argv, [&] { excise::RunTable(flags); });
+  return excise::RunProgram(app, argc, argv, [&] {
+    excise::RefuseEmptyValues(argc, argv);
+    excise::RunTable(flags);
+  });
 }

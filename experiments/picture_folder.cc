@@ -13,6 +13,7 @@
 #include "experiments/lab.h"
 #include "experiments/picture_manifest.h"
 #include "experiments/record.h"
+#include "models/picture_file.h"
 
 namespace excise {
 namespace {
@@ -58,7 +59,11 @@ class ManifestReader {
   }
 
   std::map<std::string, PictureRow> Read() {
+    Progress progress("hash the pictures of " + file_.string(),
+                      static_cast<int64_t>(manifest_.pictures.size()), "pictures");
     for (size_t i = 0; i < manifest_.pictures.size(); ++i) {
+      if (InterruptRequested()) throw Interrupted{};
+      progress.Advance();
       Add(manifest_.pictures[i], fmt::format("#/pictures/{}", i));
     }
     for (const auto& [name, info] : manifest_.rows) {
@@ -172,7 +177,12 @@ class ManifestReader {
   PictureRow::Picture Locate(const PictureEntry& entry, const std::string& where) const {
     const fs::path& path = entry.path;
     std::error_code problem;
-    if (!fs::is_regular_file(path, problem)) return {path, ""};
+    if (!fs::exists(path, problem)) return {path, ""};
+    try {
+      RequirePictureFile(path);
+    } catch (const Error& error) {
+      throw UsageError(fmt::format("{}{}: {}", file_.string(), where, error.what()));
+    }
     const std::string sha256 = Sha256HexOfFile(path);
     if (!entry.sha256.empty() && entry.sha256 != sha256) {
       Fail(where, fmt::format("file '{}' has the SHA-256 {}, not {}: it was changed after the "
@@ -219,8 +229,8 @@ class ManifestReader {
 
 void AddPictureRows(const fs::path& folder, Lab* lab) {
   for (auto& [name, row] : ManifestReader(folder, *lab).Read()) {
-    Entry<Method> entry =
-        MakeEntry<Method>(name, "pictures", std::make_unique<MadeElsewhere>(row.uses));
+    Entry<Method> entry = MakeEntry<Method>(
+        name, "pictures", std::make_unique<MadeElsewhere>(row.uses), &lab->inputs);
     entry.pictures = std::make_shared<const PictureRow>(std::move(row));
     lab->methods.push_back(std::move(entry));
   }

@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/escape.h"
 #include "core/json.h"
+#include "core/progress.h"
 
 namespace excise {
 namespace {
@@ -80,7 +81,11 @@ PictureManifest ParsePictureManifest(const Json& manifest, const fs::path& folde
                                      const std::string& origin) {
   CheckKeys(manifest, origin);
   PictureManifest result;
+  Progress progress("read " + origin, static_cast<int64_t>(manifest["pictures"].size()),
+                    "pictures");
   for (const Json& json : manifest["pictures"]) {
+    if (InterruptRequested()) throw Interrupted{};
+    progress.Advance();
     const std::string where = fmt::format("{}#/pictures/{}", origin, result.pictures.size());
     PictureEntry entry;
     DecodeParams(json, entry, where);

@@ -5,9 +5,8 @@
 
 #include "core/error.h"
 #include "core/stopwatch.h"
-#include "experiments/artifacts.h"
+#include "experiments/stored.h"
 #include "experiments/victim_target.h"
-#include "models/safetensors.h"
 
 namespace excise {
 
@@ -35,6 +34,7 @@ std::optional<Artifact> Pipeline::Find(const Json& key) {
 }
 
 void Pipeline::Put(const Json& key, const std::map<std::string, std::string>& files) {
+  lab_.inputs.Check();  // what was read by now is what the key says
   store_.Put(key, files);
   if (!force_) return;
   const std::lock_guard<std::mutex> lock(mutex_);
@@ -81,20 +81,29 @@ ErasedModel Pipeline::EraseOrLoad(size_t method, size_t subject) {
   const Json key = EraseKey(lab_, method, subject);
   const Method& plugin = *lab_.methods[method].plugin;
   const Concept visible = VisibleToMethods(lab_.concepts[subject]);
-  const auto stored = Find(key);
-  EraseCost cost;
-  if (stored) {
-    const Json meta = ReadJson(*stored, "erased.json");
-    cost = {meta.at("unet_evaluations"), meta.at("gradient_steps")};
-    Erased erased = PartTensors(LoadSafetensors(stored->File("tensors.safetensors")));
-    if (!meta.at("hooks").get<bool>()) return Assemble(erased, cost);
+  struct Stored {
+    EraseCost cost;
+    std::optional<ErasedModel> model;
+  };
+  auto stored = Load(key, [&](const Artifact& artifact) -> Stored {
+    StoredRemoval removal = ReadRemoval(artifact);
     // Hooks are code, not data. A method that cannot make them of what is stored erases anew, which
     // is cheap.
-    erased.hooks = plugin.RestoreHooks(lab_.backbone, {visible}, erased.hook_state);
-    if (erased.hooks != nullptr) return Assemble(erased, cost);
-  }
+    if (removal.hooks) {
+      removal.erased.hooks =
+          plugin.RestoreHooks(lab_.backbone, {visible}, removal.erased.hook_state);
+      if (removal.erased.hooks == nullptr) return {removal.cost, std::nullopt};
+    }
+    try {
+      return {removal.cost, Assemble(removal.erased, removal.cost)};
+    } catch (const Error& error) {  // tensors of another model
+      throw Misfit(fmt::format("{}: {}", artifact.folder.string(), error.what()));
+    }
+  });
+  if (stored && stored->model) return *std::move(stored->model);
   const Stopwatch watch;
-  EraseContext context(lab_, method, visible.name, store_.Scratch(key, "checkpoint.safetensors"),
+  const std::filesystem::path checkpoint = store_.Scratch(key, "checkpoint.safetensors");
+  EraseContext context(lab_, method, visible.name, checkpoint,
                        [&](const std::vector<Prompt>& prompts) {
                          std::vector<Shot> shots;
                          for (const Prompt& prompt : prompts) shots.push_back({prompt, 0});
@@ -102,8 +111,16 @@ ErasedModel Pipeline::EraseOrLoad(size_t method, size_t subject) {
                                      lab_.experiment.sampler.unit_size);
                        });
   const Erased erased = plugin.Erase(context, lab_.backbone, {visible});
-  if (stored) return Assemble(erased, cost);
-  cost = context.cost();
+  try {
+    lab_.inputs.Check();
+  } catch (const Error&) {
+    // Nobody shall resume what began with another file.
+    std::error_code ignored;
+    std::filesystem::remove_all(checkpoint.parent_path(), ignored);
+    throw;
+  }
+  if (stored) return Assemble(erased, stored->cost);
+  const EraseCost cost = context.cost();
   const std::string tensors = TensorBytes(JoinTensors(erased), store_.root() / ".tmp");
   const Json meta = {{"hooks", erased.hooks != nullptr},
                      {"unet_evaluations", cost.unet_evaluations},
@@ -117,9 +134,9 @@ ErasedModel Pipeline::EraseOrLoad(size_t method, size_t subject) {
 Trajectory Pipeline::Craft(size_t attack, size_t method, size_t subject, const Prompt& prompt) {
   const Entry<Attack>& entry = lab_.attacks[attack];
   const Json key = AttackKey(lab_, attack, method, subject, prompt);
-  if (const auto artifact = Find(key)) {
-    return TrajectoryFromJson(ReadJson(*artifact, "trajectory.json"));
-  }
+  const auto stored =
+      Load(key, [&](const Artifact& artifact) { return ReadTrajectory(artifact, prompt); });
+  if (stored) return *stored;
   const WhiteBoxAttack* white_box = lab_.WhiteBox(attack);
   const ErasedModel* victim = white_box == nullptr ? nullptr : &Erase(method, subject);
   const Stopwatch watch;
@@ -151,6 +168,7 @@ Trajectory Pipeline::Craft(size_t attack, size_t method, size_t subject, const P
     throw Error(
         fmt::format("attack '{}' returned no candidate for prompt '{}'.", entry.name, prompt.id));
   }
+  CheckTrajectory(trajectory, prompt, fmt::format("attack '{}'", entry.name));
   Put(key, {{"trajectory.json", CanonicalJson(TrajectoryToJson(trajectory))}});
   Spend("attack", watch.Seconds());
   return trajectory;

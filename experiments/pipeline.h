@@ -7,11 +7,14 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/store.h"
+#include "experiments/artifacts.h"
 #include "experiments/erase_context.h"
 #include "experiments/keys.h"
 #include "experiments/lab.h"
@@ -80,6 +83,20 @@ class Pipeline {
 
   // What is stored, unless it is to be recomputed.
   std::optional<Artifact> Find(const Json& key);
+  // What `read` makes of what is stored. What cannot be what its key stands for (a Misfit) is told,
+  // removed with all that was made of it, and counts as absent.
+  template <class Read>
+  auto Load(const Json& key, const Read& read)
+      -> std::optional<decltype(read(std::declval<const Artifact&>()))> {
+    const auto artifact = Find(key);
+    if (!artifact) return std::nullopt;
+    try {
+      return read(*artifact);
+    } catch (const Misfit& misfit) {
+      store_.Discard(key, *artifact, misfit.what());
+      return std::nullopt;
+    }
+  }
   void Put(const Json& key, const std::map<std::string, std::string>& files);
   Memo& MemoOf(size_t method, size_t subject);
   ErasedModel EraseOrLoad(size_t method, size_t subject);
@@ -100,8 +117,14 @@ class Pipeline {
   std::vector<Sample> Samples(const Unit& unit, const std::map<std::string, Sample>& base);
   std::vector<Sample> EmbeddedSamples(const Unit& unit, const std::map<std::string, Sample>& base);
   std::vector<Tried> SearchOf(const Unit& unit, size_t prompt);
-  std::unique_ptr<Metric> Measure(size_t metric, const CellUnits& cell);
-  Score Keep(size_t metric, const Json& key, const Metric& plugin);
+  // A metric that has read its samples, and those that were not there: why, by sample id.
+  struct Measured {
+    std::unique_ptr<Metric> plugin;
+    std::map<std::string, std::string> missing;
+  };
+  // Throws Error where all pictures are missing.
+  Measured Measure(size_t metric, const CellUnits& cell);
+  Score Keep(size_t metric, const Json& key, int64_t samples, const Measured& measured);
   void Spend(const std::string& stage, double seconds);
 
   const Lab& lab_;

@@ -1,6 +1,7 @@
 // The stage "generate": pictures of a unit, and the pictures that attacks aim at.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/isfinite.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
@@ -8,8 +9,8 @@
 #include "core/error.h"
 #include "core/progress.h"
 #include "core/stopwatch.h"
-#include "experiments/artifacts.h"
 #include "experiments/pipeline.h"
+#include "experiments/stored.h"
 #include "models/autograd.h"
 #include "models/noise.h"
 #include "models/picture_file.h"
@@ -26,6 +27,17 @@ void ApplyFilter(const ImageFilter& filter, Drawn* drawn) {
       ToUint8(filter.Replacement(drawn->images.size(2), drawn->images.size(3)).unsqueeze(0))[0];
 }
 
+// An alarm of NaN is above no threshold: nothing would be blocked, and nobody would know.
+void RequireFinite(const Signals& detected) {
+  for (const auto& [name, signal] : detected) {
+    if (at::isfinite(signal.scores).all().item<bool>()) continue;
+    throw Error(fmt::format(
+        "what '{}' says of the pictures is not finite, so nobody knows what it would block. The "
+        "weights or embeddings that it reads are probably damaged or too large.",
+        name));
+  }
+}
+
 // ApplyFilter to a unit's pictures, in the batch in which they would have been drawn.
 void FilterUnit(const ImageFilter& filter, int64_t batch, Drawn* drawn) {
   const NoGrad no_grad;
@@ -36,6 +48,17 @@ void FilterUnit(const ImageFilter& filter, int64_t batch, Drawn* drawn) {
     drawn->detected[name] = {signal.scores.narrow(0, 0, drawn->images.size(0)), signal.threshold};
   }
   drawn->replacement = padded.replacement;
+  RequireFinite(drawn->detected);
+}
+
+// What `work` gives; an error says whose work it was.
+template <class Work>
+auto InNameOf(const std::string& method, const Work& work) {
+  try {
+    return work();
+  } catch (const Error& error) {
+    throw Error(fmt::format("drawing with method '{}': {}", method, error.what()));
+  }
 }
 
 // The first `n` of each; `next` after `all`.
@@ -104,6 +127,7 @@ Drawn Pipeline::DrawBatch(const Backbone& model, const Hooks* hooks, const std::
   // Padding is not a picture's cost: rows drawn over rows in the batch.
   drawn.evaluations_per_image = evaluations / static_cast<int64_t>(shots.size());
   if (hooks != nullptr && hooks->Filter() != nullptr) ApplyFilter(*hooks->Filter(), &drawn);
+  RequireFinite(drawn.detected);
   return drawn;
 }
 
@@ -126,16 +150,13 @@ Drawn Pipeline::Draw(const Backbone& model, const Hooks* hooks, const std::vecto
 
 Drawn Pipeline::Reference(const Prompt& prompt, int64_t n) {
   const Json key = ReferenceKey(lab_, prompt, n);
-  Drawn drawn;
-  if (const auto artifact = Find(key)) {
-    const Json meta = ReadJson(*artifact, "pictures.json");
-    drawn.images = PicturesFrom(artifact->Read("images.u8"), meta.at("shape"), artifact->folder);
-    drawn.evaluations_per_image = meta.at("evaluations_per_image");
-    return drawn;
-  }
+  const auto stored = Load(key, [&](const Artifact& artifact) {
+    return ReadReferencePictures(artifact, n, lab_.PictureSide());
+  });
+  if (stored) return *stored;
   std::vector<Shot> shots;
   for (int64_t replicate = 0; replicate < n; ++replicate) shots.push_back({prompt, replicate});
-  drawn = Draw(Base().model, nullptr, shots, SearchedNoise(), n);
+  Drawn drawn = Draw(Base().model, nullptr, shots, SearchedNoise(), n);
   const Json meta = {{"shape", drawn.images.sizes().vec()},
                      {"evaluations_per_image", drawn.evaluations_per_image}};
   Put(key, {{"images.u8", PictureBytes(drawn.images)}, {"pictures.json", CanonicalJson(meta)}});
@@ -168,28 +189,22 @@ UnitPictures Pipeline::Import(const Unit& unit) {
     result.problems[static_cast<int64_t>(images.size())] = problem;
     images.push_back(at::zeros({3, side, side}, at::kByte));
   }
+  // Good or damaged: what was read is what was hashed.
+  for (const Prompt& prompt : unit.prompts) {
+    const PictureRow::Picture* picture = PictureOf(lab_, unit, prompt);
+    if (picture == nullptr || picture->sha256.empty()) continue;
+    RequireSha256(picture->file, picture->sha256);
+  }
   result.images = at::stack(images);
   Spend("import", watch.Seconds());
   return result;
 }
 
 UnitPictures Pipeline::Generate(const Unit& unit) {
+  auto stored =
+      Load(unit.key, [&](const Artifact& artifact) { return ReadPictures(artifact, lab_, unit); });
+  if (stored) return *std::move(stored);
   UnitPictures result;
-  if (const auto artifact = Find(unit.key)) {
-    const Json meta = ReadJson(*artifact, "unit.json");
-    result.images = PicturesFrom(artifact->Read("images.u8"), meta.at("shape"), artifact->folder);
-    for (const Json& prompt : meta.at("prompts")) result.prompts.push_back(PromptFromJson(prompt));
-    result.evaluations_per_image = meta.at("evaluations_per_image");
-    result.detected = SignalsFromJson(meta.value("detected", Json::object()));
-    if (meta.contains("replacement")) {
-      result.replacement =
-          PicturesFrom(artifact->Read("replacement.u8"), meta.at("replacement"), artifact->folder);
-    }
-    for (const Json& problem : meta.value("problems", Json::array())) {
-      result.problems[problem.at(0)] = problem.at(1);
-    }
-    return result;
-  }
   if (lab_.methods[unit.method].pictures != nullptr) {
     result = Import(unit);
   } else {
@@ -201,12 +216,14 @@ UnitPictures Pipeline::Generate(const Unit& unit) {
     Drawn& drawn = result;
     if (shared) drawn = Generate(UnderMethod(lab_, unit, lab_.unmodified));
     const Stopwatch watch;
-    if (shared) {
-      FilterUnit(*erased.hooks->Filter(), lab_.experiment.sampler.unit_size, &drawn);
-    } else {
-      drawn = Draw(erased.model, erased.hooks.get(), shots, lab_.experiment.seeds.noise,
-                   lab_.experiment.sampler.unit_size);
-    }
+    InNameOf(lab_.methods[unit.method].name, [&] {
+      const int64_t batch = lab_.experiment.sampler.unit_size;
+      if (shared) {
+        FilterUnit(*erased.hooks->Filter(), batch, &drawn);
+      } else {
+        drawn = Draw(erased.model, erased.hooks.get(), shots, lab_.experiment.seeds.noise, batch);
+      }
+    });
     Spend("generate", watch.Seconds());
   }
   Json prompts = Json::array();

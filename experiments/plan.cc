@@ -4,12 +4,16 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <chrono>
 #include <map>
 #include <set>
 
-#include "core/card.h"
-#include "experiments/artifacts.h"
+#include "core/escape.h"
+#include "core/plural.h"
+#include "experiments/key_changes.h"
+#include "experiments/runner.h"
+#include "experiments/stored.h"
 #include "models/autograd.h"
 #include "models/numerics.h"
 
@@ -20,6 +24,7 @@ namespace {
 struct Work {
   std::string stage, plugin;
   Json key;
+  Prompt seed = {};  // of an attack
 };
 
 std::vector<Work> AllWork(const Lab& lab, const Grid& grid) {
@@ -28,8 +33,9 @@ std::vector<Work> AllWork(const Lab& lab, const Grid& grid) {
     work.push_back({"erase", lab.methods[r.method].name, EraseKey(lab, r.method, r.subject)});
   }
   for (const Crafting& c : grid.craftings()) {
+    const Prompt& seed = grid.PromptOf(c);
     work.push_back({"attack", lab.attacks[c.attack].name,
-                    AttackKey(lab, c.attack, c.method, c.subject, grid.PromptOf(c))});
+                    AttackKey(lab, c.attack, c.method, c.subject, seed), seed});
   }
   for (const Unit& unit : grid.units()) {
     work.push_back({"generate", lab.methods[unit.method].name, unit.key});
@@ -112,9 +118,8 @@ struct StageCost {
 
 // U-Net evaluations that a stored removal or attack took.
 int64_t CostOf(const Work& work, const Artifact& artifact) {
-  if (work.stage == "erase") return ReadJson(artifact, "erased.json").at("unet_evaluations");
-  const Json trajectory = ReadJson(artifact, "trajectory.json");
-  return trajectory.back().at("ledger").at("unet_evaluations");
+  if (work.stage == "erase") return ReadRemovalCost(artifact).unet_evaluations;
+  return ReadTrajectory(artifact, work.seed).back().ledger.unet_evaluations;
 }
 
 }  // namespace
@@ -136,10 +141,10 @@ std::string DescribePlan(const Lab& lab, const Grid& grid, Store& store, int wor
       cost.known[work.plugin] = CostOf(work, *artifact);
     }
   }
-  std::string text =
-      fmt::format("{}: {} methods x {} attacks x {} concepts, {} metrics: {} cells\n\n",
-                  lab.experiment.name, lab.methods.size(), lab.attacks.size(), lab.concepts.size(),
-                  lab.metrics.size(), grid.cells().size());
+  std::string text = fmt::format(
+      "{}: {} x {} x {}, {}: {}\n\n", lab.experiment.name, Plural(lab.methods.size(), "method"),
+      Plural(lab.attacks.size(), "attack"), Plural(lab.concepts.size(), "concept"),
+      Plural(lab.metrics.size(), "metric"), Plural(grid.cells().size(), "cell"));
   text += fmt::format("{:<10} {:>8} {:>8}\n", "stage", "stored", "missing");
   for (const char* stage : {"erase", "attack", "generate", "judge", "score"}) {
     text += fmt::format("{:<10} {:>8} {:>8}\n", stage, counts[stage].first, counts[stage].second);
@@ -157,10 +162,14 @@ std::string DescribePlan(const Lab& lab, const Grid& grid, Store& store, int wor
   }
   if (drawing + preparing == 0) return text + "Estimate: nothing to draw; seconds.\n";
   const double each = SecondsPerEvaluation(lab);
-  text += fmt::format("Estimate: {} with {} workers ({:.2f} ms an evaluation and worker)\n",
-                      Duration(static_cast<double>(drawing + preparing) * each / workers), workers,
-                      1e3 * each);
-  return text;
+  const int64_t units = std::max(
+      {counts["erase"].second, counts["attack"].second, counts["generate"].second, int64_t{1}});
+  const auto busy = static_cast<double>(std::min<int64_t>(units, workers));
+  text += fmt::format("Estimate: {} with {} ({:.2f} ms an evaluation and worker)\n",
+                      Duration(static_cast<double>(drawing + preparing) * each / busy),
+                      Plural(workers, "worker"), 1e3 * each);
+  const std::string idle = TellIdleWorkers(units, workers);
+  return idle.empty() ? text : text + idle + "\n";
 }
 
 std::string ExplainMissing(const Lab& lab, const Grid& grid, Store& store) {
@@ -169,55 +178,13 @@ std::string ExplainMissing(const Lab& lab, const Grid& grid, Store& store) {
   for (const Work& work : AllWork(lab, grid)) {
     if (told.count({work.stage, work.plugin}) != 0 || store.Find(work.key)) continue;
     told.insert({work.stage, work.plugin});
-    const std::string reason = store.Explain(work.key);
-    text += fmt::format("{} {}: {}", work.stage, work.plugin,
-                        reason.empty() ? "nothing like it is stored\n" : reason);
+    const std::optional<Json> nearest = store.Nearest(work.key);
+    text += fmt::format("{} {}: ", work.stage, Escape(work.plugin, Format::kTerminal));
+    text += nearest ? "changed since the nearest that is stored:\n" : "nothing like it is stored\n";
+    if (!nearest) continue;
+    for (const std::string& line : KeyChanges(*nearest, work.key)) text += "  " + line + "\n";
   }
   return text.empty() ? "everything is stored\n" : text;
-}
-
-namespace {
-
-template <class Base, class Extra>
-std::string ListKind(const Extra& extra) {
-  std::string text = fmt::format("{}s\n", Base::kKind);
-  for (const std::string& name : Registry<Base>::Get().Names()) {
-    const std::unique_ptr<Base> plugin = Registry<Base>::Get().Make(name);
-    text += fmt::format("\n  {} (version {}){}\n", name, plugin->version(), extra(*plugin));
-    if (const Card* card = FindCard(Base::kKind, name)) {
-      text += fmt::format("    what: {}\n    paper: {}\n    caveats: {}\n", card->what, card->paper,
-                          card->caveats);
-    }
-    const std::string params = DescribeParams(*plugin);
-    for (size_t start = 0; start < params.size();) {
-      const size_t end = std::min(params.find('\n', start), params.size());
-      text += "    --set " + std::string(Base::kKind) + "s." + name + "." +
-              params.substr(start, end - start) + "\n";
-      start = end + 1;
-    }
-  }
-  return text + "\n";
-}
-
-}  // namespace
-
-std::string ListPlugins() {
-  const auto uses = [](const Method& method) {
-    const MethodTraits traits = method.traits();
-    return traits.uses.empty() ? std::string()
-                               : fmt::format(", uses {}", fmt::join(traits.uses, ", "));
-  };
-  const auto access = [](const Attack& attack) -> std::string {
-    const char* const names[] = {"transfer", "black box", "white box"};
-    return fmt::format(", {}", names[static_cast<int>(attack.access())]);
-  };
-  const auto unit = [](const Metric& metric) {
-    const MetricTraits traits = metric.traits();
-    return fmt::format(", {}, {}, {} is better", traits.group, traits.unit,
-                       traits.higher_is_better ? "higher" : "lower");
-  };
-  return ListKind<Method>(uses) + ListKind<Attack>(access) + ListKind<Metric>(unit) +
-         ListKind<Dataset>([](const Dataset&) { return std::string(); });
 }
 
 }  // namespace excise

@@ -1,4 +1,4 @@
-// What a run would do, before it does anything; and what there is to run.
+// What a run would do, before it does anything.
 #pragma once
 
 #include <string>
@@ -13,11 +13,8 @@ namespace excise {
 // short calibration of the U-Net.
 std::string DescribePlan(const Lab& lab, const Grid& grid, Store& store, int workers);
 
-// Why units are missing: for each stage and plug-in, how the first missing key differs from the
-// nearest stored one.
+// Why units are missing: for each stage and plug-in, what changed since the nearest stored work
+// that is like its first missing one, in words.
 std::string ExplainMissing(const Lab& lab, const Grid& grid, Store& store);
-
-// Every registered plug-in with what its card says, its version and its parameters.
-std::string ListPlugins();
 
 }  // namespace excise

@@ -11,14 +11,13 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <thread>
 
 #include "core/error.h"
 #include "core/escape.h"
 #include "core/files.h"
+#include "core/read_file.h"
 #include "experiments/table_view.h"
 
 namespace excise {
@@ -90,14 +89,15 @@ int Spawn(const fs::path& script, const fs::path& out, const fs::path& log, pid_
 
 // Its bytes, "" when it cannot be read.
 std::string Content(const fs::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  std::error_code missing;
+  return fs::exists(file, missing) ? ReadFile(file) : "";
 }
 
-// A folder of our own that goes away.
+// A folder of our own beside `file` that goes away: nothing is written where nobody asked for it.
 class Workplace {
  public:
-  Workplace() : folder_(fs::temp_directory_path() / ("excise-plot-" + UniqueSuffix())) {
+  explicit Workplace(const fs::path& file)
+      : folder_(file.parent_path() / (".excise-plot-" + UniqueSuffix())) {
     CreateFolders(folder_);
   }
   ~Workplace() {
@@ -141,6 +141,7 @@ FrontPlot DescribeFront(const Results& results) {
       const Record* x = view.Find(method, kAllConcepts, attack, removed->metric);
       const Record* y = view.Find(method, kAllConcepts, kept->attack, kept->metric);
       if (x == nullptr || y == nullptr || x->score.n == 0 || y->score.n == 0) continue;
+      if (MissingOf(*x) + MissingOf(*y) > 0) continue;
       const auto x_estimate = EstimateOf(*x, ""), y_estimate = EstimateOf(*y, "");
       if (!x_estimate || !y_estimate) continue;
       const std::string family = FamilyOf(*x);
@@ -222,7 +223,7 @@ PlotFormat PlotFormatOf(const fs::path& file) {
 }
 
 void RunGnuplot(const std::string& script, const fs::path& file, std::chrono::milliseconds limit) {
-  const Workplace workplace;
+  const Workplace workplace(file);
   const fs::path commands = workplace.File("front.gp"), out = workplace.File("front"),
                  log = workplace.File("log");
   WriteFileAtomically(commands, script);
@@ -250,7 +251,6 @@ void RunGnuplot(const std::string& script, const fs::path& file, std::chrono::mi
         "--plot: gnuplot could not draw {}: {}", file.string(),
         said.empty() ? "it drew nothing and did not say why" : Escape(said, Format::kTerminal)));
   }
-  if (file.has_parent_path()) CreateFolders(file.parent_path());
   WriteFileAtomically(file, picture);
 }
 

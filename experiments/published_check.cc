@@ -8,7 +8,10 @@
 
 #include "core/csv.h"
 #include "core/error.h"
+#include "core/escape.h"
 #include "core/hash.h"
+#include "core/input_files.h"
+#include "core/plural.h"
 #include "core/stats.h"
 #include "experiments/published.h"
 #include "experiments/record.h"
@@ -123,6 +126,7 @@ Finding CheckPromptFile(const PromptFileFact& fact, const UserData& data) {
   std::vector<std::string> problems, figures;
   Expect("bytes", fact.bytes, static_cast<int64_t>(fs::file_size(*same)), &problems, &figures);
   const RowFile csv = ReadRows(*same);
+  RequireSha256(*same, fact.sha256);
   Expect("rows", fact.rows, static_cast<int64_t>(csv.rows.size()), &problems, &figures);
   if (fact.longest >= 0 || fact.over_limit >= 0) {
     const std::shared_ptr<const Tokenizer> tokenizer = data.ClipTokenizer();
@@ -191,7 +195,8 @@ std::string OtherProtocol(const Json& claimed, const Json& ours) {
 Finding CheckValue(const ValueClaim& claim, const Json& protocol, const Json& results) {
   const Json* record =
       results.is_null() ? nullptr : FindRecord(results, claim.method, claim.attack, claim.metric);
-  if (record == nullptr || record->at("status") != "ok") {
+  if (record == nullptr || record->at("status") != "ok" ||
+      record->at("denominators").contains("missing")) {
     return {"not_run", record == nullptr ? "the committed results have no such record"
                                          : record->at("reason").get<std::string>()};
   }
@@ -270,13 +275,15 @@ std::string RenderOutcomes(const std::vector<ClaimOutcome>& outcomes) {
   std::map<std::string, int64_t> verdicts;
   for (const ClaimOutcome& o : outcomes) {
     ++verdicts[o.verdict];
-    text += fmt::format("- **{}** {}: {}. Here: {}. ({})\n", o.verdict, o.id, o.says, o.detail,
-                        o.source);
+    const std::string line =
+        fmt::format("- {} {}: {}. Here: {}. ({})", o.verdict, o.id, o.says, o.detail, o.source);
+    text += Escape(line, Format::kTerminal) + "\n";
   }
   std::vector<std::string> counts;
   for (const auto& [verdict, count] : verdicts)
     counts.push_back(fmt::format("{} {}", count, verdict));
-  return text + fmt::format("\n{} claims: {}.\n", outcomes.size(), fmt::join(counts, ", "));
+  return text +
+         fmt::format("\n{}: {}.\n", Plural(outcomes.size(), "claim"), fmt::join(counts, ", "));
 }
 
 }  // namespace excise

@@ -148,7 +148,7 @@ TEST_CASE("orderings are decided by the committed paired test, and say the other
   CHECK_THAT(outcomes[2].detail, Contains("poor - good = +0.450"));
   for (const ClaimOutcome& o : outcomes) CHECK_FALSE(o.Failed());
   CHECK_THAT(RenderOutcomes(outcomes),
-             Contains("- **holds** good<poor") && Contains("4 claims: 1 contradicted, 1 holds"));
+             Contains("- holds good<poor") && Contains("4 claims: 1 contradicted, 1 holds"));
 }
 
 TEST_CASE("values are compared under the same protocol alone") {

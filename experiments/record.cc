@@ -1,9 +1,15 @@
 #include "experiments/record.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
+#include <set>
+#include <string_view>
+#include <utility>
 
 #include "core/error.h"
 #include "core/files.h"
+#include "experiments/artifacts.h"
 
 namespace excise {
 namespace {
@@ -22,6 +28,7 @@ Json ScoreToJson(const Score& score) {
     json["per_sample"] = score.per_sample;
     json["sample_ids"] = score.sample_ids;
   }
+  if (!score.missing.empty()) json["missing"] = score.missing;
   return json;
 }
 
@@ -33,9 +40,24 @@ Score ScoreFromJson(const Json& json) {
   score.high = json.at("ci95").at(1);
   score.n = json.at("n");
   score.parts = json.at("parts").get<std::map<std::string, double>>();
-  if (json.contains("per_sample")) {
-    score.per_sample = json.at("per_sample").get<std::vector<double>>();
+  if (json.contains("missing")) {
+    score.missing = json.at("missing").get<std::map<std::string, std::string>>();
+  }
+  if (!json.contains("per_sample")) return score;
+  score.per_sample = json.at("per_sample").get<std::vector<double>>();
+  if (json.contains("sample_ids")) {
     score.sample_ids = json.at("sample_ids").get<std::vector<std::string>>();
+  } else {
+    // Left out (see RecordToJson) where the order is the same in every record: the place names the
+    // sample as well.
+    for (size_t i = 0; i < score.per_sample.size(); ++i) {
+      score.sample_ids.push_back(fmt::format("{:09}", i));
+    }
+  }
+  if (score.sample_ids.size() != score.per_sample.size()) {
+    throw Misfit(fmt::format(
+        "per_sample has {} values and sample_ids {} names: the file was edited or damaged.",
+        score.per_sample.size(), score.sample_ids.size()));
   }
   return score;
 }
@@ -63,6 +85,7 @@ Json RecordToJson(const Record& record) {
                {"lineage", record.lineage}};
   if (record.status == "ok") {
     Json score = ScoreToJson(record.score);
+    score.erase("missing");  // counted in the denominators; rows say which
     if (record.subject != kAllConcepts) score.erase("per_sample");
     // The same thousand ids in every retrieval metric; values are in their order.
     if (record.subject != kAllConcepts || record.traits.group == "retrieval") {
@@ -76,6 +99,8 @@ Json RecordToJson(const Record& record) {
 std::string RecordName(const Record& record) {
   return record.method + " / " + record.subject + " / " + record.attack + " / " + record.metric;
 }
+
+int64_t MissingOf(const Record& record) { return record.denominators.value("missing", int64_t{0}); }
 
 Json ComparisonToJson(const Comparison& c) {
   return {{"metric", c.metric},      {"part", c.part},   {"over", c.over},
@@ -95,6 +120,33 @@ Json RowToJson(const Row& row) {
   if (row.truncated) json["truncated"] = true;
   if (!row.detected.empty()) json["detected"] = row.detected;
   return json;
+}
+
+std::string ProblemsOf(const Results& results) {
+  int64_t failed = 0, incomplete = 0;
+  std::set<std::string> unfit;
+  for (const Record& record : results.records) {
+    failed += record.status == "error";
+    incomplete += record.status != "error" && MissingOf(record) > 0;
+    if (record.status == kUnfitJudge && record.subject != kAllConcepts) unfit.insert(record.reason);
+  }
+  std::string text;
+  if (failed > 0) {
+    text = fmt::format(
+        "{} of {} records have no number because something failed; the table's footnotes say what. "
+        "What worked is stored: run again to try the rest.",
+        failed, results.records.size());
+  }
+  if (incomplete > 0) {
+    text += fmt::format(
+        "{}{} of {} records lack pictures that are missing or damaged; the table's footnotes say "
+        "which. They are neither ranked nor compared. Draw those pictures again.",
+        text.empty() ? "" : " ", incomplete, results.records.size());
+  }
+  for (const std::string& reason : unfit) {
+    text += fmt::format("{}No removal is told where {}.", text.empty() ? "" : " ", reason);
+  }
+  return text;
 }
 
 Json ResultsToJson(const Results& results) {
@@ -122,16 +174,17 @@ Json DeterministicPart(const Json& results) {
 void WriteResults(const Results& results, const std::map<std::string, std::string>& documents,
                   const std::filesystem::path& file) {
   if (file.has_parent_path()) CreateFolders(file.parent_path());
-  std::filesystem::path rows_file = file;
-  rows_file.replace_extension(".rows.jsonl");
+  const auto beside = [&](const std::string& extension) {
+    return std::filesystem::path(file).replace_extension(extension);
+  };
   std::string rows;
   for (const Row& row : results.rows) rows += CanonicalJson(RowToJson(row)) + "\n";
-  WriteFileAtomically(rows_file, rows);
-  for (const auto& [extension, text] : documents) {
-    std::filesystem::path beside = file;
-    WriteFileAtomically(beside.replace_extension(extension), text);
-  }
-  WriteFileAtomically(file, ResultsToJson(results).dump(1) + "\n");
+  const std::string json = ResultsToJson(results).dump(1) + "\n";
+  std::vector<std::pair<std::filesystem::path, std::string_view>> files;
+  for (const auto& [extension, text] : documents) files.emplace_back(beside(extension), text);
+  files.emplace_back(beside(".rows.jsonl"), rows);
+  files.emplace_back(file, json);
+  WriteFilesTogether(files);
 }
 
 }  // namespace excise

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/json.h"
+#include "experiments/results_file.h"
 #include "metrics/metric.h"
 
 namespace excise {
@@ -21,24 +22,29 @@ struct Record {
   Json method_params = Json::object(), attack_params = Json::object(),
        metric_params = Json::object();
   std::vector<std::string> uses;  // what the method knows beside the concept's names
-  std::string status = "ok";      // ok | error | not_applicable | non_adaptive_only | underpowered
-  std::string reason;             // for every status but ok
+  // ok | error | not_applicable | non_adaptive_only | underpowered | unfit_judge
+  std::string status = "ok";
+  std::string reason;  // for every status but ok; with ok, what is missing
   Score score;
   MetricTraits traits;
   Json protocol = Json::object();
-  // set -> eligible -> attacked -> scored; reasons and bounds of what was left out
+  // set -> eligible -> attacked -> scored; what was left out or is missing, and bounds
   Json denominators = Json::object();
   std::vector<std::string> lineage;  // digests of the artifacts it was computed from
 };
 
 inline constexpr const char* kAllConcepts = "*";
+// The status of removals that are not told, for the judge does not see the concept in the
+// unmodified model's pictures either; see judge_fit.h.
+inline constexpr const char* kUnfitJudge = "unfit_judge";
 // The reason of `not_applicable` where a method's pictures have nothing that the metric reads.
 inline constexpr const char* kNoPicture = "there is no picture that this metric reads";
-// The per-prompt worst case over all attacks, no attack included.
-inline constexpr const char* kUnion = "union";
-
 // "uce / poodle / pez / asr": how a record is named in messages.
 std::string RecordName(const Record& record);
+
+// How many of its pictures could not be drawn or read. Such a record has a value of the others,
+// and is neither ranked nor compared: nobody knows what is missing.
+int64_t MissingOf(const Record& record);
 
 // Values of single samples are kept in the records over all concepts alone.
 Json RecordToJson(const Record& record);
@@ -48,9 +54,9 @@ struct Row {
   std::string method, subject, attack, group, prompt_id, root_id, prompt, outcome, class_id, style;
   int64_t replicate = 0;
   double class_probability = 0;
-  bool truncated = false;  // the prompt is longer than the text encoder reads
+  bool truncated = false;                  // the prompt is longer than the text encoder reads
   std::map<std::string, double> detected;  // raw scores of the method's detectors and filter
-  std::string artifact;    // digest of the unit that holds the picture
+  std::string artifact;                    // digest of the unit that holds the picture
 };
 Json RowToJson(const Row& row);
 
@@ -75,11 +81,14 @@ struct Results {
   Json cost, provenance;                // volatile
 };
 
+// What is wrong with results that are complete otherwise, in a sentence or two; "" for nothing.
+std::string ProblemsOf(const Results& results);
+
 Json ResultsToJson(const Results& results);
 // The deterministic part alone, for golden files and comparison of bytes.
 Json DeterministicPart(const Json& results);
-// FILE.json, FILE.rows.jsonl and the documents beside them, by extension (".md"). Throws Error
-// (full disk included).
+// FILE.json, FILE.rows.jsonl and the documents beside them, by extension (".md"): all or none, the
+// JSON last (see WriteFilesTogether). Throws Error (full disk included).
 void WriteResults(const Results& results, const std::map<std::string, std::string>& documents,
                   const std::filesystem::path& file);
 

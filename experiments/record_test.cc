@@ -1,5 +1,6 @@
 #include "experiments/record.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <fstream>
 #include <sstream>
@@ -45,6 +46,36 @@ TEST_CASE("a score survives its JSON, and only records over all concepts keep sa
   CHECK(back.sample_ids == score.sample_ids);
   CHECK(RecordToJson(MadeUpRecord("a", "b", "c", score)).contains("per_sample"));
   CHECK_FALSE(RecordToJson(MadeUpRecord("a", "b", "c", score, "poodle")).contains("per_sample"));
+}
+
+TEST_CASE("samples without ids are named by their place, and ids that do not fit are refused") {
+  Json json = ScoreToJson(MadeUpRate(3, 1));
+  json["sample_ids"].erase(2);
+  CHECK_THROWS_AS(ScoreFromJson(json), Error);
+  json.erase("sample_ids");
+  const Score score = ScoreFromJson(json);
+  CHECK(score.sample_ids.size() == 3);
+  CHECK(std::is_sorted(score.sample_ids.begin(), score.sample_ids.end()));
+}
+
+TEST_CASE("what is missing survives a score's JSON, is counted in records, and ends a run with 1") {
+  Results results = MadeUpResults();
+  CHECK(ProblemsOf(results).empty());
+  Record& record = results.records[1];
+  record.score.missing = {{"poodle/target/set@0/120#0", "junk.png: no PNG"}};
+  CHECK(ScoreFromJson(ScoreToJson(record.score)).missing == record.score.missing);
+  CHECK_FALSE(RecordToJson(record).contains("missing"));
+  record.denominators["missing"] = 1;
+  record.reason = "1 is missing";
+  const Json schema = ReadJsonFile(RepoFile("results/schema.json"));
+  CHECK(SchemaProblems(ResultsToJson(results), schema) == std::vector<std::string>{});
+  CHECK_THAT(ProblemsOf(results), Catch::Contains("1 of 16 records lack pictures"));
+  results.records[2].status = "error";
+  results.records[3].status = kUnfitJudge;
+  results.records[3].reason = "the judge sees nothing";
+  CHECK(SchemaProblems(ResultsToJson(results), schema) == std::vector<std::string>{});
+  CHECK_THAT(ProblemsOf(results), Catch::Contains("1 of 16 records have no number") &&
+                                      Catch::Contains("No removal is told where the judge sees"));
 }
 
 TEST_CASE("results are written as three files") {

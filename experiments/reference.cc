@@ -8,6 +8,8 @@
 #include <map>
 
 #include "core/error.h"
+#include "core/escape.h"
+#include "core/plural.h"
 #include "core/progress.h"
 #include "core/stats.h"
 #include "experiments/check.h"
@@ -21,7 +23,7 @@ constexpr double kBand = 0.10;
 
 bool IsRateOverAll(const Json& record) {
   return record.at("concept") == kAllConcepts && record.at("status") == "ok" &&
-         record.at("unit") == "fraction";
+         record.at("unit") == "fraction" && !record.at("denominators").contains("missing");
 }
 
 // The experiment and inputs that a comparison presumes.
@@ -69,8 +71,8 @@ Json MakeReference(const Experiment& experiment, const Folders& folders, const C
     const std::unique_ptr<Lab> lab = OpenLab(run, folders, compute);
     const RunOutcome outcome = RunExperiment(*lab, Grid(*lab), store, options);
     if (outcome.failures > 0) {
-      throw Error(fmt::format("{} units of work failed with erase seed {}; no reference is made.",
-                              outcome.failures, seed));
+      throw Error(fmt::format("{} failed with erase seed {}; no reference is made.",
+                              Plural(outcome.failures, "unit of work", "units of work"), seed));
     }
     runs.push_back(ResultsToJson(outcome.results));
   }
@@ -140,13 +142,14 @@ std::string RenderReference(const std::vector<ReferenceOutcome>& outcomes) {
   for (const ReferenceOutcome& o : outcomes) {
     ++verdicts[o.verdict];
     if (o.verdict == "reproduced") continue;
-    text += fmt::format("\n  {} {}: {}", o.verdict, o.record, o.detail);
+    text += fmt::format("\n  {} {}: {}", o.verdict, Escape(o.record, Format::kTerminal), o.detail);
   }
   std::vector<std::string> counts;
   for (const auto& [verdict, count] : verdicts) {
     counts.push_back(fmt::format("{} {}", count, verdict));
   }
-  return fmt::format("reference: {} rates: {}.{}", outcomes.size(), fmt::join(counts, ", "), text);
+  return fmt::format("reference: {}: {}.{}", Plural(outcomes.size(), "rate"),
+                     fmt::join(counts, ", "), text);
 }
 
 }  // namespace excise

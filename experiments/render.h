@@ -9,9 +9,12 @@ namespace excise {
 
 inline constexpr size_t kTableWidth = 140;
 
-// Also a text for a terminal: at most kTableWidth columns wide where cells allow. Columns that do
-// not fit go on in a further table that repeats the first one.
+// For GitHub: at most kTableWidth columns wide where cells allow. Columns that do not fit go on in
+// a further table that repeats the first one.
 std::string RenderMarkdown(const Document& document);
+
+// The same for a terminal of `width` columns, without markup: "*" marks the best.
+std::string RenderText(const Document& document, size_t width);
 
 // A document for plain pdflatex (booktabs): best in bold, ties with a superscript "=". Each table
 // stands between %<*name> and %</name>, to be copied or taken with the package

@@ -54,7 +54,7 @@ std::vector<std::string> FurtherParts(const Record& record) {
   return parts;
 }
 
-// Value, standard error, interval and n; nothing where there is none.
+// Value, standard error, interval and n; nothing where there is none or none can be estimated.
 void AddEstimate(const Record& record, const std::string& part, Line* line) {
   const std::string nothing;
   if (record.status != "ok") {
@@ -63,7 +63,7 @@ void AddEstimate(const Record& record, const std::string& part, Line* line) {
   }
   const std::optional<Estimate> estimate = EstimateOf(record, part);
   line->Add(estimate ? estimate->value : record.score.parts.at(part));
-  if (part.empty()) {
+  if (part.empty() && estimate && estimate->has_interval) {
     line->Add(record.score.stderr_);
   } else {
     line->Add(nothing);

@@ -4,23 +4,12 @@
 
 #include "core/escape.h"
 #include "experiments/render.h"
+#include "experiments/text_layout.h"
 
 namespace excise {
 namespace {
 
 std::string Safe(const std::string& data) { return Escape(data, Format::kMarkdown); }
-
-// Characters, not bytes: headers hold arrows.
-size_t Width(const std::string& text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
-    return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
-  }));
-}
-
-std::string Padded(const std::string& text, size_t width, bool left) {
-  const std::string space(width - std::min(width, Width(text)), ' ');
-  return left ? text + space : space + text;
-}
 
 // Whether a line that starts with the word would open a list or underline a heading.
 bool OpensBlock(const std::string& word) {
@@ -29,27 +18,14 @@ bool OpensBlock(const std::string& word) {
   return digits != 0 && digits != std::string::npos && (word[digits] == '.' || word[digits] == ')');
 }
 
-// Breaks running text between words.
-std::string Wrapped(const std::string& text) {
-  std::string out, line;
-  for (size_t start = 0; start < text.size();) {
-    const size_t end = std::min(text.find(' ', start), text.size());
-    const std::string word = text.substr(start, end - start);
-    if (!line.empty() && !OpensBlock(word) && Width(line) + 1 + Width(word) > kTableWidth) {
-      out += line + "\n";
-      line.clear();
-    }
-    line += (line.empty() ? "" : " ") + word;
-    start = end + 1;
-  }
-  return out + line + "\n";
-}
+std::string Paragraph(const std::string& text) { return Wrapped(text, kTableWidth, OpensBlock); }
 
 std::string Plain(const Text& text) {
   std::string out;
   for (const Span& span : text.spans()) {
     switch (span.kind) {
       case Span::Kind::kWords:
+      case Span::Kind::kBest:
         out += span.text;
         break;
       case Span::Kind::kData:
@@ -76,30 +52,24 @@ std::string CellText(const TableCell& cell) {
   return text;
 }
 
-struct TextColumn {
-  std::string header;
-  bool left = false;
-  std::vector<std::string> cells;
-  size_t width = 3;
-};
-
 TextColumn ToText(const TableColumn& column, size_t references) {
-  TextColumn text{Safe(column.header), column.left, {}, 3};
-  if (column.better != 0) text.header += column.better > 0 ? " ↑" : " ↓";
+  std::string header = Safe(column.header);
+  if (column.better != 0) header += column.better > 0 ? " ↑" : " ↓";
+  TextColumn text{{header}, column.left, {}, 3};
   for (const TableCell& cell : column.cells) text.cells.push_back(CellText(cell));
   // An empty row sets the reference rows apart.
   if (references > 0) {
     text.cells.insert(text.cells.begin() + static_cast<std::ptrdiff_t>(references), "");
   }
-  text.width = std::max(text.width, Width(text.header));
-  for (const std::string& cell : text.cells) text.width = std::max(text.width, Width(cell));
+  text.width = std::max(text.width, TextWidth(header));
+  for (const std::string& cell : text.cells) text.width = std::max(text.width, TextWidth(cell));
   return text;
 }
 
 std::string Columns(const std::vector<const TextColumn*>& shown) {
   std::string header = "|", rule = "|";
   for (const TextColumn* column : shown) {
-    header += " " + Padded(column->header, column->width, column->left) + " |";
+    header += " " + Padded(column->header.front(), column->width, column->left) + " |";
     rule +=
         (column->left ? ":" : "-") + std::string(column->width, '-') + (column->left ? "-|" : ":|");
   }
@@ -121,14 +91,7 @@ std::string TableText(const Table& table) {
     columns.push_back(ToText(column, table.references));
   }
   std::string out;
-  for (size_t start = 0; start < columns.size();) {
-    std::vector<const TextColumn*> shown = {&first};
-    size_t total = 2 + first.width + 2;
-    while (start < columns.size() &&
-           (shown.size() == 1 || total + columns[start].width + 3 <= kTableWidth)) {
-      total += columns[start].width + 3;
-      shown.push_back(&columns[start++]);
-    }
+  for (const auto& shown : FittingTables(first, columns, kTableWidth, /*edges=*/4, /*gap=*/3)) {
     out += (out.empty() ? "" : "\n") + Columns(shown);
   }
   return out;
@@ -137,17 +100,17 @@ std::string TableText(const Table& table) {
 }  // namespace
 
 std::string RenderMarkdown(const Document& document) {
-  std::string out = Wrapped(Plain(document.caption));
+  std::string out = Paragraph(Plain(document.caption));
   for (const Table& table : document.tables) {
     const std::string joint = table.title.back() == '?' ? " " : ": ";
-    out += "\n" + Wrapped(table.title + joint + Plain(table.intro));
+    out += "\n" + Paragraph(table.title + joint + Plain(table.intro));
     if (!table.columns.empty()) out += "\n" + TableText(table);
-    if (!table.constants.empty()) out += "\n" + Wrapped(Plain(table.constants));
+    if (!table.constants.empty()) out += "\n" + Paragraph(Plain(table.constants));
   }
   out += "\n";
-  for (const Text& remark : document.remarks) out += Wrapped(Plain(remark));
+  for (const Text& remark : document.remarks) out += Paragraph(Plain(remark));
   for (size_t i = 0; i < document.notes.size(); ++i) {
-    out += Wrapped(fmt::format("({}) {}", i + 1, Safe(document.notes[i])));
+    out += Paragraph(fmt::format("({}) {}", i + 1, Safe(document.notes[i])));
   }
   return out;
 }

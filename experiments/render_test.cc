@@ -11,6 +11,7 @@
 #include "core/escape.h"
 #include "experiments/hostile_results.h"
 #include "experiments/report.h"
+#include "experiments/text_layout.h"
 #include "tests/testdata.h"
 
 namespace excise {
@@ -178,6 +179,51 @@ TEST_CASE("Markdown keeps its cells and is no HTML, whatever the names") {
       if (bars == 0) bars = own;
       CHECK(own == bars);
     }
+  }
+}
+
+TEST_CASE("text for a terminal is safe and no wider than it, whatever the names") {
+  for (const std::string& hostile : HostileTexts()) {
+    const Document document = DescribeTable(HostileResults(hostile));
+    for (const size_t width : {size_t{60}, size_t{100}, size_t{140}}) {
+      const std::string table = RenderText(document, width);
+      INFO(table);
+      CHECK(IsHarmlessText(table));
+      std::istringstream in(table);
+      for (std::string line; std::getline(in, line);) {
+        // A single word, or the names of rows beside one column, may be wider.
+        if (TextWidth(line) > width) CHECK(TextWidth(line) <= width + 2 * TextWidth(hostile) + 40);
+      }
+    }
+  }
+}
+
+TEST_CASE("text for a terminal has no markup, marks the best and keeps values in line") {
+  const std::string table = RenderText(DescribeTable(MadeUpResults()), 100);
+  INFO(table);
+  for (const char* markup : {"|", "**", "\\", "&", "`"}) CHECK_THAT(table, !Contains(markup));
+  CHECK_THAT(table, Contains("\nmethod  uses") && Contains("\n------  ----"));
+  CHECK_THAT(table,
+             Contains(" 98 [94-100]    ") && Contains(" 5 [2-10] *") && Contains(" 7 [3-13] ="));
+  CHECK_THAT(table, Contains("*: best beside the reference rows none; =: not told from it"));
+  // The same table, the same words; only their marks and lines differ.
+  CHECK_THAT(table, Contains("Below none without attack"));
+}
+
+TEST_CASE("a wide header stands on several lines, and what does not fit goes on below") {
+  Results results = MadeUpResults();
+  for (int i = 0; i < 12; ++i) {
+    for (const char* method : {"none", "good", "near", "poor"}) {
+      results.records.push_back(MadeUpRecord(method, fmt::format("attack_with_a_long_name_{}", i),
+                                             "asr", MadeUpRate(120, 120)));
+    }
+  }
+  for (const size_t width : {size_t{60}, size_t{80}, size_t{100}, size_t{200}}) {
+    const std::string table = RenderText(DescribeTable(results), width);
+    INFO(table);
+    std::istringstream in(table);
+    for (std::string line; std::getline(in, line);) CHECK(TextWidth(line) <= width);
+    CHECK_THAT(table, Contains("name_11 ↓"));
   }
 }
 

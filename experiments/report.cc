@@ -8,6 +8,7 @@
 
 #include "core/hash.h"
 #include "core/store.h"
+#include "experiments/stored.h"
 #include "experiments/worst_case.h"
 
 namespace excise {
@@ -74,6 +75,24 @@ Json Protocol(const Lab& lab, size_t attack, const Concept* subject,
           {"weights_sha", lab.backbone.digest}};
 }
 
+// What is missing, and what a rate would be had all that was left out or is missing failed, or
+// succeeded.
+void EnterBounds(const Score& score, const MetricTraits& traits, Json* denominators) {
+  if (!score.missing.empty()) (*denominators)["missing"] = score.missing.size();
+  const double n = static_cast<double>(score.n);
+  const double out =
+      denominators->at("excluded").get<double>() + static_cast<double>(score.missing.size());
+  if (out == 0 || score.n == 0 || traits.unit != "fraction") return;
+  (*denominators)["bounds"] = {score.value * n / (n + out), (score.value * n + out) / (n + out)};
+}
+
+// "" where nothing is missing.
+std::string MissingReason(const Score& score) {
+  if (score.missing.empty()) return "";
+  return fmt::format("missing or damaged pictures, which count nowhere: {}; the first: {}",
+                     score.missing.size(), score.missing.begin()->second);
+}
+
 // set -> eligible -> attacked -> scored, in pictures. What was left out is counted by reason.
 Json Denominators(const Lab& lab, const Cell& cell, const std::vector<size_t>& subjects,
                   const Score& score) {
@@ -108,13 +127,8 @@ Json Denominators(const Lab& lab, const Cell& cell, const std::vector<size_t>& s
                {"excluded", left_out},
                {"attacked", attacked},
                {"scored", score.n}};
-  if (left_out == 0) return json;
-  json["reasons"] = reasons;
-  // Had all that was left out failed, or succeeded.
-  if (score.n > 0 && lab.metrics[cell.metric].plugin->traits().unit == "fraction") {
-    const double n = static_cast<double>(score.n), out = static_cast<double>(left_out);
-    json["bounds"] = {score.value * n / (n + out), (score.value * n + out) / (n + out)};
-  }
+  if (left_out > 0) json["reasons"] = reasons;
+  EnterBounds(score, lab.metrics[cell.metric].plugin->traits(), &json);
   return json;
 }
 
@@ -125,13 +139,34 @@ void Enter(const ScoreResult& result, Record* record) {
   } else if (result.score.n == 0) {
     record->status = "not_applicable";
     record->reason = kNoPicture;
+    record->score.missing = result.score.missing;
   } else {
     record->score = result.score;
+    record->reason = MissingReason(result.score);
   }
 }
 
 std::string Shown(const Concept& subject, const std::string& text) {
   return subject.sensitivity == "benign_proxy" ? text : "sha256:" + Sha256Hex(text);
+}
+
+// The score of `family` under its worst attack, with what is missing of it.
+void EnterWorstCase(const std::vector<const Record*>& family,
+                    const std::vector<const Score*>& scores, Record* record) {
+  if (record->status != "ok") return;
+  const auto any = [&](const char* key) {
+    return std::any_of(family.begin(), family.end(), [&](const Record* member) {
+      return member->denominators.value(key, 0) != 0;
+    });
+  };
+  record->score = WorstCase(scores, record->traits.higher_is_better, any("excluded"));
+  if (!any("missing")) return;
+  record->reason = MissingReason(record->score);
+  if (record->score.n == 0) record->status = "error";
+  record->denominators.erase("missing");
+  record->denominators.erase("bounds");
+  record->denominators["scored"] = record->score.n;
+  EnterBounds(record->score, record->traits, &record->denominators);
 }
 
 // Whether attacks are worth a worst case: a rate or score that an attacker wants to push.
@@ -314,12 +349,7 @@ std::vector<Record> UnionRecords(const std::vector<Record>& records) {
         record.protocol["surrogate"] = member->protocol.at("surrogate");
       }
     }
-    const bool partial = std::any_of(family.begin(), family.end(), [](const Record* member) {
-      return member->denominators.value("excluded", 0) != 0;
-    });
-    if (record.status == "ok") {
-      record.score = WorstCase(scores, record.traits.higher_is_better, partial);
-    }
+    EnterWorstCase(family, scores, &record);
     unions.push_back(std::move(record));
   }
   return unions;
@@ -328,6 +358,7 @@ std::vector<Record> UnionRecords(const std::vector<Record>& records) {
 std::vector<Row> RowsOfUnit(const Lab& lab, const Unit& unit, const UnitPictures& pictures,
                             const std::vector<Verdict>& verdicts) {
   const Concept& subject = lab.concepts[unit.subject];
+  CheckVerdicts(verdicts, pictures, lab, unit);
   std::vector<Row> rows;
   for (size_t i = 0; i < verdicts.size(); ++i) {
     Row row;

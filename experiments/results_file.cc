@@ -2,14 +2,15 @@
 
 #include <fmt/format.h>
 
-#include <fstream>
+#include <algorithm>
 #include <set>
+#include <string_view>
 
 #include "core/error.h"
 #include "core/json_schema.h"
+#include "core/progress.h"
+#include "core/read_file.h"
 #include "datasets/data_file.h"
-#include "experiments/check.h"
-#include "experiments/record.h"
 
 namespace excise {
 namespace {
@@ -17,6 +18,7 @@ namespace {
 // The name under which pictures made elsewhere enter records; they come with --images, not from the
 // experiment.
 constexpr const char* kPictures = "pictures";
+constexpr uint64_t kMostRowBytes = uint64_t{1} << 30;  // of FILE.rows.jsonl
 
 std::string FirstOf(const std::vector<std::string>& problems) {
   return problems.size() == 1 ? problems[0]
@@ -96,6 +98,20 @@ void RefuseRepeats(const Json& results, const std::string& origin) {
   }
 }
 
+// A backbone's name becomes a folder's: one of a hostile file must not lead out of --models.
+void RefusePaths(const Json& results, const std::string& origin) {
+  const std::string name = results.at("experiment").at("backbone");
+  const bool plain = !name.empty() && name[0] != '.' &&
+                     std::none_of(name.begin(), name.end(), [](unsigned char c) {
+                       return c == '/' || c == '\\' || c < 0x20 || c == 0x7f;
+                     });
+  if (plain) return;
+  throw Error(fmt::format(
+      "{}: the backbone '{}' is no name of a folder: no slash, no leading dot and no control "
+      "character may be in it. No run writes such a name, so the file was edited.",
+      origin, name));
+}
+
 }  // namespace
 
 Json ReadResults(const std::filesystem::path& file) {
@@ -106,29 +122,42 @@ Json ReadResults(const std::filesystem::path& file) {
         "with --out=FILE.json.",
         file.string()));
   }
-  const std::vector<std::string> problems =
-      SchemaProblems(results, ReadJsonFile(DataFile("results/schema.json")));
+  static const Json schema = ReadJsonFile(DataFile("results/schema.json"));
+  const std::vector<std::string> problems = SchemaProblems(results, schema);
   if (!problems.empty()) {
     throw Error(
         fmt::format("{}: not a results file as this version writes them: {}. It was edited or "
                     "damaged, or another version wrote it (provenance.commit says which).",
                     file.string(), FirstOf(problems)));
   }
+  if (results.at("records").empty()) {
+    throw Error(fmt::format(
+        "{}: its list of records is empty, so it says nothing that could be read or checked. A run "
+        "writes at least one record; the file was edited or damaged.",
+        file.string()));
+  }
   RefuseRepeats(results, file.string());
+  RefusePaths(results, file.string());
   return results;
 }
 
 std::vector<Json> ReadResultRows(const std::filesystem::path& file) {
   std::filesystem::path rows_file = file;
   rows_file.replace_extension(".rows.jsonl");
-  std::ifstream in(rows_file, std::ios::binary);
-  if (!in) {
+  std::error_code missing;
+  if (!std::filesystem::exists(rows_file, missing)) {
     throw Error(fmt::format("{} cannot be read. The rows of {} belong beside it: copy both files.",
                             rows_file.string(), file.filename().string()));
   }
+  const std::string bytes = ReadFile(rows_file, kMostRowBytes);
+  Progress progress("read " + rows_file.filename().string(),
+                    std::count(bytes.begin(), bytes.end(), '\n'), "rows");
   std::vector<Json> rows;
   std::set<std::string> names;
-  for (std::string line; std::getline(in, line);) {
+  for (size_t start = 0, end = 0; start < bytes.size(); start = end + 1) {
+    if (InterruptRequested()) throw Interrupted{};
+    end = std::min(bytes.find('\n', start), bytes.size());
+    const std::string_view line(bytes.data() + start, end - start);
     const std::string origin = fmt::format("{}, line {}", rows_file.string(), rows.size() + 1);
     rows.push_back(ParseJson(line, origin));
     std::string name;
@@ -142,9 +171,16 @@ std::vector<Json> ReadResultRows(const std::filesystem::path& file) {
     if (!names.insert(name).second) {
       throw Error(fmt::format("{}: the row {} is there twice.", origin, name));
     }
+    progress.Advance();
   }
-  if (in.bad()) throw Error(fmt::format("{} cannot be read to its end.", rows_file.string()));
   return rows;
+}
+
+std::string RecordNameOf(const Json& record) {
+  return fmt::format("{} / {} / {} / {}", record.at("method").get<std::string>(),
+                     record.at("concept").get<std::string>(),
+                     record.at("attack").get<std::string>(),
+                     record.at("metric").get<std::string>());
 }
 
 std::string RowNameOf(const Json& row) {

@@ -10,13 +10,19 @@
 
 namespace excise {
 
+// The attack of a record over all of them: the per-prompt worst case, no attack included.
+inline constexpr const char* kUnion = "union";
+
 // FILE.json. Throws Error when it is missing, truncated or malformed, does not fit
-// results/schema.json, or names a record or comparison twice: with the file, the JSON pointer and
-// what is wrong.
+// results/schema.json, has no record or one twice, or a backbone's name that is a path: with the
+// file, the JSON pointer and what is wrong.
 Json ReadResults(const std::filesystem::path& file);
 
 // FILE.rows.jsonl beside it, one object a line. Throws Error naming the file and the line.
 std::vector<Json> ReadResultRows(const std::filesystem::path& file);
+
+// "uce / poodle / pez / asr" of a record of a results file.
+std::string RecordNameOf(const Json& record);
 
 // "uce / poodle / pez / target / set@1234/7#0": a row's place, which no two rows share.
 std::string RowNameOf(const Json& row);

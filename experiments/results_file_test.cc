@@ -60,6 +60,20 @@ TEST_CASE("a file that is truncated, malformed or something else is refused by n
                     Contains("is there twice"));
 }
 
+TEST_CASE("a file without records, and a backbone that is a path, are told") {
+  const auto broken = [](const auto& change) {
+    Json results = MadeUp();
+    change(results);
+    return Written(results.dump());
+  };
+  CHECK_THROWS_WITH(ReadResults(broken([](Json& r) { r["records"] = Json::array(); })),
+                    Contains("made.json") && Contains("list of records is empty"));
+  for (const char* name : {"../../etc", "..", "/etc", "a/b", "a\\b", "", ".hidden", "a\nb"}) {
+    CHECK_THROWS_WITH(ReadResults(broken([&](Json& r) { r["experiment"]["backbone"] = name; })),
+                      Contains("made.json") && Contains("is no name of a folder"));
+  }
+}
+
 TEST_CASE("rows are refused with their line where they are missing, malformed or repeated") {
   const std::filesystem::path file = Written(MadeUp().dump());
   std::filesystem::path rows = file;

@@ -9,11 +9,13 @@
 #include <chrono>
 #include <ctime>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <set>
 
 #include "core/progress.h"
 #include "experiments/comparisons.h"
+#include "experiments/judge_fit.h"
 #include "experiments/pipeline.h"
 #include "experiments/report.h"
 #include "models/numerics.h"
@@ -31,6 +33,7 @@ class Runner {
   RunOutcome Run() {
     const std::time_t started = std::time(nullptr);
     RunOutcome outcome;
+    TellIdle();
     const auto reaches = [&](const char* stage) {
       const auto& names = StageNames();
       return std::find(names.begin(), names.end(), options_.stage) >=
@@ -66,15 +69,27 @@ class Runner {
       RunUnits(static_cast<int64_t>(chosen.size()), options_.workers, [&](int64_t i) {
         UseOneThreadPerWorker();
         const size_t index = chosen[static_cast<size_t>(i)];
+        lab_.inputs.Check();  // a changed one ends the run: nothing that follows could be stored
         try {
           work(index);
         } catch (const std::exception& error) {
+          lab_.inputs.Check();
           Report(name + " " + label(index), FirstLine(error));
         }
         progress.Advance(1, label(index));
       });
     }
+    lab_.inputs.Check();
     seconds_[name] = std::chrono::duration<double>(Clock::now() - start).count();
+  }
+
+  void TellIdle() const {
+    const size_t most =
+        std::max({grid_.removals().size(), grid_.craftings().size(), grid_.units().size()});
+    const int64_t mine =
+        (static_cast<int64_t>(most) + options_.shard.count - 1) / options_.shard.count;
+    const std::string idle = TellIdleWorkers(mine, options_.workers);
+    if (!idle.empty()) LogInfo(idle);
   }
 
   // A removal that fails is met again by every unit that needs it: one line is enough.
@@ -180,6 +195,11 @@ class Runner {
     for (Record& record : UnionRecords(results->records)) {
       results->records.push_back(std::move(record));
     }
+    std::map<std::string, std::string> base_of;
+    for (size_t i = 0; i < lab_.methods.size(); ++i) {
+      base_of[lab_.methods[i].name] = lab_.methods[lab_.BaseOf(i)].name;
+    }
+    RefuseUnfit(base_of, &results->records);
     results->comparisons = CompareAll(results->records);
     Rows(results);
     CountTruncated(results->rows, &results->records);
@@ -203,8 +223,9 @@ class Runner {
         [&](size_t i) { return Label(units[i].method, units[i].subject); },
         [&](size_t i) {
           if (IsEmbeddedGroup(units[i].group)) return;
-          const std::vector<Verdict> verdicts = pipeline_.Judge(units[i]);
-          rows[i] = RowsOfUnit(lab_, units[i], pipeline_.Generate(units[i]), verdicts);
+          // Pictures first: where they have to be drawn anew, they are judged anew.
+          const UnitPictures pictures = pipeline_.Generate(units[i]);
+          rows[i] = RowsOfUnit(lab_, units[i], pictures, pipeline_.Judge(units[i]));
         });
     for (std::vector<Row>& some : rows) {
       for (Row& row : some) results->rows.push_back(std::move(row));
@@ -252,6 +273,14 @@ std::string HostCpu() {
   const size_t first = name.find_first_not_of(' ');
   if (first == std::string::npos) return "unknown";
   return name.substr(first, name.find_last_not_of(' ') - first + 1);
+}
+
+std::string TellIdleWorkers(int64_t units, int workers) {
+  if (units >= workers) return "";
+  return fmt::format(
+      "{} of {} workers have nothing to do (units of work: {}): a unit is computed on one thread, "
+      "because the number of threads changes the bytes of convolutions, sums and gradients.",
+      workers - units, workers, units);
 }
 
 RunOutcome RunExperiment(const Lab& lab, const Grid& grid, Store& store,

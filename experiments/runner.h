@@ -1,6 +1,7 @@
 // Runs an experiment: every stage over the grid, in parallel, from what is stored.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -31,8 +32,12 @@ struct RunOutcome {
   int64_t failures = 0;  // units of work that threw
 };
 
-// A unit that throws is reported and costs its records; the run goes on. Throws Interrupted.
+// A unit that throws is reported and costs its records; the run goes on. Throws Interrupted, and
+// Error naming one of the lab's inputs that changed since it was hashed.
 RunOutcome RunExperiment(const Lab& lab, const Grid& grid, Store& store, const RunOptions& options);
+
+// What to say where `units` of work cannot keep all workers busy, or "".
+std::string TellIdleWorkers(int64_t units, int workers);
 
 // Model name of the host's CPU, for provenance.
 std::string HostCpu();

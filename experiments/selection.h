@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "core/hash.h"
+#include "core/input_files.h"
 #include "core/params.h"
 #include "core/registry.h"
 #include "experiments/experiment.h"
@@ -31,15 +31,16 @@ struct Entry {
   std::shared_ptr<const PictureRow> pictures = nullptr;
 };
 
-// `plugin`, with its parameters set, as it is entered under `name`.
+// `plugin`, with its parameters set, as it is entered under `name`. Its files are added to
+// `inputs`.
 template <class Base>
 Entry<Base> MakeEntry(const std::string& name, const std::string& plugin_name,
-                      std::unique_ptr<Base> plugin) {
+                      std::unique_ptr<Base> plugin, InputFiles* inputs) {
   Entry<Base> entry{name, plugin_name, std::move(plugin), {}, {}};
   entry.params = EncodeParams(*entry.plugin, PathForm::kName);
   entry.key_params = EncodeParams(*entry.plugin, PathForm::kLeftOut);
   for (const auto& [field, path] : PathsOf(*entry.plugin)) {
-    entry.files[field] = Sha256HexOfPath(path);
+    entry.files[field] = inputs->Add(path);
   }
   return entry;
 }
@@ -82,7 +83,7 @@ void MoveToFront(std::vector<std::string>* names, const std::vector<std::string>
 template <class Base>
 std::vector<Entry<Base>> Instantiate(const Selection& selection,
                                      const std::vector<std::string>& first,
-                                     const std::vector<std::string>& always) {
+                                     const std::vector<std::string>& always, InputFiles* inputs) {
   std::vector<std::string> names =
       ChosenNames(selection, Base::kKind, always, Registry<Base>::Get().Names());
   std::sort(names.begin(), names.end());
@@ -98,7 +99,7 @@ std::vector<Entry<Base>> Instantiate(const Selection& selection,
       if (selection.only.empty() && selection.params.count(name) == 0) continue;
       ThrowMissing(Base::kKind, name, missing, plugin->needs_one_of().front());
     }
-    entries.push_back(MakeEntry<Base>(name, chosen.plugin, std::move(plugin)));
+    entries.push_back(MakeEntry<Base>(name, chosen.plugin, std::move(plugin), inputs));
   }
   return entries;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 namespace excise {
 namespace {
@@ -26,9 +27,11 @@ double SuccessWithin(const Tries& tries, int64_t q) {
 std::vector<SuccessCurve> SuccessByBudget(const std::vector<Row>& rows) {
   std::vector<std::string> methods;
   std::map<std::string, std::map<std::string, Tries>> prompts;
+  std::set<std::string> broken;
   int64_t most = 0;
   for (const Row& row : rows) {
     if (row.group != "target") continue;
+    if (row.outcome == "error") broken.insert(row.method);
     if (prompts.count(row.method) == 0) methods.push_back(row.method);
     Tries& tries = prompts[row.method][row.subject + "/" + row.root_id];
     ++tries.all;
@@ -37,6 +40,7 @@ std::vector<SuccessCurve> SuccessByBudget(const std::vector<Row>& rows) {
   }
   std::vector<SuccessCurve> curves;
   for (const std::string& method : methods) {
+    if (broken.count(method) != 0) continue;
     SuccessCurve curve{method, {}};
     for (int64_t q = 1; q <= most; ++q) {
       double sum = 0;

@@ -19,7 +19,8 @@ struct SuccessCurve {
 // of them an attacker tries is left to chance, so that no order of attacks favours one: the
 // expectation over all choices is 1 - C(K - s, q) / C(K, q) with s successes among K, the estimator
 // of pass@k (Chen et al., arXiv:2107.03374, equation 1). At the largest q it is the share of
-// prompts that succeed at all. One curve a method, in the order of the rows.
+// prompts that succeed at all. One curve a method, in the order of the rows; none for a method of
+// which a picture is missing, for nobody knows whether it was a success.
 std::vector<SuccessCurve> SuccessByBudget(const std::vector<Row>& rows);
 
 }  // namespace excise

@@ -64,6 +64,15 @@ TEST_CASE("success within q pictures is the expectation over all choices of q") 
   CHECK(curves[0].points[3].second == Approx(0.75));
 }
 
+TEST_CASE("a method with a picture that is missing has no curve") {
+  std::vector<Row> rows = {MakeRow("a", "p", "x", true), MakeRow("b", "p", "x", true),
+                           MakeRow("b", "p", "y", true)};
+  rows[2].outcome = "error";
+  const std::vector<SuccessCurve> curves = SuccessByBudget(rows);
+  REQUIRE(curves.size() == 1);
+  CHECK(curves[0].method == "a");
+}
+
 TEST_CASE("methods keep their order, and prompts with fewer pictures use all they have") {
   const std::vector<Row> rows = {MakeRow("b", "p", "x", true), MakeRow("a", "p", "x", false),
                                  MakeRow("a", "p", "y", true), MakeRow("a", "q", "x", true)};

@@ -1,11 +1,14 @@
 #include "experiments/table.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
 
+#include "core/plural.h"
 #include "core/stats.h"
+#include "experiments/partial_rows.h"
 #include "experiments/table_filters.h"
 #include "experiments/table_retrieval.h"
 #include "experiments/table_words.h"
@@ -27,16 +30,45 @@ std::string Percent(double value, int decimals = 0) { return Fixed(100 * value, 
 // Shares of a thousand queries are worth a decimal.
 int PercentDecimals(const Record& record) { return record.traits.group == "retrieval" ? 1 : 0; }
 
+// The number with its interval; none where it cannot be estimated, and of what is zero by
+// construction (how far the unmodified model is from itself). An interval has as many decimals as
+// it needs not to read as zero; one that would need too many is what rounding left.
+TableCell Number(const Record& record, const Estimate& estimate) {
+  constexpr int kMostDecimals = 6;
+  const bool fraction = record.traits.unit == "fraction";
+  const double half = (estimate.high - estimate.low) / 2;
+  const auto reads_as_zero = [&](int decimals) {
+    return fraction ? Percent(estimate.low, decimals) == Percent(estimate.high, decimals)
+                    : Fixed(half, decimals) == Fixed(0, decimals);
+  };
+  const int usual = fraction ? PercentDecimals(record) : record.traits.decimals;
+  int decimals = usual;
+  while (estimate.has_interval && decimals < kMostDecimals && reads_as_zero(decimals)) ++decimals;
+  const bool shown = estimate.has_interval && !reads_as_zero(decimals);
+  if (!shown) decimals = usual;
+  TableCell cell;
+  cell.value = fraction ? Percent(estimate.value, decimals) : Fixed(estimate.value, decimals);
+  if (!shown) return cell;
+  if (fraction) {
+    cell.low = Percent(estimate.low, decimals);
+    cell.high = Percent(estimate.high, decimals);
+  } else {
+    cell.spread = Fixed(half, decimals);
+  }
+  return cell;
+}
+
 TableCell Words(std::string words) {
   TableCell cell;
   cell.value = std::move(words);
   return cell;
 }
 
-// Why a cell has no number, so that cells with one reason share a footnote.
+// Why a cell has no number or lacks pictures, so that cells with one reason share a footnote.
 std::string WhyNot(const Record& record) {
   if (record.status == "non_adaptive_only") return record.status + ": " + record.reason;
   if (record.reason == kNoPicture) return record.metric + ": " + record.reason;
+  if (record.status == kUnfitJudge) return "no removal is told: " + record.reason;
   return record.method + ": " + record.reason;
 }
 
@@ -106,24 +138,26 @@ class Builder {
       return cell;
     }
     const std::optional<Estimate> estimate = EstimateOf(*record, part);
-    if (!estimate) {
-      cell.value = "n/a";
-      if (!record->reason.empty()) cell.note = Note(WhyNot(*record));
-      return cell;
-    }
+    if (!estimate) return CellOverSome(*record, part);
+    cell = Number(*record, *estimate);
     cell.mark = mark;
-    if (record->traits.unit == "fraction") {
-      const int decimals = PercentDecimals(*record);
-      cell.value = Percent(estimate->value, decimals);
-      cell.low = Percent(estimate->low, decimals);
-      cell.high = Percent(estimate->high, decimals);
-    } else {
-      const int decimals = record->traits.decimals;
-      cell.value = Fixed(estimate->value, decimals);
-      if (estimate->has_interval) {
-        cell.spread = Fixed((estimate->high - estimate->low) / 2, decimals);
-      }
+    if (MissingOf(*record) > 0) cell.note = Note(WhyNot(*record));
+    return cell;
+  }
+
+  // Of a method that was asked for some of the concepts: their mean, never marked, for the other
+  // rows are over all.
+  TableCell CellOverSome(const Record& record, const std::string& part) {
+    TableCell cell = Words("n/a");
+    std::string reason = record.reason.empty() ? "" : WhyNot(record);
+    const std::optional<PartialEstimate> some = EstimateOverSome(view_, record, part);
+    if (some) {
+      cell = Number(record, some->estimate);
+      reason = fmt::format("{}: over {} of {} ({}) and so not ranked: {}", record.method,
+                           some->concepts.size(), Plural(view_.concepts().size(), "concept"),
+                           fmt::join(some->concepts, ", "), record.reason);
     }
+    if (!reason.empty()) cell.note = Note(reason);
     return cell;
   }
 
@@ -269,7 +303,10 @@ class Builder {
           if (record->status == "error") {
             return fmt::format("error ({})", Note(RecordName(*record) + ": " + record->reason));
           }
-          return record->status == "ok" ? Percent(record->score.value) : "n/a";
+          if (record->status != "ok") return "n/a";
+          const std::string value = Percent(record->score.value);
+          return MissingOf(*record) == 0 ? value
+                                         : fmt::format("{} ({})", value, Note(WhyNot(*record)));
         };
         // In this order: footnotes are numbered as they are met.
         const std::string plain = rate(attacks.front());
@@ -307,13 +344,14 @@ const Record* HeadlineMetric(const TableView& view) {
 std::optional<Estimate> EstimateOf(const Record& record, const std::string& part) {
   if (!HasPart(record, part)) return std::nullopt;
   if (part.empty()) {
-    return Estimate{record.score.value, record.score.low, record.score.high, true, record.score.n};
+    const Score& score = record.score;
+    return Estimate{score.value, score.low, score.high, score.high > score.low, score.n};
   }
   const double value = ValueOf(record, part);
   const auto n = static_cast<int64_t>(record.score.parts.at(part + "_n"));
   if (record.traits.unit != "fraction") return Estimate{value, value, value, false, n};
   const Interval interval = Wilson(std::llround(value * static_cast<double>(n)), n);
-  return Estimate{value, interval.low, interval.high, true, n};
+  return Estimate{value, interval.low, interval.high, interval.high > interval.low, n};
 }
 
 std::vector<std::string> PartsOf(const Record& metric) {

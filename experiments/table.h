@@ -14,7 +14,7 @@ namespace excise {
 // A stretch of running text. Words are ours and harmless in every format but LaTeX, where they are
 // escaped; data come from files and prompts and are escaped everywhere.
 struct Span {
-  enum class Kind { kWords, kData, kBold, kCode };
+  enum class Kind { kWords, kData, kBold, kCode, kBest };
   Kind kind = Kind::kWords;
   std::string text;
 };
@@ -26,6 +26,8 @@ class Text {
   Text& Words(std::string text) { return Add(Span::Kind::kWords, std::move(text)); }
   Text& Data(std::string text) { return Add(Span::Kind::kData, std::move(text)); }
   Text& Bold(std::string data) { return Add(Span::Kind::kBold, std::move(data)); }
+  // How the best of a column is marked: "Bold", where a format has it.
+  Text& Best() { return Add(Span::Kind::kBest, "Bold"); }
   Text& Code(std::string words) { return Add(Span::Kind::kCode, std::move(words)); }
   // Data, with commas between; `none` where there are none.
   Text& List(const std::vector<std::string>& data, const std::string& none);
@@ -82,7 +84,7 @@ const Record* HeadlineMetric(const TableView& view);
 // "<part>_n" tells its denominator). Nothing where the record has no such value.
 struct Estimate {
   double value = 0, low = 0, high = 0;
-  bool has_interval = true;  // else low = high = value
+  bool has_interval = true;  // else none can be estimated (one sample, equal ones): low = high
   int64_t n = 0;
 };
 std::optional<Estimate> EstimateOf(const Record& record, const std::string& part);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/plural.h"
 #include "experiments/comparisons.h"
 #include "metrics/retrieval.h"
 
@@ -106,9 +107,9 @@ Text RetrievalIntro(const TableView& view, const RetrievalSection& section) {
   Text text;
   text.Words("% of queries");
   if (n > 0) {
-    text.Words(
-        fmt::format("; n = {} a cell, in pools of {} quadruplets{}", n, pool,
-                    left_out > 0 ? fmt::format(" ({} rows beyond left out)", left_out) : ""));
+    text.Words(fmt::format(
+        "; n = {} a cell, in pools of {}{}", n, Plural(pool, "quadruplet"),
+        left_out > 0 ? fmt::format(" ({} beyond left out)", Plural(left_out, "row")) : ""));
   }
   const Record& first = *section.metrics.front();
   text.Words(". Told from ").Data(view.methods().front()).Words(" in ");

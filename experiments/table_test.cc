@@ -157,6 +157,45 @@ TEST_CASE("cells that failed say so, with a footnote that is safe to print") {
   CHECK(table.find('\x1b') == std::string::npos);
 }
 
+TEST_CASE(
+    "a row of which pictures are missing has bounds and a footnote, and is never bold or tied") {
+  Results results = MadeUpResults();
+  for (Record& record : results.records) {
+    if (record.method != "good" || record.attack != "none") continue;
+    record.denominators["missing"] = 20;
+    record.denominators["bounds"] = {0.04, 0.19};
+    record.reason = "20 are missing; the first: junk.png";
+  }
+  results.comparisons = CompareAll(results.records);
+  const std::string table = Markdown(results);
+  INFO(table);
+  CHECK_THAT(RowOf(table, "good"), Contains(" 5 [2-10] (1) |") && !Contains(" **5** "));
+  CHECK_THAT(RowOf(table, "near"), Contains(" **7** [3-13] |"));
+  CHECK_THAT(table, Contains("(1) good: 20 are missing; the first: junk"));
+  CHECK_THAT(table, Contains("good, none: missing or damaged pictures: 20") && Contains("4-19"));
+  CHECK_THAT(RowOf(table, "poodle"), Contains("5 (1) / "));
+  // A missing row is not found to be below another either.
+  CHECK_THAT(table, Contains("(paired test, Holm, 5 %): near, poor."));
+}
+
+TEST_CASE("where the judge does not fit, no removal is printed, and one footnote says why") {
+  Results results = MadeUpResults();
+  for (Record& record : results.records) {
+    if (record.method == "none" && record.attack == "none") continue;
+    record.status = kUnfitJudge;
+    record.reason = "the judge sees nothing";
+    record.score = {};
+  }
+  results.comparisons = CompareAll(results.records);
+  const std::string table = Markdown(results);
+  INFO(table);
+  for (const char* method : {"good", "near", "poor"}) {
+    CHECK_THAT(RowOf(table, method), Contains("n/a (1)") && !Contains("["));
+  }
+  CHECK_THAT(table, Contains("(1) no removal is told: the judge sees nothing"));
+  CHECK_THAT(table, !Contains("(2) "));
+}
+
 TEST_CASE("the worst case stands in a column of its own") {
   Results results = MadeUpResults();
   for (Record& record : UnionRecords(results.records)) results.records.push_back(record);
@@ -199,6 +238,108 @@ TEST_CASE("a method that cannot run says why, once") {
   CHECK_THAT(RowOf(table, "poor"), Contains("n/a (1)") && !Contains("(2)"));
   CHECK_THAT(table, Contains("(1) poor: it needs a U-Net\n"));
   CHECK_THAT(table, !Contains("(2) "));
+}
+
+namespace {
+
+// A row of a metric whose values are no fractions.
+Record Distance(const std::string& method, double value, double low, double high, int64_t n = 10) {
+  Score score;
+  score.n = n;
+  score.value = value;
+  score.low = low;
+  score.high = high;
+  Record record = MadeUpRecord(method, "none", "kid", score);
+  record.traits = {"distance", false, 0, 3, "quality", {"near"}};
+  return record;
+}
+
+}  // namespace
+
+TEST_CASE("what is zero by construction has no interval, and a small one enough digits") {
+  Results results = MadeUpResults();
+  results.records.push_back(Distance("none", 0, 0, 0));
+  results.records.push_back(Distance("good", 0.0002, 0.0001, 0.0003));
+  results.records.push_back(Distance("near", 0.02, 0.01, 0.03));
+  results.records.push_back(Distance("poor", 0.5, 0.5 - 1e-12, 0.5 + 1e-12));
+  const std::string table = Markdown(results);
+  INFO(table);
+  const std::string kept = table.substr(table.find("Is the rest kept"));
+  CHECK_THAT(RowOf(kept, "none"), Contains(" 0.000 |") && !Contains("±"));
+  CHECK_THAT(RowOf(kept, "good"), Contains("**0.0002** ±0.0001 |"));
+  CHECK_THAT(RowOf(kept, "near"), Contains(" 0.020 ±0.010 "));
+  CHECK_THAT(RowOf(kept, "poor"), Contains(" 0.500 |"));  // what rounding left is no interval
+}
+
+TEST_CASE("an interval that one sample or equal ones cannot give is not printed") {
+  Results results = MadeUpResults();
+  const std::vector<Observation> one = {{"a#0", 31.5}}, equal = {{"a#0", 31.5}, {"b#0", 31.5}};
+  // Two pictures of one prompt say nothing of other prompts.
+  const std::vector<Observation> twice = {{"a#0", 1}, {"a#1", 1}};
+  for (const auto& observations : {one, equal, twice}) {
+    Results few = results;
+    Record record = MadeUpRecord("good", "none", "clip_score", MeanScore(observations));
+    record.traits = {"cosine", true, 0, 1, "quality", {"near"}};
+    if (observations.front().value == 1) record.traits.unit = "fraction";
+    few.records.push_back(record);
+    const std::string table = Markdown(few);
+    const std::string kept = table.substr(table.find("Is the rest kept"));
+    INFO(kept);
+    CHECK_THAT(RowOf(kept, "good"), !Contains("±") && !Contains("["));
+    CHECK_THAT(RowOf(kept, "good"), Contains(" 31.5 |") || Contains(" 100 |"));
+    const std::string csv = RenderCsv(few);
+    CHECK_THAT(csv, Contains(",31.5,,,,") || Contains(",1,,,,"));
+  }
+}
+
+TEST_CASE("a row over some of the concepts says so and is not ranked") {
+  Results results = MadeUpResults();
+  std::vector<Record> more;
+  for (Record& record : results.records) {
+    if (record.subject != kAllConcepts) {
+      more.push_back(record);
+      more.back().subject = "weapons";
+    }
+    if (record.method != "good" || record.subject == "poodle") continue;
+    record.status = "not_applicable";
+    record.reason = "it removes unsafe concepts only, and 'poodle' is of category object";
+    record.score = {};
+  }
+  for (Record& record : results.records) {
+    if (record.method == "good" && record.subject == "poodle") record.status = "not_applicable";
+  }
+  results.records.insert(results.records.end(), more.begin(), more.end());
+  results.records.push_back(Distance("near", 0.02, 0.01, 0.03));
+  Record set = Distance("good", 0, 0, 0);
+  set.status = "not_applicable";
+  set.reason = "it removes unsafe concepts only";
+  results.records.push_back(set);
+  results.records.push_back(Distance("good", 0.01, 0.005, 0.02));
+  results.records.back().subject = "weapons";
+  const std::string table = Markdown(results);
+  INFO(table);
+  // 6 of 120 pictures of the one concept; best of the ranked rows is another one.
+  CHECK_THAT(RowOf(table, "good"), Contains(" 5 [2-10] (1) |") && !Contains("**"));
+  CHECK_THAT(RowOf(table, "near"), Contains(" **7** [3-13] |"));
+  CHECK_THAT(table,
+             Contains("(1) good: over 1 of 2 concepts (weapons) and so not ranked: it removes "
+                      "unsafe concepts only"));
+  // Distances of sets do not average.
+  CHECK_THAT(RowOf(table.substr(table.find("Is the rest kept")), "good"), Contains("n/a (2) |"));
+}
+
+TEST_CASE("captions count in the singular, and do not say how a user's prompts were made") {
+  Results results = MadeUpResults();
+  results.experiment["prompts"]["target"] = 1;
+  std::string table = Markdown(results);
+  CHECK_THAT(table, Contains("1 concept, 1 test prompt each, n = 120 pictures a cell"));
+  CHECK_THAT(table, Contains("crafted once for all methods: pez"));
+  for (Record& record : results.records) {
+    if (record.attack == "pez") record.attack_params["file_sha256"] = std::string(64, 'f');
+  }
+  table = Markdown(results);
+  CHECK_THAT(table, Contains("from a file, the same prompts for all methods: pez"));
+  CHECK_THAT(table, !Contains("crafted once"));
 }
 
 }  // namespace excise

@@ -99,6 +99,7 @@ std::map<std::string, TableView::Mark> TableView::Marks(const std::string& metri
   for (const std::string& method : methods_) {
     const Record* record = Find(method, kAllConcepts, attack, metric);
     if (IsReference(method) || record == nullptr || !HasPart(*record, part)) continue;
+    if (MissingOf(*record) > 0) continue;
     ranked.push_back(record);
   }
   std::map<std::string, Mark> marks;

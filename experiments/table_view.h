@@ -28,7 +28,8 @@ class TableView {
 
   enum class Mark { kNone, kBest, kTie };
   // Who is best in a column, and who cannot be told from the best. `part`: a group of the metric,
-  // or "". Reference rows take no part, and nobody does when fewer than two methods have values.
+  // or "". Reference rows and those of which pictures are missing take no part, and nobody does
+  // when fewer than two methods have values.
   std::map<std::string, Mark> Marks(const std::string& metric, const std::string& part,
                                     const std::string& attack) const;
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/plural.h"
 #include "experiments/comparisons.h"
 
 namespace excise {
@@ -56,14 +57,14 @@ class Speaker {
     text.Bold(experiment.at("title")).Words(" (profile ").Data(experiment.at("profile"));
     text.Words("). Backbone ").Data(inputs.at("backbone").at("name"));
     text.Words(" (").Data(sha.substr(0, 8));
-    text.Words(
-        fmt::format("), {} concepts, {} test prompts each, n = {} pictures a cell, {} a prompt;",
-                    view_.concepts().size(), experiment.at("prompts").at("target").get<int64_t>(),
-                    n, experiment.at("sampler").at("images_per_prompt").get<int64_t>()));
+    text.Words(fmt::format(
+        "), {}, {} each, n = {} a cell, {} a prompt;", Plural(view_.concepts().size(), "concept"),
+        Plural(experiment.at("prompts").at("target").get<int64_t>(), "test prompt"),
+        Plural(n, "picture"), experiment.at("sampler").at("images_per_prompt").get<int64_t>()));
     if (protocol.contains("sampler")) {
       text.Words(" ").Data(protocol.at("sampler"));
-      text.Words(fmt::format(" {} steps, guidance {:g}, {}x{};",
-                             protocol.at("steps").get<int64_t>(),
+      text.Words(fmt::format(" {}, guidance {:g}, {}x{};",
+                             Plural(protocol.at("steps").get<int64_t>(), "step"),
                              protocol.at("guidance").get<double>(),
                              protocol.at("size").at(0).dump(), protocol.at("size").at(1).dump()));
     }
@@ -87,18 +88,23 @@ class Speaker {
  private:
   // How attacks get at the methods.
   void AddAttackers(Text* text) const {
-    std::vector<std::string> transfer, adaptive;
+    std::vector<std::string> transfer, adaptive, given;
     for (const Record& record : view_.results().records) {
       if (headline_ == nullptr || record.metric != headline_->metric) continue;
       if (record.attack == view_.Attacks(headline_->metric).front()) continue;
       if (record.attack == kUnion || record.subject != kAllConcepts) continue;
       const bool adapts = record.protocol.value("adaptive", false);
-      std::vector<std::string>& names = adapts ? adaptive : transfer;
+      // Prompts that the user brought: nobody here knows how they were made.
+      const bool brought = record.attack_params.contains("file_sha256");
+      std::vector<std::string>& names = adapts ? adaptive : brought ? given : transfer;
       if (std::find(names.begin(), names.end(), record.attack) == names.end()) {
         names.push_back(record.attack);
       }
     }
     if (!transfer.empty()) text->Words("; crafted once for all methods: ").List(transfer, "");
+    if (!given.empty()) {
+      text->Words("; from a file, the same prompts for all methods: ").List(given, "");
+    }
     if (!adaptive.empty()) {
       text->Words("; against each method, with full access: ").List(adaptive, "");
     }
@@ -160,20 +166,10 @@ class Speaker {
       for (const std::string& method : view_.methods()) {
         const Record* record = view_.Find(method, kAllConcepts, attack, metric);
         if (record == nullptr) continue;
-        const auto errors = record->score.parts.find("error");
-        if (errors != record->score.parts.end() && errors->second > 0) {
-          Text text;
-          text.Data(method).Words(", ").Data(attack);
-          text.Words(
-              fmt::format(": {:.0f} of {} pictures are missing or damaged; they count as drawn "
-                          "without the target.",
-                          errors->second * static_cast<double>(record->score.n), record->score.n));
-          remarks_.push_back(std::move(text));
-        }
-        if (attack == kUnion || !record->denominators.contains("bounds")) continue;
-        const Json& range = record->denominators.at("bounds");
-        bounds.emplace_back(method, fmt::format(" {:.0f}-{:.0f}", 100 * range.at(0).get<double>(),
-                                                100 * range.at(1).get<double>()));
+        if (MissingOf(*record) > 0) AddMissing(*record);
+        if (attack == kUnion || !record->denominators.contains("reasons")) continue;
+        if (!record->denominators.contains("bounds")) continue;
+        bounds.emplace_back(method, " " + Bounds(*record));
         example = record;
       }
       if (example == nullptr) continue;
@@ -197,12 +193,34 @@ class Speaker {
     }
   }
 
+  // "25-75", in percent.
+  static std::string Bounds(const Record& record) {
+    const Json& range = record.denominators.at("bounds");
+    return fmt::format("{:.0f}-{:.0f}", 100 * range.at(0).get<double>(),
+                       100 * range.at(1).get<double>());
+  }
+
+  void AddMissing(const Record& record) {
+    Text text;
+    text.Data(record.method).Words(", ");
+    text.Data(record.attack == kUnion ? "worst case" : record.attack);
+    text.Words(
+        fmt::format(": missing or damaged pictures: {}, beside {} that are scored. They "
+                    "count nowhere, and the row is neither ranked nor compared",
+                    MissingOf(record), record.score.n));
+    if (record.denominators.contains("bounds")) {
+      text.Words("; had all of them failed or all succeeded, %: " + Bounds(record));
+    }
+    remarks_.push_back(std::move(text.Words(".")));
+  }
+
   void AddLegend() {
     std::vector<std::string> references;
     for (const std::string& method : view_.methods()) {
       if (view_.IsReference(method)) references.push_back(method);
     }
-    Text marks("Bold: best");
+    Text marks;
+    marks.Best().Words(": best");
     if (!references.empty()) marks.Words(" beside the reference rows ").List(references, "");
     marks.Words("; ").Code("=");
     marks.Words(

@@ -16,6 +16,7 @@
 #include "experiments/lab.h"
 #include "experiments/runner.h"
 #include "experiments/tune.h"
+#include "models/digest_cache.h"
 #include "models/numerics.h"
 #include "models/program.h"
 
@@ -41,7 +42,7 @@ RunScores Run(const Experiment& experiment, const Options& options, Store* store
     if (record.subject != kAllConcepts || record.attack == kUnion) continue;
     const bool asked = record.attack == lab->attacks.back().name;
     if (!asked) continue;
-    if (record.status == "ok") {
+    if (record.status == "ok" && MissingOf(record) == 0) {
       scores.by_method[record.method][record.metric] = record.score;
       if (record.metric == "cost") {
         // One removal, in U-Net evaluations; a gradient step is about two more.
@@ -82,6 +83,7 @@ void Tune(Options options) {
         "name a profile with \"prompts\": {{\"split\": \"select\"}}.",
         experiment.profile, experiment.prompts.split));
   }
+  UseDigestsIn(CacheFolder(options.flags));
   Store store(CacheFolder(options.flags) / "store");
   const std::vector<Tuning> tunings =
       TuneAll(experiment, static_cast<size_t>(options.trials), options.seed,
@@ -94,11 +96,10 @@ void Tune(Options options) {
                     {"numerics", Numerics()},
                     {"plugins", TuningsToJson(tunings)},
                     {"provenance", {{"commit", BuildCommit()}, {"host_cpu", HostCpu()}}}};
-  std::filesystem::path file = OutFile(options);
-  WriteFileAtomically(file, log.dump(1) + "\n");
+  const std::filesystem::path file = OutFile(options);
+  const std::string text = RenderTunings(tunings), json = log.dump(1) + "\n";
+  WriteFilesTogether({{std::filesystem::path(file).replace_extension(".md"), text}, {file, json}});
   LogInfo(fmt::format("log: {}", file.string()));
-  const std::string text = RenderTunings(tunings);
-  WriteFileAtomically(file.replace_extension(".md"), text);
   PrintOut(text);
 }
 
@@ -128,5 +129,8 @@ int main(int argc, char** argv) {
   app.add_option("--workers", options.flags.workers, "threads (default: all cores)");
   app.add_option("--out", options.out, "log; a Markdown file is written beside it")
       ->capture_default_str();
-  return excise::RunProgram(app, argc, argv, [&] { excise::Tune(options); });
+  return excise::RunProgram(app, argc, argv, [&] {
+    excise::RefuseEmptyValues(argc, argv);
+    excise::Tune(options);
+  });
 }

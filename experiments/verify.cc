@@ -5,21 +5,24 @@
 
 #include <algorithm>
 #include <map>
-#include <numeric>
 #include <set>
 
 #include "core/error.h"
+#include "core/escape.h"
+#include "core/plural.h"
 #include "core/random.h"
 #include "experiments/check.h"
-#include "experiments/comparisons.h"
+#include "experiments/check_replay.h"
 #include "experiments/empty_store.h"
 #include "experiments/grid.h"
+#include "experiments/numerics_claim.h"
+#include "experiments/recheck.h"
 #include "experiments/report.h"
 #include "experiments/results_file.h"
+#include "experiments/rounding.h"
 #include "experiments/runner.h"
 #include "models/compute.h"
 #include "models/digest_cache.h"
-#include "models/numerics.h"
 
 namespace excise {
 namespace {
@@ -57,14 +60,6 @@ std::set<CellName> CellsOf(const Json& records, const std::vector<std::string>& 
   return cells;
 }
 
-Json RecordsIn(const Json& records, const std::set<CellName>& cells) {
-  Json kept = Json::array();
-  for (const Json& record : records) {
-    if (cells.count(CellOf(record)) != 0) kept.push_back(record);
-  }
-  return kept;
-}
-
 std::vector<std::string> VersionProblems(const Json& records, const Lab& lab) {
   std::map<std::string, int> here;
   for (const auto& entry : lab.methods) here["method " + entry.name] = entry.plugin->version();
@@ -89,61 +84,42 @@ std::vector<std::string> VersionProblems(const Json& records, const Lab& lab) {
   return {problems.begin(), problems.end()};
 }
 
-// Rows that both have, field by field; `whole`: neither may have others.
-struct RowCheck {
-  std::vector<std::string> lines;
-  int64_t compared = 0, other_outcomes = 0;
-};
-
-RowCheck CompareRows(const std::vector<Json>& before, const std::vector<Row>& now, bool whole,
-                     bool same_numerics) {
-  std::map<std::string, const Json*> there;
-  for (const Json& row : before) there[RowNameOf(row)] = &row;
-  RowCheck check;
-  for (const Row& row : now) {
-    const Json replayed = RowToJson(row);
-    const std::string name = RowNameOf(replayed);
-    const auto found = there.find(name);
-    if (found == there.end()) {
-      check.lines.push_back(fmt::format("row {}: is missing in the file", name));
-      continue;
-    }
-    ++check.compared;
-    if (same_numerics) {
-      const auto lines = Differences("row " + name, *found->second, replayed);
-      check.lines.insert(check.lines.end(), lines.begin(), lines.end());
-    } else {
-      check.other_outcomes += found->second->value("outcome", Json()) != replayed.at("outcome");
-    }
-    there.erase(found);
-  }
-  if (!whole) return check;
-  for (const auto& [name, row] : there) {
-    check.lines.push_back(
-        fmt::format("row {}: is in the file, but no such picture is drawn", name));
-  }
-  return check;
-}
-
 std::string Sha(const Json& input) { return input.at("sha").get<std::string>().substr(0, 8); }
 
-std::string Heading(const Json& results, const fs::path& file, size_t rows) {
+// A line of the report. Whatever a file says in it stays on it and is shown, not obeyed.
+void Say(const std::string& line, Verification* verification) {
+  verification->report += Escape(line, Format::kTerminal) + "\n";
+}
+
+void SayAll(const std::string& heading, const std::vector<std::string>& lines,
+            Verification* verification) {
+  Say(heading, verification);
+  CheckReport report;
+  report.lines = lines;
+  verification->report += report.Lines().substr(1) + "\n";
+}
+
+void SayHeading(const Json& results, const fs::path& file, size_t rows,
+                Verification* verification) {
   const Json& experiment = results.at("experiment");
   const Json& provenance = results.at("provenance");
   const Json& inputs = results.at("inputs");
-  return fmt::format(
-      "{}: {}, profile {}, {} records, {} rows; commit {}{}, {}\n"
-      "inputs: backbone {} {}, judge {}, reference CLIP {}, surrogate {}, {} concepts, dataset {} "
-      "version {}\n",
-      file.string(), experiment.at("name").get<std::string>(),
-      experiment.at("profile").get<std::string>(), results.at("records").size(), rows,
-      provenance.at("commit").get<std::string>(),
-      provenance.at("dirty").get<bool>() ? " with changes" : "",
-      provenance.at("host_cpu").get<std::string>(), experiment.at("backbone").get<std::string>(),
-      Sha(inputs.at("backbone")), Sha(inputs.at("judge")), Sha(inputs.at("reference_clip")),
-      Sha(inputs.at("surrogate")), inputs.at("concepts").size(),
-      inputs.at("dataset").at("name").get<std::string>(),
-      inputs.at("dataset").at("version").get<int>());
+  Say(fmt::format("{}: {}, profile {}, {}, {}; commit {}{}, {}", file.string(),
+                  experiment.at("name").get<std::string>(),
+                  experiment.at("profile").get<std::string>(),
+                  Plural(results.at("records").size(), "record"), Plural(rows, "row"),
+                  provenance.at("commit").get<std::string>(),
+                  provenance.at("dirty").get<bool>() ? " with changes" : "",
+                  provenance.at("host_cpu").get<std::string>()),
+      verification);
+  Say(fmt::format("inputs: backbone {} {}, judge {}, reference CLIP {}, surrogate {}, {}, "
+                  "dataset {} version {}",
+                  experiment.at("backbone").get<std::string>(), Sha(inputs.at("backbone")),
+                  Sha(inputs.at("judge")), Sha(inputs.at("reference_clip")),
+                  Sha(inputs.at("surrogate")), Plural(inputs.at("concepts").size(), "concept"),
+                  inputs.at("dataset").at("name").get<std::string>(),
+                  inputs.at("dataset").at("version").get<int>()),
+      verification);
 }
 
 // "float32" of results is "fp32" of the command line.
@@ -164,61 +140,76 @@ std::unique_ptr<Lab> OpenLabOf(const Experiment& experiment, const VerifyRequest
   }
 }
 
-std::string Conclusion(const CheckReport& records, const RowCheck& rows) {
-  if (!records.Passed() || !rows.lines.empty()) {
-    CheckReport all;
-    all.lines = records.lines;
-    all.lines.insert(all.lines.end(), rows.lines.begin(), rows.lines.end());
-    return fmt::format("DIFFERS in {} places (the file's value first):{}\n", all.lines.size(),
-                       all.Lines());
+// What a reader may believe after this, and what not.
+void SayVerified(const ReplayCheck& check, const Results& read, const fs::path& file,
+                 Verification* verification) {
+  verification->verified = true;
+  std::string unread = "title and caveat, provenance (commit, CPU, arguments, times), cost";
+  if (check.same_numerics) {
+    Say("verified: every byte is the same.", verification);
+  } else {
+    Say(fmt::format("verified on other numerics: this machine computes with other instructions, "
+                    "every value is within its tolerance, {} of {} rows came out otherwise.",
+                    check.otherwise, check.rows),
+        verification);
+    unread += "; parts and lineage of records, artifact of rows";
   }
-  if (records.agreement == Agreement::kSame) return "verified: every byte is the same.\n";
-  return fmt::format(
-      "verified on other numerics: this machine computes with other instructions, every value is "
-      "within its tolerance, {} of {} rows have another outcome.\n",
-      rows.other_outcomes, rows.compared);
+  Say("not verified: " + unread + ".", verification);
+  const std::vector<std::string> documents = UnverifiedDocuments(read, file);
+  if (!documents.empty()) SayAll("not verified, beside it:", documents, verification);
 }
 
 // Computes the cells anew and adds to the report what the file has otherwise.
 void Replay(const VerifyRequest& request, const Lab& lab, const Json& results,
             const std::vector<Json>& rows, const std::set<CellName>& cells,
             Verification* verification) {
-  Json before = DeterministicPart(results);
-  before["records"] = RecordsIn(results.at("records"), cells);
-  const bool whole = before["records"].size() == results.at("records").size();
-  std::function<bool(const Cell&)> keep;
-  if (!whole) {
-    keep = [&](const Cell& cell) {
-      return cells.count({lab.metrics[cell.metric].name, lab.methods[cell.method].name,
-                          lab.attacks[cell.attack].name}) != 0;
-    };
-  }
-  const Grid grid(lab, keep);
-  EmptyStore replay(request.scratch);
+  const Results read = ResultsFromJson(results, lab);
+  const auto chosen = [&](const Json& record) { return cells.count(CellOf(record)) != 0; };
+  const auto keep = [&](const Cell& cell) {
+    return cells.count({lab.metrics[cell.metric].name, lab.methods[cell.method].name,
+                        lab.attacks[cell.attack].name}) != 0;
+  };
+  const Json& records = results.at("records");
+  const bool whole = std::all_of(records.begin(), records.end(), chosen);
+  const Grid grid(lab, whole ? std::function<bool(const Cell&)>() : keep);
+  EmptyStore fresh(request.scratch);
   RunOptions options;
   options.workers = request.workers;
-  const Results replayed = RunExperiment(lab, grid, replay.store(), options).results;
-  Json now = DeterministicPart(ResultsToJson(replayed));
-  std::vector<std::string> derived;
-  if (!whole) {
-    // Of a part no column of comparisons is whole: the file's must follow from its own samples.
-    derived = ComparisonProblems(results, lab);
-    before["comparisons"] = now["comparisons"] = Json::array();
-    now["records"] = RecordsIn(now["records"], cells);
+  const Results replayed = RunExperiment(lab, grid, fresh.store(), options).results;
+  const ReplayCheck check = CheckReplay(results, rows, read, lab, replayed, chosen);
+  Say(fmt::format("replayed: {} of {} records, {} of {} rows", check.records, records.size(),
+                  check.rows, rows.size()),
+      verification);
+  if (!check.same_numerics) Say("tolerance: " + RoundingInWords() + ".", verification);
+  if (check.problems.empty()) return SayVerified(check, read, request.file, verification);
+  SayAll(fmt::format("DIFFERS in {} places (the file's value first):", check.problems.size()),
+         check.problems, verification);
+}
+
+// Whether the file was computed from what is here: else it is told what is not, and replaying says
+// nothing.
+bool CanReplay(const Json& results, const Lab& lab, bool narrowed, Verification* verification) {
+  std::vector<std::string> problems = InputDifferences(results.at("inputs"), DescribeInputs(lab));
+  const std::vector<std::string> versions = VersionProblems(results.at("records"), lab);
+  problems.insert(problems.end(), versions.begin(), versions.end());
+  if (!problems.empty()) {
+    SayAll("OTHER INPUTS (the file's first); nothing was replayed, for it would say nothing:",
+           problems, verification);
+    return false;
   }
-  CheckReport records = CompareResults(before, now);
-  if (!derived.empty()) {
-    records.agreement = Agreement::kChanged;
-    records.lines.insert(records.lines.end(), derived.begin(), derived.end());
+  const Json& numerics = results.at("inputs").at("numerics");
+  if (numerics.at("fingerprint") == lab.numerics.at("fingerprint")) return true;
+  const std::string doubt = NumericsDoubt(results, lab.numerics, narrowed ? "" : HostCpu());
+  if (!doubt.empty()) {
+    SayAll("FALSE NUMERICS; nothing was replayed, for the file cannot be what it says:", {doubt},
+           verification);
+    return false;
   }
-  const bool same_numerics =
-      results.at("inputs").at("numerics").at("fingerprint") == lab.numerics.at("fingerprint");
-  const RowCheck row_check = CompareRows(rows, replayed.rows, whole, same_numerics);
-  verification->report +=
-      fmt::format("replayed: {} of {} records, {} of {} rows\n", before["records"].size(),
-                  results.at("records").size(), row_check.compared, rows.size());
-  verification->verified = records.Passed() && row_check.lines.empty();
-  verification->report += Conclusion(records, row_check);
+  Say(fmt::format("other numerics: computed on {}; here on {}",
+                  NumericsInWords(numerics, results.at("provenance").at("host_cpu")),
+                  NumericsInWords(lab.numerics, HostCpu())),
+      verification);
+  return true;
 }
 
 }  // namespace
@@ -246,52 +237,35 @@ std::vector<std::string> ChooseRecords(const Json& results, const VerifyRequest&
   return chosen;
 }
 
-std::vector<std::string> ComparisonProblems(const Json& results, const Lab& lab) {
-  std::vector<Record> records;
-  for (const Json& json : results.at("records")) {
-    if (json.at("status") != "ok") continue;
-    Record record;
-    record.method = json.at("method");
-    record.subject = json.at("concept");
-    record.attack = json.at("attack");
-    record.metric = json.at("metric");
-    record.score = ScoreFromJson(json);
-    const auto metric = std::find_if(lab.metrics.begin(), lab.metrics.end(),
-                                     [&](const auto& m) { return m.name == record.metric; });
-    if (metric != lab.metrics.end()) record.traits = metric->plugin->traits();
-    records.push_back(std::move(record));
-  }
-  Json comparisons = Json::array();
-  for (const Comparison& c : CompareAll(records)) comparisons.push_back(ComparisonToJson(c));
-  return Differences("comparisons", results.at("comparisons"), comparisons);
-}
+namespace {
 
-Verification VerifyResults(const VerifyRequest& request) {
+Verification VerifyFile(const VerifyRequest& request) {
   const Json results = ReadResults(request.file);
   const std::vector<Json> rows = ReadResultRows(request.file);
   const std::set<CellName> cells = CellsOf(results.at("records"), ChooseRecords(results, request));
   const Experiment experiment = ExperimentOf(results, request.file.string(), request.settings);
-  if (experiment.golden) {
-    PinGolden();
-  } else {
-    UseOneThreadPerWorker();
-  }
+  const bool narrowed = PinAsIn(results);
   DistrustDigests();
   Verification verification;
-  verification.report = Heading(results, request.file, rows.size());
+  SayHeading(results, request.file, rows.size(), &verification);
   const std::unique_ptr<Lab> lab = OpenLabOf(experiment, request, results);
-  CheckReport inputs;
-  inputs.lines = InputDifferences(results.at("inputs"), DescribeInputs(*lab));
-  const std::vector<std::string> versions = VersionProblems(results.at("records"), *lab);
-  inputs.lines.insert(inputs.lines.end(), versions.begin(), versions.end());
-  if (!inputs.lines.empty()) {
-    verification.report +=
-        "OTHER INPUTS (the file's first); nothing was replayed, for it would say nothing:" +
-        inputs.Lines() + "\n";
-    return verification;
+  if (CanReplay(results, *lab, narrowed, &verification)) {
+    Replay(request, *lab, results, rows, cells, &verification);
   }
-  Replay(request, *lab, results, rows, cells, &verification);
   return verification;
+}
+
+}  // namespace
+
+Verification VerifyResults(const VerifyRequest& request) {
+  try {
+    return VerifyFile(request);
+  } catch (const Json::exception& error) {
+    throw Error(fmt::format(
+        "{}: a field has not the type that this version writes, so the file was edited or another "
+        "version wrote it: {}",
+        request.file.string(), error.what()));
+  }
 }
 
 }  // namespace excise

@@ -31,16 +31,15 @@ struct Verification {
 
 // Reads the file, loads and hashes every input anew, compares digests and versions, and only if
 // these are the same computes what was asked for and compares records and rows. Nothing stored is
-// trusted. On other numerics values are held against their tolerance instead. Throws Error or
-// UsageError where the file cannot be replayed at all. Call before the first tensor operation: a
-// golden file pins instruction sets.
+// trusted. Other numerics must be possible (experiments/numerics_claim.h); then values and outcomes
+// may differ as far as rounding explains (experiments/rounding.h), and intervals, worst cases and
+// comparisons must follow from the file's own samples (experiments/recheck.h). Throws Error or
+// UsageError where the file cannot be replayed at all. Call before the first tensor operation: the
+// file's instruction sets are pinned.
 Verification VerifyResults(const VerifyRequest& request);
 
 // Names of the records to replay, in the file's order; all where neither a sample nor names are
 // asked for. Throws UsageError for a name that the file does not have.
 std::vector<std::string> ChooseRecords(const Json& results, const VerifyRequest& request);
-
-// Whether the comparisons follow from the records' own samples: the lines that do not.
-std::vector<std::string> ComparisonProblems(const Json& results, const Lab& lab);
 
 }  // namespace excise

@@ -11,6 +11,7 @@
 #include "core/progress.h"
 #include "experiments/flags.h"
 #include "experiments/verify.h"
+#include "models/digest_cache.h"
 #include "models/program.h"
 
 namespace excise {
@@ -39,6 +40,7 @@ void Verify(Options* options) {
   }
   request.seed = static_cast<uint64_t>(options->seed);
   request.scratch = CacheFolder(flags);
+  UseDigestsIn(request.scratch);
   request.workers = flags.workers > 0
                         ? flags.workers
                         : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
@@ -80,5 +82,8 @@ int main(int argc, char** argv) {
                  "where the replay keeps its work until it ends (default: ~/.cache/excise)");
   app.add_option("--device", request.device, "cpu, cuda or cuda:N")->capture_default_str();
   app.add_option("--workers", options.flags.workers, "threads (default: all cores)");
-  return excise::RunProgram(app, argc, argv, [&] { excise::Verify(&options); });
+  return excise::RunProgram(app, argc, argv, [&] {
+    excise::RefuseEmptyValues(argc, argv);
+    excise::Verify(&options);
+  });
 }

@@ -35,7 +35,8 @@ std::unique_ptr<Lab> TinyLab(bool oracle) {
   lab->own_clip = TinyClip();
   lab->concepts = {TinyConcept()};
   for (const char* name : {"pez", "pez_adaptive", "unlearn_diff_atk"}) {
-    lab->attacks.push_back(MakeEntry<Attack>(name, name, Registry<Attack>::Get().Make(name)));
+    lab->attacks.push_back(
+        MakeEntry<Attack>(name, name, Registry<Attack>::Get().Make(name), &lab->inputs));
   }
   return lab;
 }

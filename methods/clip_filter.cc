@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "models/nn.h"
 #include "models/picture_file.h"
+#include "models/snapshot.h"
 
 namespace excise {
 
@@ -22,7 +23,18 @@ void ClipFilterParams::Fields(ParamVisitor& v) {
 }
 
 ClipModel FilterClip(const Backbone& base, const std::string& clip, std::string_view method) {
-  if (!clip.empty()) return LoadClipModel(clip);
+  if (!clip.empty()) {
+    const std::filesystem::path folder = clip;
+    // LoadClipModel would look beside it, which the folder's digest does not cover.
+    if (!HoldsTokenizer(folder) && !HoldsTokenizer(folder / "tokenizer")) {
+      throw Error(
+          fmt::format("{}: {} holds no tokenizer (vocab.json and merges.txt, or tokenizer.json). "
+                      "Copy the files "
+                      "of its tokenizer into it.",
+                      method, clip));
+    }
+    return LoadClipModel(folder);
+  }
   for (const char* name : {"visual_projection.weight", "text_projection.weight", "logit_scale",
                            "vision_model.post_layernorm.weight"}) {
     if (base.text_encoder.Contains(name)) continue;

@@ -264,6 +264,18 @@ TEST_CASE("what cannot be used is refused with a reason") {
                     Catch::Contains("variant none"));
 }
 
+TEST_CASE("the tokenizer of a filter's CLIP is part of its folder, so that its digest covers it") {
+  const Backbone base = LoadBackbone(RepoFile("tests/fixtures/sd1"));
+  FixtureContext context;
+  const fs::path clip = ClipFolder(), beside = clip.parent_path() / "tokenizer";
+  fs::remove_all(beside);
+  fs::rename(clip / "tokenizer", beside);
+  CHECK_THROWS_WITH(Make({{"variant", "none"}, {"clip", clip.string()}})
+                        ->Erase(context, base, {DogConcept("object")}),
+                    Catch::Contains("holds no tokenizer"));
+  fs::remove_all(beside);
+}
+
 TEST_CASE("a text encoder tuned elsewhere takes the filter's place") {
   const Backbone base = LoadBackbone(RepoFile("tests/fixtures/sd1"));
   FixtureContext context;

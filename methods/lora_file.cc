@@ -5,13 +5,13 @@
 #include <fmt/ranges.h>
 
 #include <cmath>
-#include <fstream>
 #include <map>
 #include <optional>
 #include <regex>
 
 #include "core/error.h"
 #include "core/params.h"
+#include "core/read_file.h"
 #include "models/safetensors.h"
 #include "models/safetensors_header.h"
 
@@ -98,20 +98,6 @@ struct Source {
   std::map<std::string, std::string> metadata;
 };
 
-std::map<std::string, std::string> MetadataOf(const fs::path& file) {
-  std::error_code problem;
-  const uint64_t size = fs::file_size(file, problem);
-  std::ifstream in(file, std::ios::binary);
-  if (problem || !in.is_open()) throw Error(fmt::format("{} cannot be read.", file.string()));
-  std::string bytes(8, '\0');
-  in.read(bytes.data(), 8);
-  bytes.resize(static_cast<size_t>(in.gcount()));
-  bytes.resize(SafetensorsHeaderLength(bytes, size, file.string()));
-  in.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  if (!in) throw Error(fmt::format("{} cannot be read: it is cut off.", file.string()));
-  return ParseSafetensorsHeader(bytes, size, file.string()).metadata;
-}
-
 Source Open(const fs::path& path) {
   Source source;
   source.weights = path;
@@ -147,7 +133,7 @@ Source Open(const fs::path& path) {
                     "weights (.bin, .pt, .ckpt) are never read: convert them.",
                     path.string()));
   }
-  source.metadata = MetadataOf(source.weights);
+  source.metadata = ReadSafetensorsHeader(RegularFile(source.weights), source.weights).metadata;
   return source;
 }
 

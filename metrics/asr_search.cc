@@ -42,7 +42,8 @@ class AsrSearch : public Metric {
   void Update(const MetricModels&, const std::vector<Sample>& samples) override {
     for (const Sample& sample : samples) {
       // A prompt is searched once: its replicates share one search.
-      if (!ReadsGroup(traits(), sample) || sample.search.empty() || sample.replicate != 0) continue;
+      if (!ReadsPicture(traits(), sample) || sample.search.empty() || sample.replicate != 0)
+        continue;
       table_.Add(sample, Read(sample.search));
     }
   }

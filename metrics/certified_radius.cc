@@ -12,6 +12,7 @@
 //   lengths depend on the CLIP. Other rows have no value
 #include <cmath>
 
+#include "core/error.h"
 #include "metrics/sample_table.h"
 
 namespace excise {
@@ -33,11 +34,17 @@ class CertifiedRadius : public Metric {
     for (const Sample& sample : samples) {
       const auto certified = sample.detections.find("certified_radius");
       const auto exact = sample.detections.find("boundary_distance");
-      if (!ReadsGroup(traits(), sample) || certified == sample.detections.end() ||
+      if (!ReadsPicture(traits(), sample) || certified == sample.detections.end() ||
           exact == sample.detections.end()) {
         continue;
       }
-      table_.Add(sample, {certified->second.score, exact->second.score});
+      const Row row = {certified->second.score, exact->second.score};
+      if (!std::isfinite(row.certified) || !std::isfinite(row.exact)) {
+        throw Error("The filter's radius of sample " + SampleId(sample) +
+                    " is not a finite number. Its embeddings are probably not finite: see whether "
+                    "its CLIP's weights are.");
+      }
+      table_.Add(sample, row);
     }
   }
   void Merge(const Metric& other) override {

@@ -1,6 +1,7 @@
 #include "metrics/clip_features.h"
 
 #include <ATen/ops/cat.h>
+#include <ATen/ops/isfinite.h>
 #include <fmt/format.h>
 
 #include <cmath>
@@ -10,6 +11,19 @@
 #include "models/nn.h"
 
 namespace excise {
+namespace {
+
+// Comparisons with NaN are false, so it would read as "no target" or as no distance at all.
+at::Tensor Finite(at::Tensor embeddings, const char* of) {
+  if (at::isfinite(embeddings).all().item<bool>()) return embeddings;
+  throw Error(fmt::format(
+      "A CLIP that metrics use gives embeddings of {} that are not finite: its weights are damaged "
+      "or too large. Fetch or train it again.",
+      of));
+}
+
+}  // namespace
+
 const ClipModel& ReferenceClip(const MetricModels& models, std::string_view metric) {
   if (models.reference_clip) return *models.reference_clip;
   throw Error(fmt::format(
@@ -42,7 +56,8 @@ at::Tensor ImageEmbedding(const ClipModel& clip, const at::Tensor& image) {
   const at::Tensor pixels =
       ClipPreprocess(clip.config.vision, image.to(at::kFloat).div(255).unsqueeze(0));
   const ClipVisionOutput output = ClipVisionForward(clip.config.vision, clip.weights, pixels);
-  return nn::Normalised(ClipImageEmbeds(clip.weights, output.pooler_output))[0];
+  return Finite(nn::Normalised(ClipImageEmbeds(clip.weights, output.pooler_output))[0],
+                "a picture");
 }
 
 at::Tensor TextEmbeddings(const ClipModel& clip, const std::vector<std::string>& texts) {
@@ -55,7 +70,7 @@ at::Tensor TextEmbeddings(const ClipModel& clip, const std::vector<std::string>&
                                                   ClipTokenEmbeddings(clip.weights, ids), ids);
     rows.push_back(nn::Normalised(ClipTextEmbeds(clip.weights, output.pooler_output)));
   }
-  return at::cat(rows);
+  return Finite(at::cat(rows), "a text");
 }
 
 double LogitScale(const ClipModel& clip) {

@@ -27,10 +27,10 @@ const ClipModel& ChosenClip(const MetricModels& models, const std::string& choic
 at::Tensor DeliveredImage(const Sample& sample, bool replacement);
 
 // image uint8 (3, h, w) -> normalised embedding (projection). One picture a call: a batch would
-// let the sum over a row depend on how samples were split.
+// let the sum over a row depend on how samples were split. Throws Error when it is not finite.
 at::Tensor ImageEmbedding(const ClipModel& clip, const at::Tensor& image);
 
-// Normalised embeddings (texts, projection).
+// Normalised embeddings (texts, projection). Throws Error when they are not finite.
 at::Tensor TextEmbeddings(const ClipModel& clip, const std::vector<std::string>& texts);
 
 // exp(logit_scale), by which CLIP multiplies cosines.

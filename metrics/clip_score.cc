@@ -5,7 +5,7 @@
 //   the same mean over the unmodified model's pictures
 // Reference: none
 // Deviations: the paper leaves open whether ratios are averaged or means divided: means here,
-//   because single cosines may be near 0; a blocked or missing picture counts 0
+//   because single cosines may be near 0; a blocked picture counts 0
 // Needs: a reference CLIP that no method or attack sees
 // Caveats: not Hessel's CLIPScore (2.5 max(cos, 0) with a prefix); CLIP scores of another CLIP do
 //   not compare
@@ -32,14 +32,13 @@ class ClipScore : public Metric {
 
   void Update(const MetricModels& models, const std::vector<Sample>& samples) override {
     for (const Sample& sample : samples) {
-      if (!ReadsGroup(traits(), sample)) continue;
+      if (!ReadsPicture(traits(), sample)) continue;
       const ClipModel& clip = ReferenceClip(models, "clip_score");
       const at::Tensor text = TextEmbeddings(clip, {sample.prompt.text})[0];
       const auto score = [&](const at::Tensor& image) {
         return 100 * at::dot(ImageEmbedding(clip, image), text).item<double>();
       };
-      const bool drawn = !sample.blocked && sample.image.defined();
-      table_.Add(sample, {drawn ? score(sample.image) : 0, score(sample.base_image)});
+      table_.Add(sample, {sample.blocked ? 0 : score(sample.image), score(sample.base_image)});
     }
   }
   void Merge(const Metric& other) override {

@@ -63,7 +63,7 @@ class ConceptShift : public Metric {
 
   void Update(const MetricModels& models, const std::vector<Sample>& samples) override {
     for (const Sample& sample : samples) {
-      if (!ReadsGroup(traits(), sample) || !Reads(sample.prompt.expected_class)) continue;
+      if (!ReadsPicture(traits(), sample) || !Reads(sample.prompt.expected_class)) continue;
       const ClipModel& clip = ChosenClip(models, clip_, "concept_shift");
       const at::Tensor image = DeliveredImage(sample, /*replaced=*/true);
       table_.Add(sample, image.defined() ? Row{Values(ImageEmbedding(clip, image)),
@@ -75,7 +75,7 @@ class ConceptShift : public Metric {
     table_.Merge(dynamic_cast<const ConceptShift&>(other).table_);
   }
   // Parts: "pairs", "mean", "covariance", "frechet", each with "_low" and "_high" (bootstrap over
-  // prompts); "missing": pictures that are not there.
+  // prompts); "missing": blocked pictures for which nothing is delivered.
   Score Compute() const override;
 
  private:

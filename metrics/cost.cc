@@ -24,7 +24,7 @@ class Cost : public Metric {
 
   void Update(const MetricModels&, const std::vector<Sample>& samples) override {
     for (const Sample& sample : samples) {
-      if (!ReadsGroup(traits(), sample)) continue;
+      if (!ReadsPicture(traits(), sample)) continue;
       table_.Add(sample, sample.image_unet_evaluations);
       AddConcept(sample.subject->name, sample.erase_cost);
     }

@@ -26,7 +26,7 @@ class DetectorAuroc : public Metric {
   void Update(const MetricModels&, const std::vector<Sample>& samples) override {
     for (const Sample& sample : samples) {
       const auto found = sample.detections.find(detector_);
-      if (!ReadsGroup(traits(), sample) || found == sample.detections.end()) continue;
+      if (!ReadsPicture(traits(), sample) || found == sample.detections.end()) continue;
       table_.Add(sample, {found->second, sample.group == "target"});
     }
   }

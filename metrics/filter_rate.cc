@@ -12,7 +12,7 @@ namespace excise {
 void FilteredTable::Update(const MetricTraits& traits, const std::vector<Sample>& samples) {
   for (const Sample& sample : samples) {
     const auto seen = sample.detections.find("filter");
-    if (!ReadsGroup(traits, sample) || seen == sample.detections.end()) continue;
+    if (!ReadsPicture(traits, sample) || seen == sample.detections.end()) continue;
     const auto [score, threshold] = seen->second;
     if (!std::isfinite(score) || !std::isfinite(threshold)) {
       throw Error(fmt::format(

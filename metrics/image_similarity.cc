@@ -10,8 +10,7 @@
 //   is left out
 // Needs: the unmodified model's pictures on the same noise; clip: the chosen CLIP
 // Caveats: 1 is the same picture; of the target group it says how much of the scene around the
-//   concept was kept, and is not to be 1; a blocked picture counts as what is delivered instead,
-//   a missing one 0
+//   concept was kept, and is not to be 1; a blocked picture counts as what is delivered instead
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/arange.h>
@@ -75,7 +74,7 @@ class ImageSimilarity : public Metric {
 
   void Update(const MetricModels& models, const std::vector<Sample>& samples) override {
     for (const Sample& sample : samples) {
-      if (!ReadsGroup(traits(), sample)) continue;
+      if (!ReadsPicture(traits(), sample)) continue;
       const at::Tensor image = DeliveredImage(sample, /*replaced=*/true);
       table_.Add(sample, image.defined() ? Similarity(models, image, sample.base_image) : 0);
     }

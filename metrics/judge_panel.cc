@@ -1,17 +1,17 @@
 #include "metrics/judge_panel.h"
 
+#include <ATen/ops/isfinite.h>
 #include <ATen/ops/softmax.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 
 #include "core/error.h"
+#include "metrics/judge_styles.h"
 #include "models/autograd.h"
 
 namespace excise {
 namespace {
-
-const char* const kStyles[] = {"plain", "sepia", "line"};
 
 bool Contains(const std::vector<std::string>& list, const std::string& item) {
   return std::find(list.begin(), list.end(), item) != list.end();
@@ -20,7 +20,7 @@ bool Contains(const std::vector<std::string>& list, const std::string& item) {
 Judge LoadChecked(const std::filesystem::path& folder) {
   Judge judge = LoadJudge(folder);
   const JudgeConfig& config = judge.config;
-  if (config.num_styles != static_cast<int64_t>(std::size(kStyles)) ||
+  if (config.num_styles != static_cast<int64_t>(JudgeStyles().size()) ||
       static_cast<int64_t>(config.class_ids.size()) != config.num_classes) {
     throw Error(fmt::format(
         "{}: config.json has {} styles and {} class ids for {} classes; 3 styles (plain, sepia, "
@@ -49,6 +49,13 @@ Reading Read(const Judge& judge, const at::Tensor& images) {
   const JudgeOutput output =
       JudgeForward(judge.config, judge.weights, images.to(at::kFloat).div(255));
   Reading reading{{}, at::softmax(output.class_logits, 1), at::softmax(output.style_logits, 1)};
+  // The largest of NaN is whichever comes first: a verdict from nowhere.
+  if (!at::isfinite(reading.classes).all().item<bool>() ||
+      !at::isfinite(reading.styles).all().item<bool>()) {
+    throw Error(
+        "A judge's answer is not finite: its weights are damaged or too large. Fetch or train it "
+        "again (//models:pretrain_emoji).");
+  }
   const auto [class_probability, classes] = reading.classes.max(1);
   const auto [style_probability, styles] = reading.styles.max(1);
   reading.verdicts.resize(images.size(0));
@@ -56,7 +63,7 @@ Reading Read(const Judge& judge, const at::Tensor& images) {
     Verdict& verdict = reading.verdicts[i];
     const int64_t best = classes[i].item<int64_t>();
     if (best < judge.config.num_classes) verdict.class_id = judge.config.class_ids[best];
-    verdict.style = kStyles[styles[i].item<int64_t>()];
+    verdict.style = JudgeStyles()[static_cast<size_t>(styles[i].item<int64_t>())];
     verdict.class_probability = class_probability[i].item<double>();
     verdict.style_probability = style_probability[i].item<double>();
   }
@@ -64,6 +71,11 @@ Reading Read(const Judge& judge, const at::Tensor& images) {
 }
 
 }  // namespace
+
+const std::vector<std::string>& JudgeStyles() {
+  static const std::vector<std::string> styles = {"plain", "sepia", "line"};
+  return styles;
+}
 
 std::string OutcomeName(Outcome outcome) {
   static const char* const kNames[] = {"target",  "anchor",  "other_valid",
@@ -109,8 +121,7 @@ const Judge& JudgePanel::oracle() const {
 std::vector<OracleWord> JudgePanel::AskOracle(const at::Tensor& images,
                                               const Concept& subject) const {
   const bool style = subject.judge.kind == "style";
-  std::vector<std::string> names(std::begin(kStyles), std::end(kStyles));
-  if (!style) names = oracle().config.class_ids;
+  const std::vector<std::string>& names = style ? JudgeStyles() : oracle().config.class_ids;
   for (const std::string& name : subject.judge.target) {
     if (Contains(names, name)) continue;
     throw Error(fmt::format(

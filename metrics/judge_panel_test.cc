@@ -1,6 +1,7 @@
 #include "metrics/judge_panel.h"
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/full_like.h>
 #include <ATen/ops/softmax.h>
 
 #include <catch2/catch.hpp>
@@ -86,6 +87,20 @@ TEST_CASE("a report is the arg max of the judge's probabilities, the last class 
     CHECK(verdicts[i].class_probability == Approx(classes[i][best].item<double>()));
     CHECK(verdicts[i].class_probability >= 1.0 / 3);
   }
+}
+
+TEST_CASE("a judge whose answer is not finite is an error, not a verdict") {
+  const JudgeConfig config = SmallConfig();
+  const std::filesystem::path folder = Write(config);
+  const std::filesystem::path file = folder / "reporting" / "model.safetensors";
+  StateDict weights = LoadSafetensors(file);
+  // Finite, and more than float32 holds once they are added up.
+  for (const char* name : {"class_head.weight", "class_head.bias"}) {
+    weights.Set(name, at::full_like(weights.Get(name), 3e38));
+  }
+  SaveSafetensors(file, weights);
+  CHECK_THROWS_WITH(JudgePanel::Load(folder)->Report(ToUint8(TinyImages(2, 8))),
+                    Catch::Contains("not finite"));
 }
 
 TEST_CASE("the oracle is another network, and gives all target classes together") {

@@ -6,7 +6,7 @@
 // Deviations: features are a reference CLIP's embeddings scaled to length sqrt(d), so the kernel is
 //   (cos + 1)^3, or the reporting judge's pooled ones: Inception is made for 299-pixel photographs;
 //   both sets share noise, so the paired U-statistic leaves same-noise pairs out; all pictures at
-//   once instead of subsets, unless `subsets` is set; blocked and missing pictures are left out
+//   once instead of subsets, unless `subsets` is set; blocked pictures are left out
 // Needs: a reference CLIP or the reporting judge
 // Caveats: negative values mean "not distinguishable"; not comparable with Inception KID
 #include <ATen/core/Tensor.h>
@@ -48,10 +48,10 @@ class Kid : public Metric {
   // Blocked pictures have no features; they are left out and counted in the part "blocked".
   void Update(const MetricModels& models, const std::vector<Sample>& samples) override {
     for (const Sample& sample : samples) {
-      if (!ReadsGroup(traits(), sample)) continue;
-      const bool drawn = !sample.blocked && sample.image.defined();
-      table_.Add(sample, drawn ? Row{Embed(models, sample.image), Embed(models, sample.base_image)}
-                               : Row{});
+      if (!ReadsPicture(traits(), sample)) continue;
+      table_.Add(sample, sample.blocked
+                             ? Row{}
+                             : Row{Embed(models, sample.image), Embed(models, sample.base_image)});
     }
   }
   void Merge(const Metric& other) override { table_.Merge(dynamic_cast<const Kid&>(other).table_); }

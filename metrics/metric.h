@@ -45,6 +45,7 @@ struct Sample {
   int64_t replicate = 0;
   bool blocked = false;           // by a filter
   at::Tensor image, base_image;   // uint8 (3, h, w); `image` is undefined when it is blocked
+  std::string problem;            // why there is no picture though nothing blocked it, or ""
   at::Tensor drawn;               // what the model drew, blocked or not
   at::Tensor replacement;         // what is delivered when it is blocked
   Verdict verdict, base_verdict;  // of the reporting judge, on what the model drew
@@ -73,6 +74,9 @@ struct Score {
   std::map<std::string, double> parts;  // e.g. rates by outcome, denominators
   std::vector<double> per_sample;       // for paired tests, in the order of sample ids
   std::vector<std::string> sample_ids;
+  // Samples that could not be drawn or read, with the reason. They count nowhere else; entered by
+  // who reads the samples, not by metrics.
+  std::map<std::string, std::string> missing;
 };
 
 struct MetricTraits {

@@ -7,7 +7,7 @@
 // Reference: none
 // Deviations: the paper leaves open whether ratios are averaged or means divided: means here, as
 //   single cosines may be near 0. A blocked picture counts as what is delivered instead (parameter
-//   blocked: or 0), a missing one 0; part "blocked" says how many there were
+//   blocked: or 0); part "blocked" says how many there were
 // Needs: the chosen CLIP; the unmodified model's pictures on the same noise
 // Caveats: 1 is the unmodified model; a picture may match its prompt better than that one's
 #include <ATen/core/Tensor.h>
@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/error.h"
 #include "core/stats.h"
 #include "metrics/clip_features.h"
 #include "metrics/sample_table.h"
@@ -41,7 +42,11 @@ class NormalisedClipScore : public Metric {
 
   void Update(const MetricModels& models, const std::vector<Sample>& samples) override {
     for (const Sample& sample : samples) {
-      if (!ReadsGroup(traits(), sample)) continue;
+      if (!ReadsPicture(traits(), sample)) continue;
+      if (!sample.base_image.defined()) {
+        throw Error("normalised_clip_score: the unmodified model's picture of prompt " +
+                    sample.prompt.root_id + " is not there, so there is nothing to compare with.");
+      }
       const ClipModel& clip = ChosenClip(models, clip_, "normalised_clip_score");
       const at::Tensor text = TextEmbeddings(clip, {sample.prompt.text})[0];
       const auto score = [&](const at::Tensor& image) {

@@ -4,7 +4,7 @@
 //   "EraseBench", 2025, arXiv 2501.09833
 // Equation: #{judged class = expected class and judged style = expected style} / #{samples}
 // Reference: none
-// Deviations: a blocked or missing picture is not kept. Three groups, named beforehand: near (same
+// Deviations: a blocked picture is not kept. Three groups, named beforehand: near (same
 //   kind), far (unrelated), lexical (shares words with the concept)
 // Needs: verdicts of the reporting judge on the method's and the unmodified model's pictures
 // Caveats: the unmodified model is not perfect either: compare with the part "base"
@@ -37,10 +37,10 @@ class Retention : public Metric {
 
   void Update(const MetricModels&, const std::vector<Sample>& samples) override {
     for (const Sample& sample : samples) {
-      if (!ReadsGroup(traits(), sample)) continue;
-      const bool drawn = !sample.blocked && sample.image.defined();
-      table_.Add(sample, {sample.group, drawn && AsExpected(sample.prompt, sample.verdict),
-                          AsExpected(sample.prompt, sample.base_verdict)});
+      if (!ReadsPicture(traits(), sample)) continue;
+      table_.Add(sample,
+                 {sample.group, !sample.blocked && AsExpected(sample.prompt, sample.verdict),
+                  AsExpected(sample.prompt, sample.base_verdict)});
     }
   }
   void Merge(const Metric& other) override {

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/isfinite.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/stack.h>
 #include <fmt/format.h>
@@ -77,6 +78,13 @@ void QuadrupletTable::Add(const Sample& sample, const std::string& metric) {
         fmt::format("Metric '{}' reads quadruplets; sample {} has no embeddings of four "
                     "items.",
                     metric, SampleId(sample)));
+  }
+  // A rank counts who is at least as near, and nobody is nearer than NaN: it would be the first.
+  if (!at::isfinite(sample.embeddings).all().item<bool>()) {
+    throw Error(fmt::format(
+        "Metric '{}': the embeddings of sample {} are not finite. The weights of the encoder that "
+        "made them are damaged or too large.",
+        metric, SampleId(sample)));
   }
   table_.Add(sample, {sample.subject != nullptr ? sample.subject->name : "", sample.replicate,
                       sample.embeddings.to(at::kDouble)});

@@ -31,6 +31,12 @@ bool ReadsGroup(const MetricTraits& traits, const Sample& sample) {
          traits.sample_groups.end();
 }
 
+bool IsMissing(const Sample& sample) { return !sample.blocked && !sample.image.defined(); }
+
+bool ReadsPicture(const MetricTraits& traits, const Sample& sample) {
+  return ReadsGroup(traits, sample) && !IsMissing(sample);
+}
+
 double Mean(const std::vector<double>& values) {
   double sum = 0;
   for (const double value : values) sum += value;

@@ -18,8 +18,13 @@ std::string SampleId(const Sample& sample);
 
 [[noreturn]] void ThrowDuplicateSample(std::string_view id, std::string_view prompt_id);
 
-// Whether `metric` reads the sample's group.
+// Whether a metric with these traits reads the sample's group.
 bool ReadsGroup(const MetricTraits& traits, const Sample& sample);
+// Whether there is no picture though no filter blocked one: it could not be drawn or read. That is
+// an error, never a success or a failure of a method, so no metric counts it.
+bool IsMissing(const Sample& sample);
+// ReadsGroup, and there is something to read: what metrics of pictures ask of every sample.
+bool ReadsPicture(const MetricTraits& traits, const Sample& sample);
 
 // Row: what a metric keeps of a sample.
 template <class Row>

@@ -36,11 +36,11 @@ class ZeroShot : public Metric {
     for (const Sample& sample : samples) {
       if (!ReadsGroup(traits(), sample)) continue;
       if (!sample.embeddings.defined() || sample.embeddings.dim() != 2 ||
-          sample.embeddings.size(0) < 3) {
+          sample.embeddings.size(0) < 3 || !sample.embeddings.isfinite().all().item<bool>()) {
         throw Error(
-            "Metric 'zero_shot' reads a picture and the texts of at least two classes; "
-            "sample " +
-            SampleId(sample) + " has no such embeddings.");
+            "Metric 'zero_shot' reads finite embeddings of a picture and of the texts of at least "
+            "two classes; sample " +
+            SampleId(sample) + " has none.");
       }
       Outcome outcome;
       outcome.correct = IsCorrect(sample.embeddings);

@@ -171,7 +171,8 @@ Backbone LoadBackbone(const fs::path& folder, const Compute& compute) {
                folder.string());
     WarnOfDifferences(*registered, files, folder);
   }
-  backbone.digest = files.Digest();  // last: it reads every byte, of hostile files as well
+  // Last: it reads every byte, of hostile files as well, and says what changed meanwhile.
+  backbone.digest = files.Digest();
   return backbone;
 }
 
@@ -183,12 +184,9 @@ Backbone Place(Backbone backbone, const Compute& compute) {
 }
 
 ClipModel LoadClipModel(const fs::path& folder) {
-  const auto holds_tokenizer = [](const fs::path& candidate) {
-    return fs::exists(candidate / "vocab.json") || fs::exists(candidate / "tokenizer.json");
-  };
   fs::path tokenizer = folder;
   for (const fs::path& candidate : {folder, folder / "tokenizer", folder / ".." / "tokenizer"}) {
-    if (!holds_tokenizer(candidate)) continue;
+    if (!HoldsTokenizer(candidate)) continue;
     tokenizer = candidate;
     break;
   }
@@ -202,7 +200,6 @@ ClipModel LoadClipModel(const fs::path& folder) {
 
   ClipModel model;
   model.folder = folder;
-  model.digest = files.Digest();
   model.tokenizer = Tokenizer::Load(tokenizer);
   LoadTextEncoder(folder, &model.config, &model.weights);
   for (const char* name : {"text_projection.weight", "visual_projection.weight", "logit_scale",
@@ -225,6 +222,7 @@ ClipModel LoadClipModel(const fs::path& folder) {
                             folder.string(), model.tokenizer->vocab_size(),
                             model.config.text.vocab_size));
   }
+  model.digest = files.Digest();
   return model;
 }
 

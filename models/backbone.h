@@ -79,7 +79,7 @@ at::Tensor EncodeText(const Backbone& backbone, const at::Tensor& input_ids);
 // step go through one U-Net call. `detected`, if given, gets what the run's detectors said.
 // `prompt_ids` (batch, tokens), if given, are the tokens of prompt_states: see GuidanceBatch.
 // `unet_evaluations`, if given, grows by one for every row of every call (images x streams), which
-// does not depend on the batch size.
+// does not depend on the batch size. Throws Error, naming the step, where values are not finite.
 at::Tensor SampleLatents(const Backbone& backbone, const Hooks* hooks,
                          const at::Tensor& prompt_states, const at::Tensor& empty_states,
                          const at::Tensor& latents, const SamplerSpec& spec,
@@ -88,11 +88,12 @@ at::Tensor SampleLatents(const Backbone& backbone, const Hooks* hooks,
 // The noise that the model predicts under `run` at one step of `sampler`, (batch, 4, h, w), for
 // `input` = signal x0 + noise epsilon at that step's level: what attacks follow through a method's
 // hooks. Differentiable; one U-Net call. Mix is applied to the prediction, in which the usual
-// samplers are linear. A guidance scale of 1 in `batch` asks for the prompt's prediction alone.
+// samplers are linear. Throws Error when it is not finite. A guidance scale of 1 in `batch` asks
+// for the prompt's prediction alone.
 at::Tensor PredictNoise(const Backbone& backbone, HookRun& run, const GuidanceBatch& batch,
                         const SchedulerConfig& scheduler, const Sampler& sampler, int64_t step,
                         const at::Tensor& input, int64_t* unet_evaluations = nullptr);
-// Images in [0,1], float (batch, 3, h, w), from scaled latents.
+// Images in [0,1], float (batch, 3, h, w), from scaled latents. Throws Error when not finite.
 at::Tensor DecodeImages(const Backbone& backbone, const at::Tensor& latents);
 // Round half to even, as numpy: uint8 (batch, 3, h, w).
 at::Tensor ToUint8(const at::Tensor& images);

@@ -11,6 +11,7 @@
 #include <iterator>
 
 #include "core/hash.h"
+#include "core/json.h"
 #include "tests/testdata.h"
 
 namespace excise {
@@ -71,6 +72,24 @@ TEST_CASE("big files' digests are remembered and every sign of a change is heede
   CHECK(WeightDigest(scene.file) == second);
 }
 
+TEST_CASE("a digest that was taken within a tick of the file's last change is not believed") {
+  Scene scene;
+  Scene::Settle();
+  const std::string digest = WeightDigest(scene.file);
+  Json entry = ReadJsonFile(scene.Entry());
+  const fs::path file = scene.Entry();
+  entry["sha256"] = std::string(64, 'c');
+  const auto digest_with = [&](const Json& hashed_ns) {
+    entry["hashed_ns"] = hashed_ns;
+    std::ofstream(file) << entry.dump();
+    return WeightDigest(scene.file);
+  };
+  const auto changed = entry["file"]["changed_ns"].get<int64_t>();
+  CHECK(digest_with(changed + 1'000'000'000) == digest);
+  CHECK(digest_with(nullptr) == digest);  // of a version that did not say when
+  CHECK(digest_with(changed + 3'000'000'000) == std::string(64, 'c'));
+}
+
 TEST_CASE("without a cache that can be written, digests are computed") {
   Scene scene;
   std::ofstream(scene.folder / "plain") << "x";
@@ -86,9 +105,24 @@ TEST_CASE("small files leave nothing behind") {
   CHECK(scene.Entries() == 0);
 }
 
-// Last: it holds for the rest of the process.
+// From here on the order matters: these hold for the rest of the process.
+TEST_CASE("a cache that a program names is the only one that is written, if it is to be written") {
+  Scene scene;
+  Scene::Settle();
+  const fs::path named = scene.folder / "named", looked = scene.folder / "looked";
+  UseDigestsIn(named);
+  const std::string digest = WeightDigest(scene.file);
+  CHECK(digest == Sha256HexOfFile(scene.file));
+  CHECK(fs::exists(named / "digests"));
+  CHECK_FALSE(fs::exists(scene.cache));
+  UseDigestsIn(looked, /*remember=*/false);
+  CHECK(WeightDigest(scene.file) == digest);
+  CHECK_FALSE(fs::exists(looked));
+}
+
 TEST_CASE("distrusted digests are computed anew") {
   Scene scene;
+  UseDigestsIn(scene.cache);
   Scene::Settle();
   const std::string digest = WeightDigest(scene.file);
   REQUIRE(scene.Entries() == 1);

@@ -1,15 +1,12 @@
 #include "models/image_io.h"
 
-#include <ATen/ops/empty.h>
 #include <fmt/format.h>
 #include <png.h>
 
 #include <cstring>
-#include <fstream>
-#include <iterator>
 
 #include "core/error.h"
-#include "core/store.h"
+#include "core/files.h"
 
 namespace excise {
 namespace {
@@ -57,39 +54,8 @@ std::string EncodePng(const at::Tensor& image, std::string_view origin) {
       fmt::format("{}: libpng could not encode the picture: {}.", origin, png.image.message));
 }
 
-at::Tensor DecodePng(std::string_view bytes, std::string_view origin) {
-  Png png;
-  if (png_image_begin_read_from_memory(&png.image, bytes.data(), bytes.size()) == 0) {
-    throw Error(
-        fmt::format("{}: not a PNG file, or a damaged one: {}.", origin, png.image.message));
-  }
-  if (png.image.width > kMaxSide || png.image.height > kMaxSide) {
-    throw Error(fmt::format("{}: {} x {} pixels; at most {} a side are read.", origin,
-                            png.image.width, png.image.height, kMaxSide));
-  }
-  png.image.format = PNG_FORMAT_RGB;
-  const png_color white = {255, 255, 255};
-  const at::Tensor rows =
-      at::empty({png.image.height, png.image.width, 3}, at::TensorOptions(at::kByte));
-  if (png_image_finish_read(&png.image, &white, rows.mutable_data_ptr(), 0, nullptr) == 0) {
-    throw Error(fmt::format("{}: the PNG file is damaged: {}. Was the copy interrupted?", origin,
-                            png.image.message));
-  }
-  return rows.permute({2, 0, 1}).contiguous();
-}
-
 void WritePng(const std::filesystem::path& path, const at::Tensor& image) {
   WriteFileAtomically(path, EncodePng(image, path.string()));
-}
-
-at::Tensor ReadPng(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in || std::filesystem::is_directory(path)) {
-    throw Error(fmt::format("{}: cannot be opened. Does the picture exist, and is it readable?",
-                            path.string()));
-  }
-  const std::string bytes{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-  return DecodePng(bytes, path.string());
 }
 
 }  // namespace excise

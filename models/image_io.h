@@ -1,4 +1,4 @@
-// PNG files as tensors, through libpng.
+// Tensors as PNG files, through libpng. Reading: models/picture_file.h.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,13 +13,7 @@ namespace excise {
 // the path.
 void WritePng(const std::filesystem::path& path, const at::Tensor& image);
 
-// uint8 (3, height, width), RGB. Grey, palette and 16-bit pictures are converted as libpng does it;
-// transparency is laid on white. Throws Error naming the path (missing, no PNG, damaged, above
-// 16384 pixels a side).
-at::Tensor ReadPng(const std::filesystem::path& path);
-
-// The same from and to bytes in memory; `origin` opens every message.
+// The same as bytes in memory; `origin` opens every message.
 std::string EncodePng(const at::Tensor& image, std::string_view origin);
-at::Tensor DecodePng(std::string_view bytes, std::string_view origin);
 
 }  // namespace excise

@@ -12,6 +12,7 @@
 
 #include "core/error.h"
 #include "core/hash.h"
+#include "core/input_files.h"
 #include "models/nn.h"
 #include "models/safetensors.h"
 
@@ -213,6 +214,7 @@ StateDict InitJudge(const JudgeConfig& config, uint64_t seed) {
 Judge LoadJudge(const std::filesystem::path& folder) {
   const std::filesystem::path config_path = folder / "config.json";
   const std::filesystem::path weights_path = folder / "model.safetensors";
+  const InputFile config_file(config_path), weights_file(weights_path);
   Judge judge;
   judge.config = ParseJudgeConfig(ReadJsonFile(config_path), config_path.string());
   judge.weights = LoadSafetensors(weights_path);
@@ -225,6 +227,8 @@ Judge LoadJudge(const std::filesystem::path& folder) {
     }
   }
   judge.digest = Sha256Hex(Sha256HexOfFile(config_path) + Sha256HexOfFile(weights_path));
+  config_file.RequireUnchanged();
+  weights_file.RequireUnchanged();
   return judge;
 }
 

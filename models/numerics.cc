@@ -23,6 +23,7 @@
 #include <fmt/format.h>
 #include <torch/headeronly/version.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <mutex>
 #include <vector>
@@ -174,6 +175,31 @@ void PinGolden() {
         isa));
   }
   UseOneThreadPerWorker();
+}
+
+bool NarrowTo(const std::string& isa, const std::string& onednn_isa, const std::string& mkl_cbwr) {
+  bool changed = false;
+  const auto set = [&](const char* name, const std::string& value) {
+    changed = changed || Environment(name) != value;
+    setenv(name, value.c_str(), /*overwrite=*/1);
+  };
+  const bool narrower = isa == "AVX2" && CpuHas(CpuFeature::kAvx512);
+  if (narrower) set("ATEN_CPU_CAPABILITY", "avx2");
+  const std::vector<std::string> widening = {
+      "AVX2",           "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_BF16",
+      "AVX512_CORE_AMX"};
+  const auto rank = [&](const std::string& name) {
+    return std::find(widening.begin(), widening.end(), name) - widening.begin();
+  };
+  if (rank(onednn_isa) < rank(OneDnnIsa())) set("ONEDNN_MAX_CPU_ISA", onednn_isa);
+  const std::vector<std::string> modes = {"COMPATIBLE", "AVX2", "AVX2,STRICT", "AVX512",
+                                          "AVX512,STRICT"};
+  if (std::find(modes.begin(), modes.end(), mkl_cbwr) != modes.end()) {
+    set("MKL_CBWR", mkl_cbwr);
+  } else if (mkl_cbwr.empty() && narrower) {
+    set("MKL_ENABLE_INSTRUCTIONS", "AVX2");
+  }
+  return changed;
 }
 
 void UseOneThreadPerWorker() {

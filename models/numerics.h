@@ -13,6 +13,11 @@ namespace excise {
 // ATen has chosen another instruction set already.
 void PinGolden();
 
+// Keeps ATen, oneDNN and MKL to the instruction sets that a run of another machine names in its
+// Numerics, where they are narrower than this CPU's; what this CPU lacks, or nobody knows, is left
+// alone. Before the first op, as PinGolden. Returns whether anything was changed.
+bool NarrowTo(const std::string& isa, const std::string& onednn_isa, const std::string& mkl_cbwr);
+
 // One intra-op and one inter-op thread, deterministic algorithms: workers are threads of their own.
 // Thread counts belong to the calling thread, so a worker calls this before its first op (main's
 // call does not reach it). Repeating it costs nothing.

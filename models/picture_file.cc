@@ -4,126 +4,84 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/round.h>
 #include <fmt/format.h>
-// jpeglib.h needs the next one before it.
-#include <jpeglib.h>
 
 #include <algorithm>
-#include <csetjmp>
-#include <cstdio>
-#include <fstream>
-#include <iterator>
+#include <mutex>
+#include <set>
 #include <string>
 
-#include "core/error.h"
-#include "models/image_io.h"
+#include "core/progress.h"
+#include "core/read_file.h"
+#include "models/picture_decoder.h"
 
 namespace excise {
 namespace {
 
-constexpr uint64_t kMostBytes = uint64_t{256} << 20;
-constexpr int64_t kMostSide = 16384;
-
-// libjpeg reports errors by a function that must not return.
-struct JpegErrors {
-  jpeg_error_mgr manager;
-  std::jmp_buf jump;
-  char message[JMSG_LENGTH_MAX];
-};
-
-[[noreturn]] void LeaveJpeg(j_common_ptr info) {
-  auto* errors = reinterpret_cast<JpegErrors*>(info->err);
-  (*info->err->format_message)(info, errors->message);
-  std::longjmp(errors->jump, 1);
+// Once for each picture: training reads the same ones again and again.
+void Tell(const std::string& line) {
+  static std::mutex mutex;
+  static std::set<std::string> told;
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (told.insert(line).second) LogWarning(line);
 }
 
-// What is only a warning to libjpeg (a file that was cut off: the rest is grey) is an error here.
-void RefuseWarnings(j_common_ptr info, int level) {
-  if (level < 0) LeaveJpeg(info);
-}
-
-// Plain data alone lives in these functions, for longjmp runs no destructors.
-bool ReadJpegSize(jpeg_decompress_struct* info, JpegErrors* errors, std::string_view bytes) {
-  if (setjmp(errors->jump) != 0) return false;
-  jpeg_create_decompress(info);
-  jpeg_mem_src(info, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
-  jpeg_read_header(info, TRUE);
-  return true;
-}
-
-bool ReadJpegPixels(jpeg_decompress_struct* info, JpegErrors* errors, unsigned char* pixels) {
-  if (setjmp(errors->jump) != 0) return false;
-  info->out_color_space = JCS_RGB;
-  info->dct_method = JDCT_ISLOW;
-  jpeg_start_decompress(info);
-  while (info->output_scanline < info->output_height) {
-    unsigned char* row = pixels + size_t{info->output_scanline} * info->output_width * 3;
-    jpeg_read_scanlines(info, &row, 1);
+// Channels 0 to 2 of one pixel on white; opaque pixels stay as they are.
+void LayOnWhite(const uint8_t* rgba, uint8_t* rgb) {
+  const int alpha = rgba[3];
+  for (int c = 0; c < 3; ++c) {
+    rgb[c] = static_cast<uint8_t>((rgba[c] * alpha + 255 * (255 - alpha) + 127) / 255);
   }
-  jpeg_finish_decompress(info);
-  return true;
 }
 
-void CheckPixels(int64_t width, int64_t height, std::string_view origin) {
-  if (width <= kMostSide && height <= kMostSide && width * height <= kMostPixels) return;
-  throw Error(fmt::format("{}: {} x {} pixels; at most {} a side and {} in all are read.", origin,
-                          width, height, kMostSide, kMostPixels));
+// (height, width, 3)
+at::Tensor Opaque(const DecodedPicture& picture, const std::string& origin) {
+  const at::Tensor rows = at::empty({picture.height, picture.width, 3}, at::kByte);
+  auto* out = rows.mutable_data_ptr<uint8_t>();
+  if (picture.channels == 3) {
+    std::copy(picture.pixels.begin(), picture.pixels.end(), out);
+    return rows;
+  }
+  int64_t transparent = 0;
+  for (size_t i = 0; i < picture.pixels.size(); i += 4, out += 3) {
+    transparent += picture.pixels[i + 3] != 255;
+    LayOnWhite(&picture.pixels[i], out);
+  }
+  if (transparent > 0) {
+    Tell(
+        fmt::format("{}: {} of its {} pixels are transparent. They are laid on white, as viewers "
+                    "do; save the picture without transparency to choose another ground.",
+                    origin, transparent, picture.width * picture.height));
+  }
+  return rows;
 }
 
-bool StartsWith(std::string_view bytes, std::string_view magic) {
-  return bytes.substr(0, magic.size()) == magic;
-}
-
-// Width and height stand in the first chunk of a PNG file.
-int64_t BigEndian(std::string_view bytes, size_t at) {
-  int64_t value = 0;
-  for (size_t i = at; i < at + 4; ++i) value = value << 8 | static_cast<unsigned char>(bytes[i]);
-  return value;
+// `image` (3, height, width) as it was seen, which the file stores as `orientation` says (EXIF, tag
+// Orientation).
+at::Tensor Upright(const at::Tensor& image, int orientation) {
+  const at::Tensor turned = orientation >= 5 ? image.transpose(1, 2) : image;
+  const bool mirrored[] = {false, true, true, false, false, true, true, false};
+  const bool upside_down[] = {false, false, true, true, false, false, true, true};
+  std::vector<int64_t> flipped;
+  if (upside_down[orientation - 1]) flipped.push_back(1);
+  if (mirrored[orientation - 1]) flipped.push_back(2);
+  return flipped.empty() ? turned : turned.flip(flipped);
 }
 
 }  // namespace
 
-at::Tensor DecodeJpeg(std::string_view bytes, std::string_view origin) {
-  jpeg_decompress_struct info = {};
-  JpegErrors errors = {};
-  info.err = jpeg_std_error(&errors.manager);
-  errors.manager.error_exit = LeaveJpeg;
-  errors.manager.emit_message = RefuseWarnings;
-  struct Destroy {
-    jpeg_decompress_struct* info;
-    ~Destroy() { jpeg_destroy_decompress(info); }
-  } destroy{&info};
-  if (!ReadJpegSize(&info, &errors, bytes)) {
-    throw Error(fmt::format("{}: no JPEG file, or a damaged one: {}.", origin, errors.message));
+at::Tensor ReadPicture(const std::filesystem::path& path) {
+  const std::string origin = path.string();
+  const DecodedPicture picture = DecodePicture(ReadFile(path, kMostPictureBytes), origin);
+  if (picture.foreign_profile) {
+    Tell(
+        fmt::format("{}: its colour profile does not call itself sRGB and is not applied, so its "
+                    "colours may differ from a viewer's. Convert the picture to sRGB.",
+                    origin));
   }
-  CheckPixels(info.image_width, info.image_height, origin);
-  const at::Tensor rows = at::empty({info.image_height, info.image_width, 3}, at::kByte);
-  if (!ReadJpegPixels(&info, &errors, rows.data_ptr<uint8_t>())) {
-    throw Error(fmt::format("{}: the JPEG file is damaged or of a kind that is not read: {}.",
-                            origin, errors.message));
-  }
-  return rows.permute({2, 0, 1}).contiguous();
+  return Upright(Opaque(picture, origin).permute({2, 0, 1}), picture.orientation).contiguous();
 }
 
-at::Tensor ReadPicture(const std::filesystem::path& path) {
-  std::error_code problem;
-  const bool plain = std::filesystem::is_regular_file(path, problem);
-  const uint64_t size = plain ? std::filesystem::file_size(path, problem) : 0;
-  std::ifstream in;
-  if (plain && !problem) in.open(path, std::ios::binary);
-  if (!in.is_open()) {
-    throw Error(fmt::format("{}: there is no such picture that can be read.", path.string()));
-  }
-  if (size > kMostBytes) {
-    throw Error(fmt::format("{}: {} bytes; at most {} are read.", path.string(), size, kMostBytes));
-  }
-  const std::string bytes{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-  if (StartsWith(bytes, "\xFF\xD8\xFF")) return DecodeJpeg(bytes, path.string());
-  if (!StartsWith(bytes, "\x89PNG\r\n\x1a\n") || bytes.size() < 24) {
-    throw Error(fmt::format("{}: neither a PNG nor a JPEG file.", path.string()));
-  }
-  CheckPixels(BigEndian(bytes, 16), BigEndian(bytes, 20), path.string());
-  return DecodePng(bytes, path.string());
-}
+void RequirePictureFile(const std::filesystem::path& path) { RegularFile(path, kMostPictureBytes); }
 
 at::Tensor CentredSquare(const at::Tensor& image, int64_t side) {
   const int64_t height = image.size(1), width = image.size(2), square = std::min(height, width);

@@ -4,19 +4,19 @@
 #include <ATen/core/Tensor.h>
 
 #include <filesystem>
-#include <string_view>
 
 namespace excise {
 
-// More pixels than a picture may have are refused before anything is allocated for them: a file of
-// some kilobytes can ask for gigabytes.
-inline constexpr int64_t kMostPixels = int64_t{1} << 26;  // 8192 x 8192
-
-// uint8 (3, height, width), RGB; the kind is read from the first bytes, not from the name. Throws
-// Error naming the path: missing, neither PNG nor JPEG, damaged or cut off, above kMostPixels or
-// 16384 a side, larger than 256 MB on disk, CMYK.
+// uint8 (3, height, width), RGB, as viewers show it: turned upright as EXIF says, transparent
+// pixels laid on white (in sRGB values) and told on stderr. What cannot be shown as it is meant, a
+// colour profile other than sRGB, is told there as well; once for each picture. Throws Error naming
+// the path: missing, no regular file, larger than kMostPictureBytes, and what DecodePicture
+// (models/picture_decoder.h) refuses.
 at::Tensor ReadPicture(const std::filesystem::path& path);
-at::Tensor DecodeJpeg(std::string_view bytes, std::string_view origin);
+
+// Throws Error where that file would be refused unread: no regular file, or too large. To be asked
+// before it is hashed.
+void RequirePictureFile(const std::filesystem::path& path);
 
 // `image` uint8 (3, h, w) -> (3, side, side): the centred square, resampled (bicubic, antialiased)
 // where its size is another.

@@ -95,8 +95,8 @@ TEST_CASE("damaged and foreign files are refused by name") {
   CHECK_THROWS_WITH(ReadPicture(Save("head.jpg", jpeg.substr(0, 20))), Contains("head.jpg"));
   CHECK_THROWS_WITH(ReadPicture(Save("c.gif", "GIF89a")), Contains("neither a PNG nor a JPEG"));
   CHECK_THROWS_WITH(ReadPicture(Save("empty.png", "")), Contains("neither a PNG nor a JPEG"));
-  CHECK_THROWS_WITH(ReadPicture(TestFolder("picture_folder")), Contains("no such picture"));
-  CHECK_THROWS_WITH(ReadPicture("/nowhere/a.png"), Contains("no such picture"));
+  CHECK_THROWS_WITH(ReadPicture(TestFolder("picture_folder")), Contains("is a folder"));
+  CHECK_THROWS_WITH(ReadPicture("/nowhere/a.png"), Contains("does not exist"));
 }
 
 TEST_CASE("sizes that are too large are refused before anything is allocated") {

@@ -2,15 +2,18 @@
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <new>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -23,9 +26,45 @@ namespace {
 
 constexpr int kFailed = 1, kUsage = 2;
 
-void PrintError(std::string_view message) {
+constexpr size_t kMostMessage = 4000;  // bytes; a file may have a name of any length inside
+
+void Replace(const std::string& from, const std::string& to, std::string* text) {
+  for (size_t at = 0; (at = text->find(from, at)) != std::string::npos; at += to.size()) {
+    text->replace(at, from.size(), to);
+  }
+}
+
+// `message` with every argument that it quotes, whole or in part ("a" of "--methods=a,b"), cut to
+// what people need to know it by.
+std::string WithShortArguments(std::string message, const std::vector<std::string>& words) {
+  std::vector<std::string> parts;
+  for (const std::string& word : words) {
+    parts.push_back(word);
+    const size_t equals = word.find('=');
+    if (equals != std::string::npos) parts.push_back(word.substr(equals + 1));
+    for (size_t start = 0; start < word.size();) {
+      const size_t end = std::min(word.find_first_of(",=", start), word.size());
+      parts.push_back(word.substr(start, end - start));
+      start = end + 1;
+    }
+  }
+  std::sort(parts.begin(), parts.end(), [](const std::string& a, const std::string& b) {
+    return std::pair(b.size(), a) < std::pair(a.size(), b);  // the whole before its parts
+  });
+  for (const std::string& part : parts) {
+    const std::string shortened = Shortened(part);
+    if (shortened != part) Replace(part, shortened, &message);
+  }
+  return message;
+}
+
+void PrintError(std::string_view message, const std::vector<std::string>& words) {
+  const std::string text = WithShortArguments(std::string(message), words);
   // Not fmt::print, which throws where stderr is on a full disk: the exit code still tells.
-  std::fputs(fmt::format("error: {}\n", Escape(message, Format::kTerminal)).c_str(), stderr);
+  std::fputs(
+      fmt::format("error: {}\n", EscapeLines(Shortened(text, kMostMessage), Layout::kMessage))
+          .c_str(),
+      stderr);
 }
 
 std::vector<std::string> FlagNames(const CLI::App& app) {
@@ -88,6 +127,9 @@ int RunProgram(CLI::App& app, int argc, const char* const* argv,
   std::set_new_handler(EndOfMemory);
   std::vector<std::string> storage;
   const std::vector<const char*> words = WithEmptyValues(argc, argv, &storage);
+  const auto print_error = [&](std::string_view message) {
+    PrintError(message, {argv + std::min(argc, 1), argv + argc});
+  };
   try {
     app.parse(static_cast<int>(words.size()), words.data());
     RefuseUnknown(app);
@@ -100,32 +142,49 @@ int RunProgram(CLI::App& app, int argc, const char* const* argv,
     // A misspelt flag often makes a required one missing; the misspelling is the better message.
     try {
       RefuseUnknown(app);
-      PrintError(fmt::format("{}. See --help.", error.what()));
+      print_error(fmt::format("{}. See --help.", error.what()));
     } catch (const UsageError& unknown) {
-      PrintError(unknown.what());
+      print_error(unknown.what());
     }
     return kUsage;
   } catch (const UsageError& error) {
-    PrintError(error.what());
+    print_error(error.what());
     return kUsage;
   } catch (const Interrupted&) {
     return InterruptExitCode();
   } catch (const Error& error) {
-    PrintError(error.what());
+    print_error(error.what());
     return kFailed;
   } catch (const std::exception& error) {
     // LibTorch appends a stack trace of many lines to its message.
     const std::string_view message = error.what();
-    PrintError(message.substr(0, message.find('\n')));
+    print_error(message.substr(0, message.find('\n')));
     return kFailed;
   }
 }
 
-void PrintOut(const std::string& text) {
+namespace {
+
+void Write(const std::string& text) {
   const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
   if (!written || std::fflush(stdout) != 0) {
     throw Error(fmt::format("The output cannot be written: {}.", std::strerror(errno)));
   }
+}
+
+}  // namespace
+
+void PrintOut(const std::string& text) { Write(EscapeLines(text, Layout::kReport)); }
+
+void PrintDocument(const std::string& text) {
+  if (isatty(STDOUT_FILENO) == 1) return PrintOut(text);
+  Write(text);
+}
+
+size_t OutputColumns() {
+  winsize size{};
+  const bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+  return known ? std::max<size_t>(size.ws_col, 40) : 100;
 }
 
 void UseThreads(int threads) {

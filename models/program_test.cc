@@ -1,22 +1,45 @@
 #include "models/program.h"
 
+#include <ATen/Parallel.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/mm.h>
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <map>
+#include <sstream>
+#include <thread>
 
 #include "core/error.h"
+#include "models/safetensors.h"
 #include "tests/testdata.h"
 
 namespace excise {
 namespace {
 
 using Catch::Contains;
+
+// What `body` writes to file descriptor 1 or 2.
+std::string Caught(int descriptor, const std::function<void()>& body) {
+  const std::string path = (TestFolder("program") / "caught").string();
+  std::fflush(nullptr);
+  const int saved = dup(descriptor), file = open(path.c_str(), O_CREAT | O_TRUNC | O_WRONLY, 0600);
+  dup2(file, descriptor);
+  body();
+  std::fflush(nullptr);
+  dup2(saved, descriptor);
+  close(saved);
+  close(file);
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+}
 
 struct Outcome {
   int code;
@@ -37,21 +60,83 @@ Outcome RunWith(
   app.add_option("--negative_prompt", negative);
   app.add_option("--steps", outcome.steps);
 
-  const std::string path = (TestFolder("program") / "stderr").string();
-  std::fflush(stderr);
-  const int saved = dup(2), file = open(path.c_str(), O_CREAT | O_TRUNC | O_WRONLY, 0600);
-  dup2(file, 2);
-  outcome.code = RunProgram(app, static_cast<int>(argv.size()), argv.data(), body);
-  std::fflush(stderr);
-  dup2(saved, 2);
-  close(saved);
-  close(file);
-  std::ifstream in(path, std::ios::binary);
-  outcome.message = {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  outcome.message = Caught(
+      2, [&] { outcome.code = RunProgram(app, static_cast<int>(argv.size()), argv.data(), body); });
   return outcome;
 }
 
+std::string Printed(const std::function<void()>& print) { return Caught(1, print); }
+// Processor time so far of each thread of this process, in clock ticks, by thread id.
+std::map<std::string, int64_t> TicksOfThreads() {
+  std::map<std::string, int64_t> ticks;
+  for (const auto& thread : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream file(thread.path() / "stat");
+    const std::string stat{std::istreambuf_iterator<char>(file), {}};
+    // The name in parentheses may hold spaces; utime and stime are the 12th and 13th field behind.
+    std::istringstream fields(stat.substr(stat.rfind(')') + 1));
+    std::string skipped;
+    int64_t user = 0, system = 0;
+    for (int i = 0; i < 11; ++i) fields >> skipped;
+    fields >> user >> system;
+    ticks[thread.path().filename()] = user + system;
+  }
+  return ticks;
+}
+
+// How many threads do a good part of the work of products of large matrices.
+int ThreadsOfProducts() {
+  const at::Tensor matrix = at::full({768, 768}, .5f);
+  const std::map<std::string, int64_t> before = TicksOfThreads();
+  // By processor time, so that a busy machine only takes longer.
+  int64_t all = 0, wanted = sysconf(_SC_CLK_TCK) / 2;
+  std::vector<int64_t> spent;
+  while (all < wanted) {
+    for (int i = 0; i < 5; ++i) at::mm(matrix, matrix);
+    all = 0;
+    spent.clear();
+    for (const auto& [thread, ticks] : TicksOfThreads()) {
+      const auto found = before.find(thread);
+      spent.push_back(ticks - (found == before.end() ? 0 : found->second));
+      all += spent.back();
+    }
+  }
+  return static_cast<int>(
+      std::count_if(spent.begin(), spent.end(), [all](int64_t t) { return 5 * t >= all; }));
+}
+
 }  // namespace
+
+TEST_CASE(
+    "the count of threads holds after weights were loaded: a large product takes two threads' "
+    "time") {
+  if (std::thread::hardware_concurrency() < 2) {
+    WARN("skipped: this machine has one core");
+    return;
+  }
+  const int before = at::get_num_threads();
+  for (const at::ScalarType type : {at::kFloat, at::kHalf}) {  // as they are; and cast
+    // Large enough to be read by several threads.
+    const std::filesystem::path file = TestFolder("threads") / "x.safetensors";
+    StateDict weights;
+    weights.Set("values", at::full({8 << 20}, 1.5, type));
+    SaveSafetensors(file, weights);
+    int count = 0, two = 0, one = 0;
+    // A thread that has computed nothing yet, as a program's is.
+    std::thread([&] {
+      UseThreads(2);
+      LoadSafetensors(file);
+      count = at::get_num_threads();
+      two = ThreadsOfProducts();
+      UseThreads(1);
+      one = ThreadsOfProducts();
+    }).join();
+    INFO(c10::toString(type));
+    CHECK(count == 2);
+    CHECK(two == 2);
+    CHECK(one == 1);
+  }
+  at::set_num_threads(before);
+}
 
 TEST_CASE("values are taken letter by letter") {
   const std::string value = GENERATE(as<std::string>{}, "", "a cat", "[a,b]", "\"q\"", "'q'", "{}",
@@ -105,6 +190,46 @@ TEST_CASE("paths are the user's") {
   CHECK(UserPath("a/b") == "/home/user/a/b");
   CHECK(UserPath("/a/b") == "/a/b");
   unsetenv("BUILD_WORKING_DIRECTORY");
+}
+
+TEST_CASE("a report on stdout is safe to print, and a document is what it is") {
+  const std::string text = "a \x1b[2J\u202e b\nnext\n";
+  CHECK(Printed([&] { PrintOut(text); }) == "a \\x1b[2J\\u202e b\nnext\n");
+  CHECK(Printed([&] { PrintDocument(text); }) == text);
+  CHECK(Printed([] { PrintOut(std::to_string(OutputColumns())); }) == "100");
+}
+
+TEST_CASE("an error is safe to print, whatever it quotes") {
+  const Outcome file = RunWith({"--prompt=x"}, [] {
+    throw Error(
+        "a\x1b[31m\u202e.json: bad.\n  its \x9b second line\nverified: every byte is the same.");
+  });
+  CHECK(file.code == 1);
+  CHECK(file.message ==
+        "error: a\\x1b[31m\\u202e.json: bad.\n  its \\x9b second line\\nverified: every "
+        "byte is the same.\n");
+  const Outcome flag = RunWith({"--prompt=x", "--\x1b]0;owned\x07"});
+  CHECK(flag.code == 2);
+  CHECK_THAT(flag.message, Contains("\\x1b]0;owned\\x07"));
+}
+
+TEST_CASE("arguments are echoed up to 200 characters, and what a file holds not without end") {
+  const std::string much(5000, 'a');
+  for (const std::string& argument : {"--" + much, "--steps=" + much, much}) {
+    const Outcome outcome = RunWith({"--prompt=x", argument});
+    INFO(outcome.message);
+    CHECK(outcome.code == 2);
+    CHECK(outcome.message.size() < 600);
+    CHECK_THAT(outcome.message, Contains(std::string(190, 'a')) && Contains("bytes)"));
+  }
+  // A part of an argument, as messages quote it.
+  const Outcome part = RunWith({"--prompt=x", "--negative_prompt=b," + much}, [&] {
+    throw UsageError("--negative_prompt: '" + much + "' is unknown. Known: b.");
+  });
+  CHECK(part.message.size() < 400);
+  CHECK_THAT(part.message, Contains("is unknown. Known: b."));
+  const Outcome file = RunWith({"--prompt=x"}, [] { throw Error(std::string(1 << 20, 'k')); });
+  CHECK(file.message.size() < 5000);
 }
 
 }  // namespace excise

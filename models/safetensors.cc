@@ -1,18 +1,15 @@
 #include "models/safetensors.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <optional>
 #include <vector>
 
 #include "core/error.h"
-#include "core/files.h"
 #include "core/json.h"
+#include "core/read_file.h"
 #include "core/store.h"
 #include "models/safetensors_header.h"
 #include "models/tensor_reader.h"
@@ -22,50 +19,6 @@ namespace {
 
 // safetensors data is little-endian and has no alignment, so it is read into tensors, never cast.
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "safetensors data is little-endian");
-
-class File {
- public:
-  explicit File(const std::filesystem::path& path)
-      : path_(path), file_(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) {
-    std::error_code error;
-    size_ = std::filesystem::file_size(path, error);
-    if (!error && file_.get() < 0) error.assign(errno, std::generic_category());
-    if (error) {
-      throw Error(fmt::format("Cannot read {}: {}. Check the path and its permissions.",
-                              path.string(), error.message()));
-    }
-  }
-
-  int fd() const { return file_.get(); }
-
-  SafetensorsHeader ReadHeader() {
-    const std::string origin = path_.string();
-    const uint64_t length =
-        SafetensorsHeaderLength(Read(0, std::min<uint64_t>(8, size_)), size_, origin);
-    return ParseSafetensorsHeader(Read(8, length), size_, origin);
-  }
-
- private:
-  std::string Read(uint64_t offset, uint64_t bytes) {
-    std::string out(bytes, '\0');
-    for (uint64_t done = 0; done < bytes;) {
-      const ssize_t n =
-          pread(file_.get(), out.data() + done, bytes - done, static_cast<off_t>(offset + done));
-      if (n < 0 && errno == EINTR) continue;
-      if (n <= 0) {
-        throw Error(
-            fmt::format("Cannot read {} bytes at {} of {}: a disk error, or the file changed.",
-                        bytes, offset, path_.string()));
-      }
-      done += static_cast<uint64_t>(n);
-    }
-    return out;
-  }
-
-  std::filesystem::path path_;
-  Descriptor file_;
-  uint64_t size_ = 0;
-};
 
 // Takes the elements of `header` off `room`.
 void CheckRoom(const SafetensorsHeader& header, const std::filesystem::path& path, int64_t* room) {
@@ -85,8 +38,8 @@ void CheckRoom(const SafetensorsHeader& header, const std::filesystem::path& pat
 
 StateDict Load(const std::filesystem::path& path, std::optional<at::ScalarType> float_dtype,
                int64_t* room = nullptr) {
-  File file(path);
-  const SafetensorsHeader header = file.ReadHeader();
+  const RegularFile file(path);
+  const SafetensorsHeader header = ReadSafetensorsHeader(file, path);
   if (room != nullptr) CheckRoom(header, path, room);
   std::vector<at::Tensor> tensors = ReadTensors(file.fd(), path, header, float_dtype);
   StateDict result;

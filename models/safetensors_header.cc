@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "core/read_file.h"
 
 namespace excise {
 namespace {
@@ -150,6 +151,13 @@ SafetensorsHeader ParseSafetensorsHeader(std::string_view header, uint64_t file_
                      expected > available ? "truncated" : "trailing bytes", expected, available));
   }
   return result;
+}
+
+SafetensorsHeader ReadSafetensorsHeader(const RegularFile& file,
+                                        const std::filesystem::path& path) {
+  const std::string first = file.ReadAt(0, std::min<uint64_t>(kLengthBytes, file.size()));
+  const uint64_t length = SafetensorsHeaderLength(first, file.size(), path.string());
+  return ParseSafetensorsHeader(file.ReadAt(kLengthBytes, length), file.size(), path.string());
 }
 
 }  // namespace excise

@@ -3,12 +3,15 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace excise {
+
+class RegularFile;
 
 struct SafetensorsEntry {
   std::string name;
@@ -37,5 +40,8 @@ uint64_t SafetensorsHeaderLength(std::string_view first_bytes, uint64_t file_siz
 // duplicate or bad names, unknown dtype, wrong sizes, overflow, holes, overlaps, trailing bytes.
 SafetensorsHeader ParseSafetensorsHeader(std::string_view header, uint64_t file_size,
                                          std::string_view origin);
+
+// The header of `file`, which was opened as `path`. Throws Error as the two above do.
+SafetensorsHeader ReadSafetensorsHeader(const RegularFile& file, const std::filesystem::path& path);
 
 }  // namespace excise

@@ -7,6 +7,7 @@
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
+#include <sys/stat.h>
 
 #include <catch2/catch.hpp>
 #include <cstring>
@@ -15,11 +16,14 @@
 #include <limits>
 
 #include "core/error.h"
+#include "core/read_file.h"
 #include "models/safetensors_header.h"
 #include "tests/testdata.h"
 
 namespace excise {
 namespace {
+
+namespace fs = std::filesystem;
 
 void Write(const std::filesystem::path& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary) << bytes;
@@ -123,6 +127,12 @@ TEST_CASE("missing, truncated and foreign files are named") {
   CHECK_THROWS_WITH(LoadSafetensors(folder / "absent.safetensors"),
                     Catch::Contains("absent.safetensors"));
   CHECK_THROWS_AS(LoadSafetensors(folder), Error);
+  REQUIRE(mkfifo((folder / "pipe.safetensors").c_str(), 0600) == 0);
+  for (const auto& read :
+       {+[](const fs::path& path) { LoadSafetensors(path); },
+        +[](const fs::path& path) { ReadSafetensorsHeader(RegularFile(path), path); }}) {
+    CHECK_THROWS_WITH(read(folder / "pipe.safetensors"), Catch::Contains("is a pipe"));
+  }
   const std::string good = PythonFile();
   // Cut anywhere, no prefix of a file is a file.
   for (size_t size = 0; size < good.size(); size += 7) {

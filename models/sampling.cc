@@ -3,6 +3,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/isfinite.h>
 #include <ATen/ops/round.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -25,6 +26,15 @@ void CheckShapes(const at::Tensor& prompt_states, const at::Tensor& empty_states
                   "width) twice and (batch, channels, height, width) are expected.",
                   fmt::join(prompt_states.sizes(), ", "), fmt::join(empty_states.sizes(), ", "),
                   fmt::join(latents.sizes(), ", ")));
+}
+
+// A picture of NaN would be written as a black one, and black shows no concept.
+void RequireFinite(const at::Tensor& values, const std::string& what) {
+  if (at::isfinite(values).all().item<bool>()) return;
+  throw Error(fmt::format(
+      "Sampling: {} not finite, so there is no picture. The weights are damaged or too large, or "
+      "too large for the precision: see what the method made of them, and try --dtype=fp32.",
+      what));
 }
 
 // Below this share of signal in what the model sees, a prediction of v or x0 does not survive the
@@ -126,6 +136,7 @@ at::Tensor SampleLatents(const Backbone& backbone, const Hooks* hooks,
                          int64_t* unet_evaluations, Signals* detected,
                          const at::Tensor& prompt_ids) {
   CheckShapes(prompt_states, empty_states, latents);
+  RequireFinite(prompt_states, "the text encoder's states are");
   const SchedulerConfig scheduler = WithScheduler(backbone.scheduler, spec.scheduler);
   const std::unique_ptr<Sampler> sampler =
       MakeSampler(scheduler, spec.steps, {spec.eta, Checked(spec.noise, latents.size(0))});
@@ -142,9 +153,14 @@ at::Tensor SampleLatents(const Backbone& backbone, const Hooks* hooks,
     const Conversion conversion(scheduler, sampler->Level(index));
     const at::Tensor combined = Combined(backbone, *run, batch, conversion, timesteps[index], step,
                                          input, unet_evaluations);
+    // Asked before the sampler, which may clip what is infinite.
+    RequireFinite(combined,
+                  fmt::format("the prediction of step {} of {} is", step + 1, timesteps.size()));
     // Samplers work on what the model itself would return; PNDM keeps a history of it.
     x = sampler->Step(conversion.ToOutput(combined, input), index, x);
     x = run->Mix(step, std::move(x));
+    RequireFinite(x,
+                  fmt::format("the latents after step {} of {} are", step + 1, timesteps.size()));
   }
   if (detected != nullptr) *detected = run->Detected();
   return run->Join(std::move(x));
@@ -158,6 +174,7 @@ at::Tensor PredictNoise(const Backbone& backbone, HookRun& run, const GuidanceBa
   const at::Tensor forked = run.Fork(input);
   at::Tensor combined = Combined(backbone, run, batch, conversion, sampler.timesteps().at(index),
                                  step, forked, unet_evaluations);
+  RequireFinite(combined, fmt::format("the prediction of step {} is", step + 1));
   if (conversion.keep_raw) combined = ToEpsilon(scheduler, combined, forked, conversion.level);
   return run.Join(run.Mix(step, std::move(combined)));
 }
@@ -165,6 +182,7 @@ at::Tensor PredictNoise(const Backbone& backbone, HookRun& run, const GuidanceBa
 at::Tensor DecodeImages(const Backbone& backbone, const at::Tensor& latents) {
   const VaeConfig& config = backbone.vae_config;
   const at::Tensor images = VaeDecode(config, backbone.vae, latents / config.scaling_factor);
+  RequireFinite(images, "the decoded picture is");
   return (images / 2 + 0.5).clamp(0, 1);
 }
 

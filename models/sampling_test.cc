@@ -4,6 +4,7 @@
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/full_like.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
@@ -11,6 +12,7 @@
 
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <limits>
 
 #include "core/error.h"
 #include "models/autograd.h"
@@ -386,6 +388,23 @@ TEST_CASE("sampling and decoding are differentiable in the text states") {
       (loss(states + h * direction) - loss(states - h * direction)).item<double>() / (2 * h);
   CHECK(std::abs(difference) > 1e-9);
   CHECK((gradient * direction).sum().item<double>() == Approx(difference).epsilon(1e-4));
+}
+
+TEST_CASE("finite weights that overflow are an error of a step, never a black picture") {
+  const auto enlarge = [](StateDict* weights, const std::string& name) {
+    weights->Set(name, at::full_like(weights->Get(name), 3e38));
+  };
+  Scene scene;
+  const at::Tensor latents = scene.Sample();
+  enlarge(&scene.backbone.vae, "decoder.conv_out.weight");
+  CHECK_THROWS_WITH(DecodeImages(scene.backbone, latents), Catch::Contains("the decoded picture"));
+  enlarge(&scene.backbone.unet, "conv_out.weight");
+  CHECK_THROWS_WITH(scene.Sample(), Catch::Contains("prediction of step 1 of 4"));
+  // A sampler that clips would make numbers of what is infinite.
+  scene.backbone.scheduler.clip_sample = true;
+  CHECK_THROWS_WITH(scene.Sample(), Catch::Contains("prediction of step 1 of 4"));
+  scene.prompt = at::full_like(scene.prompt, std::numeric_limits<float>::infinity());
+  CHECK_THROWS_WITH(scene.Sample(), Catch::Contains("the text encoder's states"));
 }
 
 TEST_CASE("uint8 rounds half to even") {

@@ -5,11 +5,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
-#include <iterator>
 
 #include "core/error.h"
 #include "core/progress.h"
+#include "core/read_file.h"
 #include "core/registry.h"
 #include "models/config_reader.h"
 
@@ -256,8 +255,7 @@ std::string WithoutInfinities(const std::string& text) {
 
 // scheduler_config.json, in which Python writes infinities: no JSON, so null here.
 Json ReadWithInfinities(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  const std::string text = ReadFile(path);
   const bool plain =
       text.find("Infinity") == std::string::npos && text.find("NaN") == std::string::npos;
   return plain ? ReadJsonFile(path) : ParseJson(WithoutInfinities(text), path.string());

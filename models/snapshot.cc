@@ -20,6 +20,10 @@ bool IsFile(const fs::path& path) {
 
 }  // namespace
 
+bool HoldsTokenizer(const fs::path& folder) {
+  return IsFile(folder / "vocab.json") || IsFile(folder / "tokenizer.json");
+}
+
 std::string WeightStem(const fs::path& folder, const std::string& stem) {
   for (const char* suffix : {".safetensors", ".safetensors.index.json"}) {
     if (IsFile(folder / (stem + suffix))) return stem;
@@ -29,8 +33,11 @@ std::string WeightStem(const fs::path& folder, const std::string& stem) {
 
 bool SnapshotFiles::AddIfPresent(const fs::path& folder, const std::string& prefix,
                                  const std::string& name) {
+  std::error_code ignored;
+  // A file that is not there decides what is read as well, and may come.
+  if (fs::is_directory(folder, ignored)) folders_.emplace(folder, folder);
   if (!IsFile(folder / name)) return false;
-  files_[prefix + name] = folder / name;
+  files_.emplace(prefix + name, folder / name);
   return true;
 }
 
@@ -86,7 +93,11 @@ void SnapshotFiles::Check(const std::string& what, const std::string& hint) cons
 
 std::string SnapshotFiles::Digest() const {
   Json digests = Json::object();
-  for (const auto& [name, path] : files_) digests[name] = WeightDigest(path);
+  for (const auto& [name, file] : files_) {
+    digests[name] = WeightDigest(file.path());
+    file.RequireUnchanged();
+  }
+  for (const auto& [path, folder] : folders_) folder.RequireUnchanged();
   return Sha256Hex(CanonicalJson(digests));
 }
 
@@ -96,13 +107,14 @@ std::vector<std::string> SnapshotFiles::Differences(
   for (const RegisteredFile& file : published) {
     const auto found = files_.find(file.name);
     if (found == files_.end()) continue;  // another variant
-    const uint64_t size = fs::file_size(found->second);
+    const fs::path& path = found->second.path();
+    const uint64_t size = fs::file_size(path);
     if (size != file.size) {
       differences.push_back(
           fmt::format("{} has {} bytes, the published one {}", file.name, size, file.size));
-    } else if (!file.sha256.empty() && WeightDigest(found->second) != file.sha256) {
+    } else if (!file.sha256.empty() && WeightDigest(path) != file.sha256) {
       differences.push_back(fmt::format("{} has SHA-256 {}, the published one {}", file.name,
-                                        WeightDigest(found->second), file.sha256));
+                                        WeightDigest(path), file.sha256));
     }
   }
   return differences;

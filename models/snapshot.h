@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/input_files.h"
 #include "models/registered.h"
 
 namespace excise {
@@ -27,7 +28,8 @@ class SnapshotFiles {
 
   // Throws Error naming every missing file; `hint` says where the model comes from.
   void Check(const std::string& what, const std::string& hint = "") const;
-  // SHA-256 of canonical JSON {logical name: SHA-256 of the file}. Call after Check.
+  // SHA-256 of canonical JSON {logical name: SHA-256 of the file}. Call after Check and after the
+  // files were read: throws Error naming a file that changed since it was needed.
   std::string Digest() const;
   // How the files differ from what a publisher's are known to be, one text a file.
   std::vector<std::string> Differences(const std::vector<RegisteredFile>& published) const;
@@ -37,9 +39,13 @@ class SnapshotFiles {
                     const std::string& name);
 
   std::filesystem::path root_;
-  std::map<std::string, std::filesystem::path> files_;
+  std::map<std::string, InputFile> files_;
+  std::map<std::filesystem::path, InputFile> folders_;  // in which files were looked for
   std::vector<std::string> missing_;
 };
+
+// Whether a tokenizer's files are in this very folder.
+bool HoldsTokenizer(const std::filesystem::path& folder);
 
 // STEM, or STEM.fp16 where only that exists.
 std::string WeightStem(const std::filesystem::path& folder, const std::string& stem);

@@ -1,6 +1,6 @@
 #include "models/tensor_reader.h"
 
-#include <ATen/Parallel.h>
+#include <ATen/TensorIterator.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <fmt/format.h>
@@ -67,6 +67,19 @@ bool FiniteValues(const void* data, size_t count, at::ScalarType type) {
   }
 }
 
+// In runs for which ATen starts no threads: those that read are enough. Setting their count of
+// threads would do, too, but it changes that of the whole process: a thread that computes takes it
+// over at its first operation in parallel, whatever was set in it before.
+void Cast(void* from, at::ScalarType type, const at::Tensor& to) {
+  constexpr int64_t kMost = at::internal::GRAIN_SIZE - 64;  // 64 keeps runs aligned
+  for (int64_t first = 0; first < to.numel(); first += kMost) {
+    const int64_t count = std::min(kMost, to.numel() - first);
+    char* begin = static_cast<char*>(from) + static_cast<size_t>(first) * c10::elementSize(type);
+    to.narrow(0, first, count)
+        .copy_(at::from_blob(begin, {count}, at::TensorOptions().dtype(type)));
+  }
+}
+
 // A run of one tensor's elements that is read, checked and stored at once.
 struct Block {
   size_t tensor;
@@ -89,10 +102,7 @@ class Reader {
                                  : std::clamp(std::thread::hardware_concurrency(), 1U, kMaxThreads);
     std::vector<std::thread> others;
     for (unsigned i = 1; i < threads; ++i) {
-      others.emplace_back([this] {
-        at::set_num_threads(1);  // counts belong to threads: this one must start no others
-        Work();
-      });
+      others.emplace_back([this] { Work(); });
     }
     Work();
     for (std::thread& thread : others) thread.join();
@@ -165,8 +175,8 @@ class Reader {
     const auto count = static_cast<size_t>(block.count);
     const bool finite = FiniteValues(out, count, type);
     if (cast && finite) {
-      at::Tensor part = tensor.view({-1}).narrow(0, block.first, block.count);
-      part.copy_(at::from_blob(out, {block.count}, at::TensorOptions().dtype(type)));
+      const at::Tensor part = tensor.view({-1}).narrow(0, block.first, block.count);
+      Cast(out, type, part);
       if (!FiniteValues(part.const_data_ptr(), count, part.scalar_type())) {
         return fmt::format("holds a value that does not fit into {}. Use another --dtype.",
                            c10::toString(part.scalar_type()));

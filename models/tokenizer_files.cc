@@ -3,13 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <optional>
 
 #include "core/error.h"
 #include "core/json.h"
+#include "core/read_file.h"
 #include "models/tokenizer_text.h"
 
 namespace excise::bpe {
@@ -18,12 +17,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kMaxTokens = 4'000'000;  // far above any CLIP vocabulary; bounds the allocation
-
-std::string ReadText(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) throw Error(fmt::format("{}: cannot be opened. Is it readable?", path.string()));
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-}
 
 // The line on which the key `token` stands in `text`, for messages.
 int64_t LineOfKey(const std::string& text, const std::string& token) {
@@ -76,7 +69,7 @@ std::vector<std::string> ParseVocab(const Json& vocab, const std::string& text,
 }
 
 void ParseMerges(const fs::path& path, TokenizerFiles* files) {
-  const std::string text = ReadText(path);
+  const std::string text = ReadFile(path);
   int64_t line_number = 0;
   for (size_t begin = 0; begin < text.size();) {
     size_t end = text.find('\n', begin);
@@ -101,7 +94,7 @@ void ParseMerges(const fs::path& path, TokenizerFiles* files) {
 
 // tokenizer.json of the `tokenizers` library: merges are "a b" or ["a", "b"].
 void ParseTokenizerJson(const fs::path& path, TokenizerFiles* files) {
-  const std::string text = ReadText(path);
+  const std::string text = ReadFile(path);
   const Json root = ParseJson(text, path.string());
   if (!root.is_object() || !root.contains("model") || !root["model"].is_object() ||
       root["model"].value("type", Json("BPE")) != "BPE" || !root["model"].contains("vocab") ||
@@ -246,7 +239,7 @@ TokenizerFiles ReadTokenizerFiles(const fs::path& folder) {
   const fs::path vocab = folder / "vocab.json", merges = folder / "merges.txt";
   const fs::path single = folder / "tokenizer.json";
   if (fs::exists(vocab) && fs::exists(merges)) {
-    const std::string text = ReadText(vocab);
+    const std::string text = ReadFile(vocab);
     files.tokens = ParseVocab(ParseJson(text, vocab.string()), text, vocab);
     ParseMerges(merges, &files);
   } else if (fs::exists(single)) {

@@ -1,5 +1,7 @@
 #include "models/tokenizer.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <chrono>
@@ -251,6 +253,16 @@ TEST_CASE("one hostile word of a megabyte takes no quadratic time") {
   CHECK(ids.size() >= 1'000'000 / 16);
   // A quadratic loop needs minutes here.
   CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(20));
+}
+
+TEST_CASE("a pipe among a tokenizer's files is refused, not waited for") {
+  for (const char* name : {"vocab.json", "merges.txt"}) {
+    const fs::path folder = TestFolder(std::string("pipe_") + name);
+    fs::copy(RepoFile("tests/fixtures/sd1/tokenizer"), folder, fs::copy_options::recursive);
+    fs::remove(folder / name);
+    REQUIRE(mkfifo((folder / name).c_str(), 0600) == 0);
+    CHECK_THROWS_WITH(Tokenizer::Load(folder), Catch::Contains("is a pipe"));
+  }
 }
 
 }  // namespace excise

@@ -7,13 +7,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
 #include <thread>
 
 #include "core/error.h"
 #include "core/files.h"
 #include "core/hash.h"
 #include "core/progress.h"
+#include "core/read_file.h"
 #include "core/workers.h"
 #include "datasets/emoji_captions.h"
 #include "models/autograd.h"
@@ -33,17 +33,6 @@ constexpr int64_t kBatch = 32;
 bool HasWeights(const fs::path& folder) {
   return fs::exists(folder / "model.safetensors") ||
          fs::exists(folder / "diffusion_pytorch_model.safetensors");
-}
-
-std::map<std::string, std::string> MetadataOf(const fs::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  const uint64_t size = fs::file_size(file);
-  std::string first(8, '\0');
-  in.read(first.data(), 8);
-  std::string header(SafetensorsHeaderLength(first, size, file.string()), '\0');
-  in.read(header.data(), static_cast<std::streamsize>(header.size()));
-  if (!in) throw Error(fmt::format("{}: cannot be read.", file.string()));
-  return ParseSafetensorsHeader(header, size, file.string()).metadata;
 }
 
 // (template, background) with which `style_word` was never trained; the background may be "".
@@ -126,7 +115,8 @@ Json DescribeSnapshot(const fs::path& folder) {
     }
     bytes += entry.file_size();
     files[name] = Sha256HexOfFile(entry.path());
-    if (entry.path().extension() == ".safetensors") training[name] = MetadataOf(entry.path());
+    if (entry.path().extension() == ".safetensors")
+      training[name] = ReadSafetensorsHeader(RegularFile(entry.path()), entry.path()).metadata;
   }
   const fs::path path = fs::absolute(folder).lexically_normal();
   return {{"name", (path.has_filename() ? path : path.parent_path()).filename().string()},

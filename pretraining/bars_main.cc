@@ -108,8 +108,8 @@ void Run(const Options& options) {
   const Json report = options.from.empty() ? Measure(options) : ReadReport(UserPath(options.from));
   if (!options.out.empty()) Write(options.out, report.dump(2) + "\n");
   if (!options.card.empty()) Write(options.card, RenderModelCard(report));
-  fmt::print("{}", RenderBars(report, options.markdown));
-  if (options.details) fmt::print("{}", RenderDetails(report, options.markdown));
+  PrintOut(RenderBars(report, options.markdown));
+  if (options.details) PrintOut(RenderDetails(report, options.markdown));
   const int missed = CountBars(report, "missed"), absent = CountBars(report, "not_there");
   if (missed + absent == 0) return;
   throw Error(

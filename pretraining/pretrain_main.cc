@@ -104,15 +104,16 @@ int main(int argc, char** argv) {
     excise::InstallInterruptHandlers();
     return excise::Run(options);
   } catch (const CLI::ParseError& error) {
-    const int code = app.exit(error);
-    return code == 0 ? 0 : 2;
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help
+    excise::LogInfo(error.what());
+    return 2;
   } catch (const excise::UsageError& error) {
-    fmt::print(stderr, "{}\n", error.what());
+    excise::LogInfo(error.what());
     return 2;
   } catch (const excise::Interrupted&) {
     return excise::InterruptExitCode();
   } catch (const std::exception& error) {
-    fmt::print(stderr, "{}\n", error.what());
+    excise::LogInfo(error.what());
     return 1;
   }
 }

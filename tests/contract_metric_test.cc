@@ -1,6 +1,11 @@
 // The contract of a metric, run on each one alone.
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/full_like.h>
+
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <limits>
 
 #include "metrics/metric.h"
 #include "tests/contract_common.h"
@@ -40,6 +45,49 @@ StateDict ImagesOf(const std::vector<Sample>& samples) {
     images.Set(std::to_string(i) + "/base", samples[i].base_image);
   }
   return images;
+}
+
+// A way in which a sample cannot be drawn or read.
+struct Fault {
+  std::string name;
+  std::function<void(Sample*)> break_it;
+  bool of_pictures = true;  // metrics that read embeddings are not touched
+};
+
+std::vector<Fault> Faults() {
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  const auto no_picture = [](Sample* sample) { sample->image = sample->drawn = at::Tensor(); };
+  return {
+      {"a picture is missing, and nobody judged it",
+       [=](Sample* sample) {
+         no_picture(sample);
+         sample->verdict = {};
+         sample->detections.clear();
+       }},
+      {"a picture is missing, and the judge said what is wanted",
+       [=](Sample* sample) {
+         no_picture(sample);
+         sample->verdict.class_id = sample->group == "target" ? "dog" : "poodle";
+       }},
+      {"a picture is missing, and the judge saw the target",
+       [=](Sample* sample) {
+         no_picture(sample);
+         sample->verdict.class_id = "poodle";
+       }},
+      {"a detector's word is NaN",
+       [](Sample* sample) {
+         for (auto& [name, said] : sample->detections) said.score = kNan;
+       }},
+      {"the unmodified model's picture is missing",
+       [](Sample* sample) { sample->base_image = at::Tensor(); }},
+      {"embeddings are missing", [](Sample* sample) { sample->embeddings = at::Tensor(); }, false},
+      {"embeddings are NaN",
+       [](Sample* sample) {
+         if (!sample->embeddings.defined()) return;
+         sample->embeddings = at::full_like(sample->embeddings, kNan);
+       },
+       false},
+  };
 }
 
 }  // namespace
@@ -91,6 +139,49 @@ TEST_CASE("merging equals updating on the whole, in any split and order") {
   const std::unique_ptr<Metric> same = Fresh();
   same->Update(models, {samples[0]});
   CHECK_THROWS_AS(singly->Merge(*same), Error);
+}
+
+TEST_CASE("an error is never a success: a sample with a fault counts nowhere, or is an error") {
+  const Concept subject = TinyConcept();
+  const ClipModel clip = TinyClip();
+  MetricModels models;
+  models.reference_clip = &clip;
+  const std::vector<Sample> whole = SamplesFor(*Fresh(), subject);
+  const auto score_of = [&](const std::vector<Sample>& samples) {
+    const std::unique_ptr<Metric> metric = Fresh();
+    metric->Update(models, samples);
+    Score score = metric->Compute();
+    score.parts.erase("error");  // the share of these samples
+    return score;
+  };
+  // Every fourth sample: of each group, and with each verdict.
+  std::vector<Sample> rest;
+  for (size_t i = 0; i < whole.size(); ++i) {
+    if (i % 4 != 0) rest.push_back(whole[i]);
+  }
+  const bool embedded = Fresh()->traits().group == "retrieval";
+  for (const Fault& fault : Faults()) {
+    INFO(fault.name);
+    std::vector<Sample> samples = whole;
+    for (size_t i = 0; i < samples.size(); i += 4) fault.break_it(&samples[i]);
+    Score score;
+    try {
+      score = score_of(samples);
+    } catch (const std::exception&) {
+      continue;  // an error of the record
+    }
+    if (!std::isfinite(score.value)) continue;  // which the pipeline makes an error of the record
+    const bool touched = embedded != fault.of_pictures;
+    const Score others = score_of(rest), untouched = score_of(whole);
+    const bool counts_nowhere =
+        score.value == others.value && score.sample_ids == others.sample_ids;
+    const bool not_read = score.value == untouched.value && score.parts == untouched.parts;
+    if (fault.name.find("a picture is missing") == 0 && touched) {
+      CheckSame(score, others);
+    } else {
+      CHECK((counts_nowhere || not_read));
+    }
+  }
 }
 
 TEST_CASE("samples of other groups are not read, and no sample gives n = 0") {

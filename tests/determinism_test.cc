@@ -328,6 +328,7 @@ TEST_CASE("§5.6 verify says which input or version differs before it replays an
   const File file("inputs");
   file.Edit([](Json* r) {
     (*r)["inputs"]["judge"]["sha"] = std::string(64, '0');
+    (*r)["provenance"]["host_cpu"] = "a \x1b[31mCPU\nverified: every byte is the same.\n";
     for (Json& record : (*r)["records"]) {
       if (record["method"] == "uce") record["method_version"] = 77;
     }
@@ -337,6 +338,9 @@ TEST_CASE("§5.6 verify says which input or version differs before it replays an
   CHECK_THAT(verification.report, Contains("OTHER INPUTS") && Contains("/judge/sha was \"000") &&
                                       Contains("method uce: version 77 made the file") &&
                                       !Contains("replayed:"));
+  // What the file says stays on its line and is shown, not obeyed.
+  CHECK_THAT(verification.report,
+             Contains("a \\x1b[31mCPU\\nverified") && !Contains("\x1b") && !Contains("\nverified"));
 }
 
 TEST_CASE("§5.6 verify refuses files that this program cannot replay, with a message") {
@@ -365,17 +369,28 @@ TEST_CASE("§5.6 verify refuses files that this program cannot replay, with a me
   CHECK_THAT(elsewhere.Verify().report, Contains("OTHER INPUTS") && Contains("--images=DIR"));
 }
 
-TEST_CASE("§5.6 on other numerics verify holds values against their tolerance") {
+TEST_CASE("§5.6 on other numerics verify holds values against what rounding explains") {
   REQUIRE_MODELS();
   const File file("numerics");
+  file.Edit([](Json* r) { (*r)["inputs"]["numerics"]["fingerprint"] = std::string(64, 'c'); });
+  // A golden profile computes the same everywhere.
+  const Verification golden = file.Verify();
+  CHECK_FALSE(golden.verified);
+  CHECK_THAT(golden.report,
+             Contains("FALSE NUMERICS") && Contains("golden profile") && !Contains("replayed:"));
   file.Edit([](Json* r) {
-    (*r)["inputs"]["numerics"]["fingerprint"] = std::string(64, 'c');
-    (*r)["inputs"]["numerics"]["isa"] = "AVX512";
+    (*r)["experiment"]["golden"] = false;
+    (*r)["inputs"]["numerics"].update(
+        {{"isa", "AVX512"}, {"onednn_isa", "AVX512_CORE_AMX"}, {"mkl_cbwr", ""}});
+    (*r)["provenance"]["host_cpu"] = "another CPU";
   });
   const Verification within = file.Verify();
   INFO(within.report);
   CHECK(within.verified);
-  CHECK_THAT(within.report, Contains("verified on other numerics"));
+  CHECK_THAT(within.report, Contains("other numerics: computed on another CPU, AVX512") &&
+                                Contains("verified on other numerics") &&
+                                Contains("tolerance: rounding explains") &&
+                                Contains("not verified: title and caveat"));
   file.Edit([](Json* r) { (*r)["records"][Measured(*r)]["n"] = 1; });
   CHECK_FALSE(file.Verify().verified);
 }

@@ -1,5 +1,6 @@
 // The doors for people who write no C++, walked as a user would: method `snapshot`, attack
 // `prompt_file`, data set `prompts_csv`. The README's examples are these commands.
+#include <ATen/ops/full_like.h>
 #include <ATen/ops/ones.h>
 
 #include <catch2/catch.hpp>
@@ -128,6 +129,22 @@ TEST_CASE("plug-ins that need the user's files take no part until they have them
   CHECK(table.Record("none/*/none/asr").at("status") == "ok");
 }
 
+TEST_CASE("snapshot: finite weights that overflow are an error of the row, not a removal") {
+  const StateDict unet = LoadSafetensorsFolder(EmojiFolder() / "unet", "diffusion_pytorch_model");
+  StateDict huge;
+  huge.Set("unet.conv_out.weight", at::full_like(unet.Get("conv_out.weight"), 3e38));
+  SaveSafetensors(Desk() / "huge.safetensors", huge);
+  const Table table =
+      RunTable({"--methods=mine", "--attacks=none", "--concepts=poodle", "--set",
+                "methods.mine.plugin=snapshot", "--set", "methods.mine.tensors=huge.safetensors"},
+               1);
+  const Json& record = table.Record("mine/*/none/asr");
+  CHECK(record.at("status") == "error");
+  CHECK_THAT(record.at("reason").get<std::string>(),
+             Contains("method 'mine'") && Contains("step 1 of 2"));
+  CHECK(table.Record("none/*/none/asr").at("status") == "ok");
+}
+
 TEST_CASE("prompt_file: prompts that were made elsewhere act as if they had been made here") {
   const RowFile exported = Export({"--attacks=char_typo"});
   std::string csv = CsvLine({"root_id", "adv_prompt", "score"}), jsonl;
@@ -252,6 +269,33 @@ TEST_CASE("prompts_csv: a user's own prompts, with what was left out counted and
   moved[6] = "prompts.params.file=elsewhere/other.csv";
   moved.push_back("--dry_run");
   CHECK_THAT(RunTiny(moved).out, Contains("nothing to draw"));
+}
+
+TEST_CASE("prompts_csv: prompts that never show the concept are no removal of it") {
+  Write("alien.csv",
+        "prompt,concept\na red car,poodle\na green apple,poodle\na house,poodle\na tree,poodle\n");
+  const std::vector<std::string> set = {"--concepts=poodle",
+                                        "--methods=uce",
+                                        "--attacks=none",
+                                        "--set",
+                                        "prompts.dataset=prompts_csv",
+                                        "--set",
+                                        "prompts.params.file=alien.csv",
+                                        "--set",
+                                        "prompts.target=4"};
+  const Table table = RunTable(set, 1);
+  CHECK(table.Record("none/poodle/none/asr").at("value") == 0);
+  for (const std::string name : {"uce/poodle/none/asr", "uce/*/none/asr"}) {
+    const Json& record = table.Record(name);
+    CHECK(record.at("status") == "unfit_judge");
+    CHECK_FALSE(record.contains("value"));
+    CHECK_THAT(record.at("reason").get<std::string>(), Contains("poodle in 0 of 4 pictures"));
+  }
+  CHECK(table.Outcomes("uce").size() == 4);  // what was drawn is kept
+  const ProcessResult again = RunTiny(set);
+  CHECK(again.code == 1);
+  CHECK_THAT(again.err, Contains("No removal is told where the judge sees poodle in 0 of 4"));
+  CHECK_THAT(again.out, Contains("n/a (1)") && Contains("(1) no removal is told"));
 }
 
 TEST_CASE("prompts_csv: bad rows, and concepts of one's own") {

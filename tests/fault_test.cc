@@ -22,6 +22,7 @@
 #include "core/json.h"
 #include "core/random.h"
 #include "tests/process.h"
+#include "tests/store_damage.h"
 #include "tests/testdata.h"
 
 namespace excise {
@@ -40,6 +41,7 @@ std::vector<std::string> Arguments(const fs::path& cache, const std::vector<std:
       RepoFile("tests/tiny.json").string(),
       "--models=" + RepoFile("models/emoji/model_index.json").parent_path().parent_path().string(),
       "--cache=" + cache.string(),
+      "--out=" + (cache / "out.json").string(),
       "--workers=2",
       "--methods=" + methods,
       "--attacks=none,char_typo",
@@ -56,7 +58,7 @@ ProcessResult Run(const fs::path& cache, const ProcessSetup& setup = {},
 
 // What a run must give: the deterministic part of the results, the rows, the table.
 std::string Bytes(const fs::path& cache) {
-  const std::string stem = (cache / "results" / "tiny-default").string();
+  const std::string stem = (cache / "out").string();
   Json results = ReadJsonFile(stem + ".json");
   results.erase("cost");
   results.erase("provenance");
@@ -165,60 +167,6 @@ class Moments {
   Philox rng_;
 };
 
-// ---- Damages of one artifact.
-
-using Damage = void (*)(const fs::path& file, const fs::path& manifest);
-
-void FlipBit(const fs::path& file, const fs::path&) {
-  std::string bytes = ReadBytes(file);
-  bytes[bytes.size() / 2] ^= 4;
-  std::ofstream(file, std::ios::binary) << bytes;
-}
-void CutShort(const fs::path& file, const fs::path&) { fs::resize_file(file, 3); }
-void Remove(const fs::path& file, const fs::path&) { fs::remove(file); }
-void LinkElsewhere(const fs::path& file, const fs::path&) {
-  fs::remove(file);
-  fs::create_symlink("/etc/passwd", file);
-}
-void RemoveManifest(const fs::path&, const fs::path& manifest) { fs::remove(manifest); }
-void EmptyManifest(const fs::path&, const fs::path& manifest) { fs::resize_file(manifest, 0); }
-void GarbageManifest(const fs::path&, const fs::path& manifest) {
-  std::ofstream(manifest) << "{\"files\": {\"../../x\": 3}, \"key\": \x01\xff";
-}
-void ManifestOfNothing(const fs::path&, const fs::path& manifest) {
-  Json json = ReadJsonFile(manifest);
-  json["files"] = Json::object();
-  std::ofstream(manifest) << json.dump();
-}
-
-constexpr std::pair<const char*, Damage> kDamages[] = {
-    {"a flipped bit", FlipBit},
-    {"a file cut short", CutShort},
-    {"a file gone", Remove},
-    {"a link in a file's place", LinkElsewhere},
-    {"the manifest gone", RemoveManifest},
-    {"an empty manifest", EmptyManifest},
-    {"a manifest of garbage", GarbageManifest},
-    {"a manifest that names no files", ManifestOfNothing},
-};
-
-// Damages the first artifact of a stage, or all.
-int64_t DamageStage(const fs::path& cache, const std::string& stage, Damage damage, bool all) {
-  std::vector<fs::path> manifests;
-  for (const auto& entry : fs::recursive_directory_iterator(cache / "store" / stage)) {
-    if (entry.path().filename() == "manifest.json") manifests.push_back(entry.path());
-  }
-  std::sort(manifests.begin(), manifests.end());
-  REQUIRE_FALSE(manifests.empty());
-  if (!all) manifests.resize(1);
-  for (const fs::path& manifest : manifests) {
-    const Json files = ReadJsonFile(manifest).at("files");
-    REQUIRE_FALSE(files.empty());
-    damage(manifest.parent_path() / files.begin().key(), manifest);
-  }
-  return static_cast<int64_t>(manifests.size());
-}
-
 }  // namespace
 
 TEST_CASE("kill -9 at any moment") {
@@ -266,8 +214,13 @@ TEST_CASE("a full device takes neither the table nor the results") {
   ProcessSetup setup;
   setup.out = "/dev/full";
   const ProcessResult table = Run(cache, setup);
+  // Of files that are written together none is replaced where one cannot be written.
+  fs::remove(cache / "out.json");
   fs::create_symlink("/dev/full", cache / "out.json");
-  const ProcessResult results = Run(cache, {}, {"--out=" + (cache / "out.json").string()});
+  std::ofstream(cache / "out.md") << "of an earlier run";
+  const ProcessResult results = Run(cache);
+  CHECK(ReadBytes(cache / "out.md") == "of an earlier run");
+  fs::remove(cache / "out.json");
   for (const ProcessResult& result : {table, results}) {
     CHECK(result.code == 1);
     CHECK_THAT(result.err, Contains("No space left on device"));
@@ -360,6 +313,27 @@ TEST_CASE("a file where the store has a folder") {
   }
 }
 
+TEST_CASE("a link where the store has a folder") {
+  Fault& fault = NewFault("link elsewhere", "to a folder of old files, at .tmp, generate");
+  for (const char* name : {".tmp", "generate"}) {
+    const fs::path cache = CopyOfStore("linked"), foreign = TestFolder("foreign");
+    const fs::path file = foreign / "host.1.0.artifact";
+    std::ofstream(file) << "x";
+    fs::last_write_time(file, fs::file_time_type::clock::now() - std::chrono::hours(72));
+    fs::remove_all(cache / "store" / name);
+    fs::create_directory_symlink(foreign, cache / "store" / name);
+    const ProcessResult result = Run(cache);
+    INFO(name << "\n" << result.err);
+    CHECK((result.code == 1 || result.code == 2));
+    CHECK_THAT(result.err, Contains((cache / "store" / name).string() + " is a link"));
+    CHECK(fs::exists(file));
+    CHECK(std::distance(fs::directory_iterator(foreign), {}) == 1);
+    Count(&fault, result);
+    fs::remove(cache / "store" / name);
+    CheckNextRun(&fault, cache);
+  }
+}
+
 TEST_CASE("two processes on one store") {
   Fault& fault = NewFault("two processes", "at once on one empty store");
   const fs::path cache = TestFolder("two");
@@ -376,10 +350,11 @@ TEST_CASE("two processes on one store") {
 }
 
 TEST_CASE("an artifact of each stage is damaged") {
-  for (const auto& [name, damage] : kDamages) {
+  for (const auto& [name, damage] : Damages()) {
     Fault& fault = NewFault(name, "in one artifact of each stage");
     const fs::path cache = CopyOfStore("damaged");
-    for (const char* stage : kStages) fault.tries += DamageStage(cache, stage, damage, false);
+    for (const char* stage : kStages)
+      fault.tries += DamageStage(cache / "store", stage, damage, false);
     const ProcessResult result = CheckNextRun(&fault, cache);
     ++fault.outcomes["exit " + std::to_string(result.code)];
   }
@@ -395,10 +370,23 @@ TEST_CASE("all artifacts of a stage are damaged, and what was made of them is go
       // Attacks are made from the base model, not from what methods made.
       if (!(i == 0 && j == 1)) fs::remove_all(cache / "store" / kStages[j]);
     }
-    fault.tries += DamageStage(cache, kStages[i], FlipBit, true);
+    fault.tries += DamageStage(cache / "store", kStages[i], FlipBit, true);
     const ProcessResult result = CheckNextRun(&fault, cache);
     INFO(kStages[i] << "\n" << result.err);
     CHECK_THAT(result.err, Contains("is damaged"));
+    ++fault.outcomes["exit " + std::to_string(result.code)];
+  }
+}
+
+TEST_CASE("artifacts that are whole and wrong") {
+  for (const Poison& poison : Poisons()) {
+    Fault& fault = NewFault(poison.name, "in one artifact that its manifest calls whole");
+    const fs::path cache = CopyOfStore("poisoned");
+    PoisonStage(cache / "store", poison);
+    ++fault.tries;
+    const ProcessResult result = CheckNextRun(&fault, cache);
+    INFO(poison.name << "\n" << result.err);
+    CHECK_THAT(result.err, Contains("cannot be used") && Contains("recomputed"));
     ++fault.outcomes["exit " + std::to_string(result.code)];
   }
 }
@@ -452,7 +440,8 @@ TEST_CASE("memory that ends") {
     const ProcessResult result = Run(cache, setup);
     INFO(megabytes << "\n" << result.err);
     if (result.code == 0) CHECK(Bytes(cache) == TheStraight().bytes);
-    if (result.code != 0) CHECK_FALSE(result.err.empty());
+    // A library that a signal ended can say nothing; the shell does.
+    if (result.code != 0 && result.code < 128) CHECK_FALSE(result.err.empty());
     Count(&fault, result);
   }
   CheckNextRun(&fault, cache);

@@ -1,6 +1,7 @@
 // The door for pictures of other software, walked as a user would: --export_prompts, draw,
 // --images.
 #include <ATen/ops/from_blob.h>
+#include <sys/stat.h>
 
 #include <catch2/catch.hpp>
 
@@ -76,7 +77,7 @@ TEST_CASE("--images: pictures of other software are scored as ours are") {
   CHECK(table.Record("theirs/*/none/cost").at("status") == "not_applicable");
 }
 
-TEST_CASE("--images: what is missing or damaged is counted as an error, never as a removal") {
+TEST_CASE("--images: what is missing or damaged counts nowhere, never as a removal") {
   const std::vector<std::string> set = {"--methods=none", "--attacks=none", "--concepts=poodle"};
   const Table ours = RunTable(set);
   Json pictures = Json::array();
@@ -89,17 +90,40 @@ TEST_CASE("--images: what is missing or damaged is counted as an error, never as
   WriteManifest("partly", {{"pictures", pictures}});
   std::vector<std::string> import = set;
   import.push_back("--images=partly");
-  Table table = RunTable(import);
-  CHECK_THAT(table.Outcomes("theirs").at(root), Contains("error"));
-  CHECK(table.Record("theirs/*/none/asr").at("parts").at("error") == 0.5);
-  CHECK(table.Record("theirs/*/none/asr").at("n") == 2);
+  const auto check = [&](const std::string& why) {
+    INFO(why);
+    const Table table = RunTable(import, 1);
+    CHECK_THAT(table.Outcomes("theirs").at(root), Contains("error"));
+    const Json& asr = table.Record("theirs/*/none/asr");
+    CHECK(asr.at("status") == "ok");
+    CHECK(asr.at("n") == 1);
+    CHECK(asr.at("parts").at("error") == 0.5);
+    CHECK_THAT(asr.at("reason").get<std::string>(), Contains(why));
+    const Json& counts = asr.at("denominators");
+    CHECK(counts.at("set") == 2);
+    CHECK(counts.at("scored") == 1);
+    CHECK(counts.at("missing") == 1);
+    const double value = asr.at("value");
+    CHECK(counts.at("bounds") == Json{value / 2, (value + 1) / 2});
+    CHECK(table.Record("none/*/none/asr").at("n") == 2);
+  };
+  check(broken);
   fs::remove(Desk() / "partly" / broken);
-  CHECK(RunTable(import).Record("theirs/*/none/asr").at("parts").at("error") == 0.5);
+  check(broken + " is missing");
   pictures.erase(0);
   WriteManifest("partly", {{"pictures", pictures}});
-  table = RunTable(import);
-  CHECK(table.Record("theirs/*/none/asr").at("parts").at("error") == 0.5);
-  CHECK(table.Record("theirs/*/none/asr").at("denominators").at("set") == 2);
+  check("count nowhere: 1");  // whichever way it is missing
+
+  // Nothing but junk is an error, and no rate of 0.
+  for (Json& one : pictures) {
+    one.erase("sha256");
+    Write("partly/" + one.at("file").get<std::string>(), "junk");
+  }
+  WriteManifest("partly", {{"pictures", pictures}});
+  const Table junk = RunTable(import, 1);
+  for (const std::string metric : {"asr", "retention", "clip_accuracy", "clip_score", "kid"}) {
+    CHECK(junk.Record("theirs/*/none/" + metric).at("status") == "error");
+  }
 }
 
 TEST_CASE("--images: a manifest that cannot be meant is refused") {
@@ -120,6 +144,12 @@ TEST_CASE("--images: a manifest that cannot be meant is refused") {
   refused("file", "../outside.png", "leaves the folder");
   refused("file", "link.png", "leaves the folder");
   refused("file", (Desk() / "outside.png").string(), "below the folder");
+  // Neither waited for nor hashed.
+  REQUIRE(mkfifo((Desk() / "bad" / "pipe.png").c_str(), 0600) == 0);
+  refused("file", "pipe.png", "is a pipe");
+  Write("bad/huge.png", "");
+  fs::resize_file(Desk() / "bad" / "huge.png", uint64_t{300} << 30);
+  refused("file", "huge.png", "322122547200 bytes; at most");
   refused("sha256", std::string(64, '0'), "was changed after the manifest");
   refused("row", "none", "is a method of this run");
   refused("row", "", "letters, digits");
@@ -159,7 +189,7 @@ TEST_CASE("--export_prompts: prompts and the very noise that the table draws on"
                                   std::stoull(row.fields.at("replicate")), drawn.sizes())));
     CHECK(row.fields.at("prompt_id").find(root) == 0);
   }
-  Refused({"--export_prompts=prompts.txt"}, ".csv file");
+  Refused({"--export_prompts=prompts.txt"}, ".csv or .jsonl file");
 }
 
 }  // namespace excise

@@ -15,8 +15,8 @@
 
 #include "core/json.h"
 #include "models/backbone.h"
-#include "models/image_io.h"
 #include "models/noise.h"
+#include "models/picture_file.h"
 #include "models/safetensors.h"
 #include "tests/process.h"
 #include "tests/testdata.h"
@@ -190,7 +190,7 @@ TEST_CASE("sample draws diffusers' picture from the same latents") {
     CheckClose(name, image, expected.Get(ddim ? "ddim.image" : "pndm.image"));
 
     REQUIRE(Run("EXCISE_SAMPLE", SampleArguments(name, folder / "a.png") + flags).code == 0);
-    CHECK(ReadPng(folder / "a.png").equal(ToUint8(image)[0]));
+    CHECK(ReadPicture(folder / "a.png").equal(ToUint8(image)[0]));
   }
 }
 
@@ -276,7 +276,7 @@ TEST_CASE("every scheduler draws something with one step, no guidance and no wor
                           "--threads=1", "--out", (folder / (scheduler + ".png")).string()});
     INFO(scheduler << ": " << result.err);
     CHECK(result.code == 0);
-    CHECK(ReadPng(folder / (scheduler + ".png")).sizes() == at::IntArrayRef{3, 24, 40});
+    CHECK(ReadPicture(folder / (scheduler + ".png")).sizes() == at::IntArrayRef{3, 24, 40});
   }
 }
 
@@ -295,7 +295,7 @@ TEST_CASE("the seed decides the picture; sizes and relative paths work") {
   CHECK(ReadBytes(folder / "a.png") == ReadBytes(folder / "b.png"));
   CHECK(ReadBytes(folder / "a.png") != ReadBytes(folder / "c.png"));
   draw("wide.png", {"--height=32", "--width=96", "--steps=2", "--negative_prompt="}, folder);
-  CHECK(ReadPng(folder / "wide.png").sizes() == at::IntArrayRef{3, 32, 96});
+  CHECK(ReadPicture(folder / "wide.png").sizes() == at::IntArrayRef{3, 32, 96});
 }
 
 TEST_CASE("wrong command lines exit 2 and say what to do") {

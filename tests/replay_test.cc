@@ -115,6 +115,15 @@ void RequireSameBytes(const std::string& cpu, const fs::path& cache) {
   CHECK(Rows(cache) == Rows(NativeRun()));
 }
 
+// An emulated run takes minutes: at every commit the EPYC stands for both, for its vendor's kernels
+// differ most, and with --config=nightly the Haswell runs as well.
+std::vector<std::string> EmulatedCpus() {
+  const char* nightly = std::getenv("EXCISE_NIGHTLY");
+  if (nightly != nullptr && *nightly != '\0') return {"Haswell", "EPYC"};
+  WARN("the Haswell was left to --config=nightly");
+  return {"EPYC"};
+}
+
 }  // namespace
 
 TEST_CASE("an Intel Haswell and an AMD EPYC give the native bytes", "[slow]") {
@@ -122,7 +131,7 @@ TEST_CASE("an Intel Haswell and an AMD EPYC give the native bytes", "[slow]") {
   NativeRun();
   std::map<std::string, fs::path> caches;
   std::map<std::string, std::unique_ptr<Process>> runs;
-  for (const std::string cpu : {"Haswell", "EPYC"}) {
+  for (const std::string& cpu : EmulatedCpus()) {
     caches[cpu] = TestFolder("replay_" + cpu);
     runs[cpu] = StartAs(cpu, Arguments(caches[cpu]));
   }

@@ -89,6 +89,17 @@ TEST_CASE("nothing draws from a global generator") {
   CHECK(std::regex_search(std::string("noise.normal_(0, 1)"), forbidden));
 }
 
+// Whatever else opens a file would wait for a pipe that nobody writes to.
+TEST_CASE("files are read through core/read_file.h alone") {
+  const std::regex forbidden("\\b(ifstream|fopen|istreambuf_iterator)\\b");
+  for (const SourceFile& file : ReadSourceTree()) {
+    if (!IsCode(file) || EndsWith(file.name, "_test.cc")) continue;
+    INFO(file.name);
+    CHECK_FALSE(std::regex_search(file.text, forbidden));
+  }
+  CHECK(std::regex_search(std::string("std::ifstream in(path);"), forbidden));
+}
+
 TEST_CASE("lines fit 100 columns, files 500 lines") {
   for (const SourceFile& file : ReadSourceTree()) {
     if (!IsCode(file)) continue;

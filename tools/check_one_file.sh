@@ -15,7 +15,7 @@ if [[ -e $copy ]]; then
 fi
 
 run() {  # name
-  ./bazelw "${startup[@]}" run --noshow_progress //experiments:tiny -- \
+  ./bazelw "${startup[@]}" run --noshow_progress //experiments:tiny -- --concepts=poodle --attacks=char_typo,pez \
     --cache="$work/$1" --out="$work/$1.json" >"$work/$1.txt"
 }
 

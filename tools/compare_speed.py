@@ -9,10 +9,11 @@ the process that holds this one model. Prints a Markdown table, and writes it wi
     python tools/compare_speed.py --scratch=/tmp/speed --out=results/speed.md
 
 For developers; needs torch, diffusers, transformers and safetensors (made with torch 2.11.0,
-diffusers 0.42.1, transformers 5.23.0). 7 GB of disk, 8 GB of memory, about 8 minutes on two cores.
+diffusers 0.42.1, transformers 5.23.0). 7 GB of disk, 8 GB of memory, about 16 minutes on two cores.
 """
 
 import argparse
+import itertools
 import json
 import os
 import pathlib
@@ -203,7 +204,7 @@ class Side:
         return int(peak.split()[1]) / 1024
 
 
-def compare(case, dtype, args):
+def compare(case, dtype, threads, args):
     _, module, what = CASES[case]
     ours = Side(
         [
@@ -213,14 +214,14 @@ def compare(case, dtype, args):
             f"--in={args.scratch / (case + '.safetensors')}",
             f"--out={args.scratch / 'out.safetensors'}",
             f"--dtype={dtype}",
-            f"--threads={args.threads}",
+            f"--threads={threads}",
             "--time",
         ],
         args.clock,
     )
     theirs = Side(
         [sys.executable, __file__, f"--serve={case}:{dtype}", f"--scratch={args.scratch}"]
-        + [f"--threads={args.threads}"],
+        + [f"--threads={threads}"],
         args.clock,
     )
     runs = {"ours": [], "theirs": []}
@@ -235,6 +236,7 @@ def compare(case, dtype, args):
         "case": case,
         "what": what,
         "dtype": dtype,
+        "threads": threads,
         "runs": len(runs["ours"]),
         "ours_s": seconds["ours"],
         "theirs_s": seconds["theirs"],
@@ -260,18 +262,19 @@ def has_bf16():
 
 def render(rows, facts):
     lines = [
-        "| model | dtype | Excise s | theirs s | theirs/Excise | Excise MiB | theirs MiB |",
-        "|:--|:--|--:|--:|--:|--:|--:|",
+        "| model | dtype | threads | Excise s | theirs s | theirs/Excise | Excise MiB | theirs MiB |",
+        "|:--|:--|--:|--:|--:|--:|--:|--:|",
     ]
     for row in rows:
         lines.append(
-            f"| {row['what']} | {row['dtype']} | {row['ours_s']:.3f} | {row['theirs_s']:.3f} "
+            f"| {row['what']} | {row['dtype']} | {row['threads']} "
+            f"| {row['ours_s']:.3f} | {row['theirs_s']:.3f} "
             f"| {row['ratio']:.2f} | {row['ours_mib']:.0f} | {row['theirs_mib']:.0f} |"
         )
     lines.append("")
     lines.append(
         f"Medians of alternating runs, {facts['clock']} time (above 1: Excise is faster); peak resident memory of a process "
-        f"with this one model. {facts['cpu']}, {facts['threads']} threads, load average "
+        f"with this one model. {facts['cpu']}, {facts['cores']} cores, load average "
         f"{facts['load_average'][0]:.1f} before and {facts['load_average'][1]:.1f} after; torch "
         f"{facts['torch']}, diffusers {facts['diffusers']}, transformers {facts['transformers']}; "
         f"{facts['date']}."
@@ -284,7 +287,7 @@ def main():
     parser.add_argument("--scratch", type=pathlib.Path, required=True, help="weights are kept here")
     parser.add_argument("--forward", type=pathlib.Path, default=ROOT / "bazel-bin/models/forward")
     parser.add_argument("--out", type=pathlib.Path, help="FILE.md; FILE.json is written beside it")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", default="", help="such as 1,8 (default: 1 and all)")
     parser.add_argument(
         "--clock",
         choices=["wall", "cpu"],
@@ -298,7 +301,7 @@ def main():
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
-        serve(*args.serve.split(":"), args.scratch, args.threads)
+        serve(*args.serve.split(":"), args.scratch, int(args.threads))
         return
     if not args.forward.exists():
         raise SystemExit(f"{args.forward} is missing: bazel build -c opt //models:forward")
@@ -311,16 +314,18 @@ def main():
 
     before = os.getloadavg()[0]
     rows = []
-    for case in args.cases.split(","):
-        for dtype in args.dtypes.split(","):
-            if dtype == "bf16" and not has_bf16():
-                print(f"{case}: this CPU has no bf16", file=sys.stderr)
-                continue
-            rows.append(compare(case, dtype, args))
-            print(f"{case} {dtype}: {rows[-1]['ratio']:.2f}", file=sys.stderr)
+    counts = [int(n) for n in args.threads.split(",") if n] or sorted({1, os.cpu_count()})
+    for case, dtype, threads in itertools.product(
+        args.cases.split(","), args.dtypes.split(","), counts
+    ):
+        if dtype == "bf16" and not has_bf16():
+            print(f"{case}: this CPU has no bf16", file=sys.stderr)
+            continue
+        rows.append(compare(case, dtype, threads, args))
+        print(f"{case} {dtype} {threads}: {rows[-1]['ratio']:.2f}", file=sys.stderr)
     facts = {
         "cpu": cpu_name(),
-        "threads": args.threads,
+        "cores": os.cpu_count(),
         "clock": args.clock,
         "load_average": [before, os.getloadavg()[0]],
         "torch": torch.__version__,

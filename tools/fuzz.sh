@@ -64,7 +64,8 @@ for target in "${targets[@]}"; do
   "$compiler" "${flags[@]}" -fsanitize=fuzzer "$out/objects/tests.fuzz.${target}_fuzz.cc.o" \
     "${objects[@]}" "${libraries[@]}" -Wl,--gc-sections -o "$out/bin/$target"
   mkdir -p "$out/$target/found" "$out/$target/crashes"
-  options=(-runs="$runs" -max_total_time="$seconds" -max_len=2048 -timeout=10 -rss_limit_mb=1024
+  largest=$(find "tests/fuzz/corpus/$target" -type f -printf '%s\n' | sort -n | tail -n 1)
+  options=(-runs="$runs" -max_total_time="$seconds" -max_len=$((largest > 2048 ? largest : 2048)) -timeout=10 -rss_limit_mb=1024
     -malloc_limit_mb=512 -print_final_stats=1 -artifact_prefix="$out/$target/crashes/")
   if [[ -f tests/fuzz/$target.dict ]]; then options+=(-dict="tests/fuzz/$target.dict"); fi
   crashed=0

@@ -15,16 +15,36 @@ _NOT_LIBRARY = ["*_test.cc", "*_benchmark.cc", "*_main.cc"]
 # What tests may read.
 _TEST_DATA = ["//tests:fixtures"]
 
+# Rooms that know no LibTorch.
+_WITHOUT_TENSORS = ["core"]
+
+def _precompiled(name):
+    """Flags and dependencies with which the files of this room take a precompiled header."""
+    if native.package_name() in _WITHOUT_TENSORS:
+        return struct(copts = [], deps = [])
+    header = "$(BINDIR)/third_party/%s/%s.h" % (name, name)
+
+    # -fpch-deps: else the compiler does not tell Bazel of the headers inside.
+    plain = "//third_party:plain"
+    return struct(
+        copts = select({plain: [], "//conditions:default": ["-include", header, "-Winvalid-pch", "-fpch-deps"]}),
+        deps = select({plain: [], "//conditions:default": ["//third_party:" + name]}),
+    )
+
 def _stem(path):
     return path.rpartition("/")[2].rpartition(".")[0]
 
 def room_library(name, deps, visibility, srcs = None, exclude = [], hdrs = None):
     """The library of a room: every .cc and .h that is not a test, a benchmark or a main."""
+    precompiled = _precompiled("precompiled")
     cc_library(
         name = name,
         srcs = native.glob(["*.cc"], exclude = _NOT_LIBRARY + exclude) if srcs == None else srcs,
         hdrs = native.glob(["*.h"]) if hdrs == None else hdrs,
-        deps = deps,
+        # Every program is linked statically: a shared library would be linked for nobody.
+        linkstatic = 1,
+        copts = precompiled.copts,
+        deps = deps + precompiled.deps,
         visibility = visibility,
     )
     native.filegroup(
@@ -33,14 +53,31 @@ def room_library(name, deps, visibility, srcs = None, exclude = [], hdrs = None)
         visibility = ["//tests:__pkg__"],
     )
 
+def contract_test_library(name, src, deps):
+    """A contract's tests, compiled once: each plug-in's own target links them with it alone."""
+    precompiled = _precompiled("precompiled_test")
+    cc_library(
+        name = name,
+        testonly = True,
+        srcs = [src],
+        # Nothing refers to a test, it registers itself.
+        alwayslink = 1,
+        copts = precompiled.copts,
+        linkstatic = 1,
+        visibility = ["//visibility:public"],
+        deps = deps + ["//tests:testdata", "//third_party:catch2"] + precompiled.deps,
+    )
+
 def room_test(name, src, deps, data, size = "medium", env = {}):
+    precompiled = _precompiled("precompiled_test")
     cc_test(
         name = name,
         size = size,
         env = env,
         srcs = [src],
+        copts = precompiled.copts,
         data = _TEST_DATA + data,
-        deps = deps + ["//tests:testdata", "//third_party:catch2"],
+        deps = deps + ["//tests:testdata", "//third_party:catch2"] + precompiled.deps,
     )
 
 def room_tests(deps, data = [], exclude = [], size = "medium"):
@@ -57,12 +94,14 @@ def room_tests(deps, data = [], exclude = [], size = "medium"):
 
 def room_mains(deps, data = [], exclude = []):
     """A cc_binary x for every x_main.cc."""
+    precompiled = _precompiled("precompiled")
     for src in native.glob(["*_main.cc"], exclude = exclude):
         cc_binary(
             name = _stem(src)[:-len("_main")],
             srcs = [src],
+            copts = precompiled.copts,
             data = data,
-            deps = deps + ["//core:version", "//third_party:cli11", "//third_party:fmt"],
+            deps = deps + ["//core:version", "//third_party:cli11", "//third_party:fmt"] + precompiled.deps,
             visibility = ["//visibility:public"],
         )
 
@@ -79,7 +118,7 @@ def plugin_room(name, kind, deps, visibility, plugin_deps = [], support = [], da
 
     Args:
       name: of the room; the library has the same name, all plug-ins together are `plugins`.
-      kind: "method", "attack", ...; //tests:contract_<kind>_test.cc is run on each plug-in alone.
+      kind: "method", "attack", ...; //tests:contract_<kind>_test is run on each plug-in alone.
       deps: of the library.
       visibility: of the library. The plug-ins are visible to tables and tests alone.
       plugin_deps: of every plug-in, beside the library.
@@ -91,6 +130,7 @@ def plugin_room(name, kind, deps, visibility, plugin_deps = [], support = [], da
     shared = [s for s in sources if _stem(s) + ".h" in headers or s in support]
     plugins = [_stem(s) for s in sources if s not in shared]
     room_library(name, deps, visibility, srcs = shared, hdrs = headers)
+    precompiled = _precompiled("precompiled")
 
     for plugin in plugins:
         native.genrule(
@@ -105,16 +145,17 @@ def plugin_room(name, kind, deps, visibility, plugin_deps = [], support = [], da
             name = plugin,
             srcs = [plugin + ".cc", plugin + "_card.gen.cc"],
             alwayslink = 1,
+            copts = precompiled.copts,
             data = data,
             linkstatic = 1,
             visibility = ["//experiments:__subpackages__", "//tests:__pkg__"],
-            deps = [":" + name] + plugin_deps,
+            deps = [":" + name] + plugin_deps + precompiled.deps,
         )
-        room_test(
-            plugin + "_contract_test",
-            "//tests:contract_%s_test.cc" % kind,
-            [":" + plugin, "//tests:contract"],
-            data,
+        cc_test(
+            name = plugin + "_contract_test",
+            size = "medium",
+            data = _TEST_DATA + data,
+            deps = [":" + plugin, "//tests:contract_%s_test" % kind],
         )
 
     cc_library(

@@ -2,6 +2,7 @@
 // around it, and showing a text in any format gives valid UTF-8 in one line.
 #include "core/escape.h"
 #include "core/json.h"
+#include "datasets/minors.h"
 #include "datasets/user_prompts.h"
 #include "tests/fuzz/fuzz.h"
 
