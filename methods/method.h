@@ -1,5 +1,5 @@
-// The interface of a removal method: from an unharmed model and concepts to replacement tensors and
-// hooks. A method is one file, methods/<name>.cc, and nothing else; see methods/README.md.
+// The interface of a removal method: from an unmodified model and concepts to replacement tensors
+// and hooks. A method is one file, methods/<name>.cc, and nothing else; see methods/README.md.
 #pragma once
 
 #include <functional>
@@ -28,7 +28,8 @@ class Context {
   // Prompts of the erase split for a group ("target", "anchor", "preserve").
   virtual std::vector<std::string> Prompts(const Concept& subject, const std::string& group,
                                            int64_t limit) = 0;
-  // Pictures of the unmodified model for prompts, cached: float (n, 3, h, w) in [0,1].
+  // Pictures of the unmodified model for prompts, float (n, 3, h, w) in [0,1]. Drawn at every call
+  // and not stored: keep what is needed twice.
   virtual at::Tensor Images(const std::vector<std::string>& prompts) = 0;
   // Counts work for the cost column.
   virtual void CountUnetEvaluations(int64_t n) = 0;
