@@ -1,0 +1,261 @@
+// What documents say of the programs, held to the programs: the README's lists are the cards, every
+// command is one that its program takes, every parameter is one that a plug-in has. Nothing is
+// computed.
+#include <CLI/CLI.hpp>
+#include <catch2/catch.hpp>
+#include <memory>
+#include <regex>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "attacks/attack.h"
+#include "core/card.h"
+#include "core/error.h"
+#include "core/params.h"
+#include "core/registry.h"
+#include "datasets/dataset.h"
+#include "datasets/quadruplets.h"
+#include "experiments/experiment.h"
+#include "experiments/flags.h"
+#include "experiments/listing.h"
+#include "experiments/selection.h"
+#include "methods/method.h"
+#include "metrics/metric.h"
+#include "tests/documents.h"
+#include "tests/source_tree.h"
+#include "tests/testdata.h"
+
+namespace excise {
+namespace {
+
+using Names = std::set<std::string>;
+
+std::string Readme() {
+  for (const DocumentFile& document : ReadGuides()) {
+    if (document.name == "README.md") return document.text;
+  }
+  return "";
+}
+
+Names FieldsOf(Parameterised& source) {
+  Names fields;
+  for (const auto& [name, value] : EncodeParams(source).items()) fields.insert(name);
+  return fields;
+}
+
+// What may be set of the plug-in `name`; empty: there is none.
+template <class Base>
+Names FieldsOfPlugin(const std::string& name) {
+  if (!Registry<Base>::Get().Contains(name)) return {};
+  Names fields = FieldsOf(*Registry<Base>::Get().Make(name));
+  fields.insert({"plugin", "preset"});
+  return fields;
+}
+
+template <class Base>
+Names FieldsOfKind() {
+  Names all;
+  for (const std::string& name : Registry<Base>::Get().Names()) {
+    all.merge(FieldsOf(*Registry<Base>::Get().Make(name)));
+  }
+  return all;
+}
+
+// The fields of a section that --set takes: "methods.NAME", "sampler", "prompts.params", ...
+Names FieldsOfSection(const std::string& section, const std::string& plugin) {
+  if (section == "methods") return FieldsOfPlugin<Method>(plugin);
+  if (section == "attacks") return FieldsOfPlugin<Attack>(plugin);
+  if (section == "metrics") return FieldsOfPlugin<Metric>(plugin);
+  if (section == "prompts.params") return FieldsOfKind<Dataset>();
+  if (section == "quadruplets.params") return FieldsOfKind<QuadrupletSet>();
+  PromptCounts prompts;
+  SamplerSettings sampler;
+  Seeds seeds;
+  QuadrupletSettings quadruplets;
+  if (section == "prompts") return FieldsOf(prompts);
+  if (section == "sampler") return FieldsOf(sampler);
+  if (section == "seeds") return FieldsOf(seeds);
+  return FieldsOf(quadruplets);
+}
+
+// Of the plug-ins of a room alone, where the document is the room's own; else of all.
+Names FieldsFor(const std::string& document) {
+  const std::string room = document.substr(0, document.find('/'));
+  if (room == "methods") return FieldsOfKind<Method>();
+  if (room == "attacks") return FieldsOfKind<Attack>();
+  if (room == "metrics") return FieldsOfKind<Metric>();
+  Names all = FieldsOfKind<Dataset>();
+  if (room == "datasets") return all;
+  all.merge(FieldsOfKind<Method>());
+  all.merge(FieldsOfKind<Attack>());
+  all.merge(FieldsOfKind<Metric>());
+  for (const char* section : {"prompts", "sampler", "seeds", "quadruplets"}) {
+    all.merge(FieldsOfSection(section, ""));
+  }
+  return all;
+}
+
+// The parameters of the plug-ins that a table's command names, as a run would read them; files of
+// the user, which are not here, left out.
+template <class Base>
+void CheckSelection(const Selection& selection) {
+  for (const std::string& name :
+       ChosenNames(selection, Base::kKind, {}, Registry<Base>::Get().Names())) {
+    const Chosen chosen = Resolve(selection, Base::kKind, name);
+    const std::unique_ptr<Base> plugin = Registry<Base>::Get().Make(chosen.plugin);
+    Json params = WithPreset(PresetsOf(*plugin), selection, chosen, Base::kKind);
+    const Json without_files = EncodeParams(*plugin, PathForm::kLeftOut);
+    for (const std::string& field : FieldsOf(*plugin)) {
+      if (!without_files.contains(field)) params.erase(field);
+    }
+    DecodeParams(params, *plugin, Base::kKind + (" '" + name + "'"));
+  }
+}
+
+void CheckTableCommand(const std::filesystem::path& table,
+                       const std::vector<std::string>& arguments) {
+  const std::string file = table.string();
+  std::vector<const char*> argv = {"table", file.c_str()};
+  for (const std::string& argument : arguments) argv.push_back(argument.c_str());
+  const int argc = static_cast<int>(argv.size());
+  Flags flags;
+  CLI::App app;
+  AddFlags(app, &flags);
+  app.parse(argc, argv.data());
+  RefuseEmptyValues(argc, argv.data());
+  if (!flags.list.empty()) CHECK_FALSE(List(flags.list, 100).empty());
+  CheckFlags(ChooseShard(flags.shard), &flags);
+  const Experiment experiment = LoadExperiment(table, flags.choices);
+  CheckSelection<Method>(experiment.methods);
+  CheckSelection<Attack>(experiment.attacks);
+  CheckSelection<Metric>(experiment.metrics);
+  CHECK(Registry<Dataset>::Get().Contains(experiment.prompts.dataset));
+}
+
+// Whether a program of the repository, or Bazel, takes the flag.
+bool IsFlag(const std::string& flag) {
+  static const std::vector<SourceFile> sources = ReadSourceTree();
+  if (flag == "--config" || flag == "--jobs") return true;
+  for (const SourceFile& source : sources) {
+    const bool program = !EndsWith(source.name, "_test.cc");
+    if (program && source.text.find('"' + flag + '"') != std::string::npos) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+TEST_CASE("the README's lists of plug-ins are the cards' first lines") {
+  std::string expected, found;
+  for (const char* kind : {"method", "attack"}) {
+    for (const std::string& name : CardNames(kind)) {
+      expected += "- `" + name + "`: " + FindCard(kind, name)->what + "\n";
+    }
+  }
+  std::istringstream in(Readme());
+  const std::regex item("- `\\w+`: .*");
+  for (std::string line; std::getline(in, line);) {
+    if (std::regex_match(line, item)) found += line + "\n";
+  }
+  INFO("Copy these lines into README.md:\n" << expected);
+  CHECK(found == expected);
+}
+
+TEST_CASE("the README names every metric and data set") {
+  std::vector<std::string> expected = CardNames("metric");
+  for (const std::string& name : CardNames("dataset")) expected.push_back(name);
+  const std::string readme = Readme();
+  const size_t start = readme.find("\nMetrics (");
+  REQUIRE(start != std::string::npos);
+  CHECK(CodeSpans(readme.substr(start, readme.find("\n\n", start) - start)) == expected);
+}
+
+TEST_CASE("every table's command in a document is one that the program takes") {
+  size_t commands = 0;
+  for (const DocumentFile& guide : ReadGuides()) {
+    for (const BazelRun& run : BazelRuns(guide.text)) {
+      const std::string name = run.label.substr(run.label.find(':') + 1);
+      const std::string table = "experiments/" + name + ".json";
+      std::string text = run.label;
+      for (const std::string& argument : run.arguments) text += " " + argument;
+      INFO(guide.name << ": " << text);
+      if (run.label.rfind("//experiments:table", 0) == 0) {
+        CHECK_NOTHROW(CheckTableCommand(RepoFile(table), run.arguments));
+        ++commands;
+      }
+      for (const std::string& argument : run.arguments) {
+        if (argument.rfind("--", 0) == 0) CHECK(IsFlag(argument.substr(0, argument.find('='))));
+      }
+    }
+  }
+  CHECK(commands >= 20);
+}
+
+TEST_CASE("the check of commands sees what is wrong") {
+  const auto table = RepoFile("experiments/table1.json");
+  CHECK_NOTHROW(CheckTableCommand(table, {"--methods=uce", "--set", "methods.uce.lambda=0.5"}));
+  for (const std::vector<std::string>& wrong : std::vector<std::vector<std::string>>{
+           {"--method=uce"},
+           {"--methods=ucee"},
+           {"--set", "methods.uce.lamda=0.5"},
+           {"--set", "methods.uce.lambda=much"},
+           {"--set", "sampler.guidence=5"},
+           {"--profile=no_such"},
+           {"--list=no_such"},
+           {"--check=no_such"}}) {
+    CHECK_THROWS(CheckTableCommand(table, wrong));
+  }
+}
+
+TEST_CASE("flags that documents name are some program's") {
+  for (const DocumentFile& guide : ReadGuides()) {
+    for (const std::string& span : CodeSpans(guide.text)) {
+      if (span.rfind("--", 0) != 0) continue;
+      INFO(guide.name << ": " << span);
+      CHECK(IsFlag(span.substr(0, span.find_first_of("= *"))));
+    }
+  }
+}
+
+TEST_CASE("parameters that documents set are the registry's") {
+  const std::regex setting(
+      "\\b(methods|attacks|metrics|sampler|seeds|prompts\\.params|prompts|quadruplets\\.params|"
+      "quadruplets)\\.(?:(\\w+)\\.)?(\\w+)=");
+  size_t settings = 0;
+  for (const DocumentFile& guide : ReadGuides()) {
+    for (std::sregex_iterator it(guide.text.begin(), guide.text.end(), setting), end; it != end;
+         ++it) {
+      const std::string section = (*it)[1], field = (*it)[3];
+      std::string plugin = (*it)[2];
+      // A row of the reader's own says in the same document which plug-in it is.
+      std::smatch own;
+      const std::regex says(section + "\\." + plugin + "\\.plugin=(\\w+)");
+      if (!plugin.empty() && std::regex_search(guide.text, own, says)) plugin = own[1];
+      INFO(guide.name << ": " << it->str());
+      CHECK(FieldsOfSection(section, plugin).count(field) == 1);
+      ++settings;
+    }
+  }
+  CHECK(settings >= 10);
+}
+
+TEST_CASE("parameters that documents show with a value are the registry's") {
+  // `variant: paper`, `lambda = 0`, `"tokens": "all"`.
+  const std::regex shown("\"?([a-z]\\w*)\"?(: | = |=)\\S.*");
+  size_t parameters = 0;
+  for (const DocumentFile& guide : ReadGuides()) {
+    const Names fields = FieldsFor(guide.name);
+    for (const std::string& span : CodeSpans(guide.text)) {
+      std::smatch match;
+      if (!std::regex_match(span, match, shown)) continue;
+      INFO(guide.name << ": " << span);
+      CHECK(fields.count(match[1]) == 1);
+      ++parameters;
+    }
+  }
+  CHECK(parameters >= 5);
+}
+
+}  // namespace excise
