@@ -40,8 +40,9 @@ std::string Readme() {
 }
 
 Names FieldsOf(Parameterised& source) {
+  const Json values = EncodeParams(source);
   Names fields;
-  for (const auto& [name, value] : EncodeParams(source).items()) fields.insert(name);
+  for (const auto& [name, value] : values.items()) fields.insert(name);
   return fields;
 }
 
@@ -125,7 +126,7 @@ void CheckTableCommand(const std::filesystem::path& table,
   AddFlags(app, &flags);
   app.parse(argc, argv.data());
   RefuseEmptyValues(argc, argv.data());
-  if (!flags.list.empty()) CHECK_FALSE(List(flags.list, 100).empty());
+  if (!flags.list.empty()) List(flags.list, /*width=*/100);
   CheckFlags(ChooseShard(flags.shard), &flags);
   const Experiment experiment = LoadExperiment(table, flags.choices);
   CheckSelection<Method>(experiment.methods);
