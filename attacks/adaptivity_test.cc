@@ -12,13 +12,13 @@
 #include <cmath>
 #include <functional>
 
-#include "attacks/denoising_attack.h"
 #include "attacks/hard_prompt.h"
-#include "attacks/pez_search.h"
-#include "attacks/ring_a_bell_search.h"
+#include "attacks/pez/pez_search.h"
+#include "attacks/ring_a_bell/ring_a_bell_search.h"
+#include "attacks/unlearn_diff_atk/denoising_attack.h"
 #include "attacks/victim_text.h"
 #include "core/error.h"
-#include "models/autograd.h"
+#include "models/tensors/autograd.h"
 #include "tests/tiny_models.h"
 
 namespace excise {

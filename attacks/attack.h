@@ -12,9 +12,9 @@
 #include "core/params.h"
 #include "core/random.h"
 #include "core/registry.h"
-#include "datasets/concept.h"
-#include "datasets/dataset.h"
-#include "models/backbone.h"
+#include "datasets/formats/concept.h"
+#include "datasets/formats/dataset.h"
+#include "models/snapshots/backbone.h"
 
 namespace excise {
 

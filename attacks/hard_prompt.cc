@@ -10,8 +10,8 @@
 #include <sstream>
 
 #include "core/error.h"
-#include "models/autograd.h"
-#include "models/nn.h"
+#include "models/nets/nn.h"
+#include "models/tensors/autograd.h"
 
 namespace excise {
 namespace {

@@ -9,8 +9,8 @@
 
 #include "attacks/hard_prompt.h"
 #include "core/error.h"
-#include "models/autograd.h"
-#include "models/nn.h"
+#include "models/nets/nn.h"
+#include "models/tensors/autograd.h"
 
 namespace excise {
 namespace {

@@ -59,7 +59,8 @@ class Parameterised {
   virtual std::vector<std::string> needs_one_of() const { return {}; }
 };
 
-// Values that each field of a plug-in may take when its defaults are tuned (experiments/tune.h).
+// Values that each field of a plug-in may take when its defaults are tuned
+// (experiments/check/tune.h).
 using SearchSpace = std::map<std::string, std::vector<Json>>;
 
 // Sets the fields named in `object` (a JSON object). Unknown key, wrong type or value out of range:

@@ -14,9 +14,9 @@
 #include "core/error.h"
 #include "core/hash.h"
 #include "core/random.h"
-#include "datasets/dataset.h"
-#include "datasets/emoji_captions.h"
-#include "datasets/emoji_world.h"
+#include "datasets/emoji/emoji_captions.h"
+#include "datasets/emoji/emoji_world.h"
+#include "datasets/formats/dataset.h"
 
 namespace excise {
 namespace {

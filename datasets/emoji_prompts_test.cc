@@ -5,8 +5,8 @@
 #include <set>
 
 #include "core/error.h"
-#include "datasets/dataset.h"
-#include "datasets/emoji_captions.h"
+#include "datasets/emoji/emoji_captions.h"
+#include "datasets/formats/dataset.h"
 #include "tests/testdata.h"
 
 namespace excise {

@@ -1,11 +1,11 @@
-#include "datasets/minors.h"
+#include "datasets/formats/minors.h"
 
 #include <catch2/catch.hpp>
 #include <fstream>
 #include <sstream>
 
 #include "core/csv.h"
-#include "datasets/emoji_captions.h"
+#include "datasets/emoji/emoji_captions.h"
 #include "tests/testdata.h"
 
 namespace excise {

@@ -19,8 +19,8 @@
 #include "core/error.h"
 #include "core/hash.h"
 #include "core/progress.h"
-#include "datasets/dataset.h"
-#include "datasets/user_prompts.h"
+#include "datasets/formats/dataset.h"
+#include "datasets/formats/user_prompts.h"
 
 namespace excise {
 namespace {

@@ -7,14 +7,14 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "core/data_file.h"
+#include "core/digest_cache.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/hash.h"
-#include "datasets/data_file.h"
+#include "core/program.h"
 #include "experiments/plot.h"
-#include "experiments/runner.h"
-#include "models/digest_cache.h"
-#include "models/program.h"
+#include "experiments/run/runner.h"
 
 namespace excise {
 namespace {
@@ -146,7 +146,7 @@ void AddFlags(CLI::App& app, Flags* f) {
       ->default_str("all");
   app.add_option(
          "--check", f->check,
-         "golden or reference: compare a fresh run with results/golden or results/reference; "
+         "golden or reference: compare a fresh run with results/checks/golden or reference; "
          "published: what papers print, against the committed results, without a run")
       ->expected(0, 1)
       ->default_str("golden");
@@ -154,8 +154,8 @@ void AddFlags(CLI::App& app, Flags* f) {
                  "for --check=published: a folder with your copies of prompt files and CLIP's "
                  "tokenizer");
   app.add_option("--update_reference", f->update_reference,
-                 "write results/reference from that many erase seeds, and stop");
-  app.add_flag("--update_golden", f->update_golden, "write results/golden (recomputes)");
+                 "write results/checks/reference from that many erase seeds, and stop");
+  app.add_flag("--update_golden", f->update_golden, "write results/checks/golden (recomputes)");
 }
 
 std::vector<std::string> ArgumentsOfNumbers(int argc, const char* const* argv) {

@@ -14,9 +14,9 @@
 #include "core/error.h"
 #include "core/params.h"
 #include "core/registry.h"
-#include "datasets/dataset.h"
-#include "experiments/experiment.h"
-#include "experiments/text_layout.h"
+#include "datasets/formats/dataset.h"
+#include "experiments/formats/experiment.h"
+#include "experiments/tables/text_layout.h"
 #include "methods/method.h"
 #include "metrics/metric.h"
 

@@ -8,8 +8,8 @@
 
 #include "attacks/attack.h"
 #include "core/error.h"
-#include "experiments/experiment.h"
-#include "experiments/selection.h"
+#include "experiments/formats/experiment.h"
+#include "experiments/lab/selection.h"
 #include "methods/method.h"
 #include "metrics/metric.h"
 #include "tests/testdata.h"

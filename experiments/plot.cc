@@ -18,7 +18,7 @@
 #include "core/escape.h"
 #include "core/files.h"
 #include "core/read_file.h"
-#include "experiments/table_view.h"
+#include "experiments/tables/table_view.h"
 
 namespace excise {
 namespace {

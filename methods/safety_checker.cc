@@ -31,9 +31,9 @@
 #include "core/error.h"
 #include "methods/clip_filter.h"
 #include "methods/method.h"
-#include "models/autograd.h"
-#include "models/nn.h"
-#include "models/safetensors.h"
+#include "models/nets/nn.h"
+#include "models/tensors/autograd.h"
+#include "models/tensors/safetensors.h"
 
 namespace excise {
 namespace {

@@ -8,7 +8,7 @@
 
 #include "core/error.h"
 #include "metrics/judge_styles.h"
-#include "models/autograd.h"
+#include "models/tensors/autograd.h"
 
 namespace excise {
 namespace {

@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "datasets/concept.h"
-#include "models/judge_net.h"
+#include "datasets/formats/concept.h"
+#include "models/nets/judge_net.h"
 
 namespace excise {
 

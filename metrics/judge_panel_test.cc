@@ -9,8 +9,8 @@
 #include <set>
 
 #include "core/error.h"
-#include "models/backbone.h"
-#include "models/safetensors.h"
+#include "models/snapshots/backbone.h"
+#include "models/tensors/safetensors.h"
 #include "tests/testdata.h"
 #include "tests/tiny_models.h"
 

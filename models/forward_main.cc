@@ -15,14 +15,15 @@
 
 #include "core/error.h"
 #include "core/params.h"
+#include "core/program.h"
 #include "core/progress.h"
 #include "core/registry.h"
-#include "models/autograd.h"
-#include "models/backbone.h"
-#include "models/compute.h"
-#include "models/program.h"
-#include "models/safetensors.h"
-#include "models/snapshot.h"
+#include "models/snapshots/backbone.h"
+#include "models/snapshots/snapshot.h"
+#include "models/tensors/autograd.h"
+#include "models/tensors/compute.h"
+#include "models/tensors/safetensors.h"
+#include "models/tensors/threads.h"
 
 namespace excise {
 namespace {

@@ -7,15 +7,16 @@
 #include <string>
 
 #include "core/error.h"
+#include "core/program.h"
 #include "core/progress.h"
 #include "core/registry.h"
-#include "models/autograd.h"
-#include "models/backbone.h"
-#include "models/compute.h"
-#include "models/image_io.h"
-#include "models/noise.h"
-#include "models/program.h"
-#include "models/safetensors.h"
+#include "models/pictures/image_io.h"
+#include "models/snapshots/backbone.h"
+#include "models/tensors/autograd.h"
+#include "models/tensors/compute.h"
+#include "models/tensors/noise.h"
+#include "models/tensors/safetensors.h"
+#include "models/tensors/threads.h"
 
 namespace excise {
 namespace {

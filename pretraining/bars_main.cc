@@ -9,13 +9,13 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/program.h"
 #include "core/progress.h"
 #include "core/registry.h"
-#include "models/autograd.h"
-#include "models/numerics.h"
-#include "models/program.h"
-#include "pretraining/bars_bench.h"
-#include "pretraining/bars_report.h"
+#include "models/tensors/autograd.h"
+#include "models/tensors/numerics.h"
+#include "pretraining/bars/bars_bench.h"
+#include "pretraining/bars/bars_report.h"
 
 namespace excise {
 namespace {

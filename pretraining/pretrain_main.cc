@@ -9,7 +9,7 @@
 #include "core/error.h"
 #include "core/progress.h"
 #include "core/registry.h"
-#include "pretraining/recipe.h"
+#include "pretraining/stages/recipe.h"
 
 namespace excise {
 namespace {

@@ -14,7 +14,7 @@ namespace {
 class Committed {
  public:
   explicit Committed(const std::string& table) {
-    std::ifstream in(RepoFile(fmt::format("results/{}.json", table)));
+    std::ifstream in(RepoFile(fmt::format("results/{0}/{0}.json", table)));
     REQUIRE(in);
     results_ = Json::parse(in);
   }

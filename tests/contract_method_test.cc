@@ -7,8 +7,8 @@
 #include <algorithm>
 
 #include "methods/method.h"
-#include "models/autograd.h"
-#include "models/safetensors.h"
+#include "models/tensors/autograd.h"
+#include "models/tensors/safetensors.h"
 #include "tests/contract_common.h"
 #include "tests/testdata.h"
 #include "tests/tiny_models.h"

@@ -8,7 +8,7 @@
 #include <set>
 
 #include "core/hash.h"
-#include "models/safetensors.h"
+#include "models/tensors/safetensors.h"
 #include "tests/testdata.h"
 #include "tests/tiny_table.h"
 

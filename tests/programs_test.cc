@@ -14,10 +14,10 @@
 #include <vector>
 
 #include "core/json.h"
-#include "models/backbone.h"
-#include "models/noise.h"
-#include "models/picture_file.h"
-#include "models/safetensors.h"
+#include "models/pictures/picture_file.h"
+#include "models/snapshots/backbone.h"
+#include "models/tensors/noise.h"
+#include "models/tensors/safetensors.h"
 #include "tests/process.h"
 #include "tests/testdata.h"
 

@@ -32,7 +32,7 @@ bool Exists(const std::string& path) {
 }  // namespace
 
 TEST_CASE("the README shows the committed table") {
-  const std::string readme = Read("README.md"), table = Read("results/table1.md");
+  const std::string readme = Read("README.md"), table = Read("results/table1/table1.md");
   REQUIRE(table.size() > 500);
   CHECK(readme.find(table) != std::string::npos);
 }

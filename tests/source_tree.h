@@ -7,8 +7,8 @@
 namespace excise {
 
 struct SourceFile {
-  std::string room;  // "methods"
-  std::string name;  // "methods/uce.cc"
+  std::string room;  // "methods", "models/nets"
+  std::string name;  // "methods/uce.cc", "models/nets/clip.cc"
   std::string text;
 };
 

@@ -13,7 +13,7 @@
 #include "attacks/attack.h"
 #include "methods/method.h"
 #include "metrics/metric.h"
-#include "models/backbone.h"
+#include "models/snapshots/backbone.h"
 
 namespace excise {
 

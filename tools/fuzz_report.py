@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes results/fuzz.json and results/fuzz.md of the runs that tools/fuzz.sh noted.
+"""Makes results/quality/fuzz.json and results/quality/fuzz.md of the runs that tools/fuzz.sh noted.
 
   tools/fuzz_report.py /tmp/excise_fuzz/runs.tsv
 

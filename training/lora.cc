@@ -14,8 +14,8 @@
 
 #include "core/error.h"
 #include "core/random.h"
-#include "models/autograd.h"
-#include "models/nn.h"
+#include "models/nets/nn.h"
+#include "models/tensors/autograd.h"
 #include "training/trainer.h"
 
 namespace excise {

@@ -16,7 +16,7 @@
 
 #include "core/error.h"
 #include "core/params.h"
-#include "models/autograd.h"
+#include "models/tensors/autograd.h"
 
 namespace excise {
 namespace {

@@ -4,7 +4,7 @@
 #include <cctype>
 
 #include "core/json.h"
-#include "experiments/picture_manifest.h"
+#include "experiments/formats/picture_manifest.h"
 #include "tests/fuzz/fuzz.h"
 
 namespace {
