@@ -120,32 +120,44 @@ def room_mains(deps, data = [], exclude = []):
             visibility = ["//visibility:public"],
         )
 
-# The comment that opens a plug-in's file, as a C++ file that registers it.
-_CARD = """\
-{ echo '#include "core/card.h"'; echo 'namespace {';
-  printf '[[maybe_unused]] const bool kRegistered =\\n    (excise::RegisterCard("%s", "%s", R"card(' 'KIND' 'NAME';
-  sed -n '/^[/][/]/!q; p' $(location SRC);
-  echo ')card"), true);'; echo '}  // namespace'; } > $@
+# The comment that opens a plug-in's file, as a line of C++ that registers it.
+_CARD = """
+name=$$(basename $$file .cc)
+echo "[[maybe_unused]] const bool $${name}_has_card =";
+printf '    (excise::RegisterCard("%s", "%s", R"card(' KIND $$name;
+sed -n '/^[/][/]/!q; p' $$file;
+echo ')card"), true);'
 """
+
+def _cards(kind, sources):
+    """A library of all the cards of a room: text alone, so one small file for all of them."""
+    native.genrule(
+        name = "cards_source",
+        srcs = sources,
+        outs = ["cards.gen.cc"],
+        cmd = "{ echo '#include \"core/card.h\"'; echo 'namespace {'; for file in $(SRCS); do " +
+              _CARD.replace("KIND", kind) + "done; echo '}  // namespace'; } > $@",
+    )
+    cc_library(
+        name = "cards",
+        srcs = ["cards.gen.cc"],
+        alwayslink = 1,
+        linkstatic = 1,
+        deps = ["//core"],
+    )
 
 def _folders():
     """Folders of this room that are no package of their own: of plug-ins with helpers."""
     return sorted({path.partition("/")[0]: None for path in native.glob(["*/*.cc"], allow_empty = True)})
 
 def _plugin(name, kind, source, deps, data):
-    """One plug-in with its card and its contract test."""
-    native.genrule(
-        name = name + "_card",
-        srcs = [source],
-        outs = [name + "_card.gen.cc"],
-        cmd = _CARD.replace("KIND", kind).replace("NAME", name).replace("SRC", source),
-    )
+    """One plug-in and its contract test."""
     precompiled = _precompiled("precompiled")
 
     # alwayslink: nothing refers to a plug-in, it registers itself.
     cc_library(
         name = name,
-        srcs = [source, name + "_card.gen.cc"],
+        srcs = [source],
         alwayslink = 1,
         copts = precompiled.copts,
         data = data,
@@ -186,8 +198,9 @@ def plugin_room(name, kind, deps, visibility, plugin_deps = [], data = []):
         _library(helpers, folder_shared, folder_headers, [":" + name] + plugin_deps)
         seen.update({s: ":" + helpers for s in folder_sources if s not in folder_shared})
     plugins = {_stem(source): source for source in seen}
+    _cards(kind, sorted(seen))
     for plugin, source in plugins.items():
-        _plugin(plugin, kind, source, [seen[source]] + plugin_deps, data)
+        _plugin(plugin, kind, source, [seen[source], ":cards"] + plugin_deps, data)
 
     cc_library(
         name = "plugins",
