@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <string>
 
+#include "core/text.h"
+
 namespace excise {
 namespace {
 
@@ -23,7 +25,7 @@ constexpr int kFolderItself = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
 void RemoveLeftovers(const fs::path& scratch) {
   std::error_code code;
   for (fs::directory_iterator it(scratch, code), end; !code && it != end; it.increment(code)) {
-    if (it->path().filename().string().rfind(kPrefix, 0) != 0) continue;
+    if (!StartsWith(it->path().filename().string(), kPrefix)) continue;
     const Descriptor folder(it->path(), kFolderItself);
     struct stat status {};
     if (folder.get() < 0 || fstat(folder.get(), &status) != 0) continue;

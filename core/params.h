@@ -83,7 +83,4 @@ std::string MissingSetting(Parameterised& source);
 // "name (type, default, range): help", a line each.
 std::string DescribeParams(Parameterised& source);
 
-// The nearest of `known` to `name` by edit distance, or "" when none is near.
-std::string Suggest(std::string_view name, const std::vector<std::string>& known);
-
 }  // namespace excise

@@ -17,8 +17,8 @@
 
 #include "core/error.h"
 #include "core/escape.h"
-#include "core/params.h"
 #include "core/progress.h"
+#include "core/text.h"
 
 namespace excise {
 namespace {
@@ -78,11 +78,10 @@ void RefuseUnknown(const CLI::App& app) {
   const std::vector<std::string> unknown = app.remaining();
   if (unknown.empty()) return;
   const std::string flag = unknown.front().substr(0, unknown.front().find('='));
-  const std::string nearest = Suggest(flag, FlagNames(app));
-  const bool is_flag = flag.rfind('-', 0) == 0;
+  const bool is_flag = StartsWith(flag, "-");
   throw UsageError(
       fmt::format("Unknown {} '{}'.{} See --help.{}", is_flag ? "flag" : "argument", flag,
-                  nearest.empty() ? "" : fmt::format(" Did you mean '{}'?", nearest),
+                  DidYouMean(flag, FlagNames(app)),
                   is_flag ? "" : " A value with spaces needs quotes: --prompt=\"a cat\"."));
 }
 
@@ -93,7 +92,7 @@ std::vector<const char*> WithEmptyValues(int argc, const char* const* argv,
   std::vector<const char*> words;
   for (int i = 0; i < argc; ++i) {
     const std::string_view word = argv[i];
-    if (i > 0 && word.rfind("--", 0) == 0 && word.size() > 3 && word.find('=') == word.size() - 1) {
+    if (i > 0 && StartsWith(word, "--") && word.size() > 3 && word.find('=') == word.size() - 1) {
       storage->emplace_back(word.substr(0, word.size() - 1));
       words.push_back(storage->back().c_str());
       words.push_back("");

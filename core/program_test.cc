@@ -12,6 +12,7 @@
 #include <iterator>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "tests/testdata.h"
 
 namespace excise {
@@ -71,7 +72,7 @@ TEST_CASE("values are taken letter by letter") {
   CHECK(outcome.prompt == value);
   CHECK(outcome.steps == 3);
   CHECK(outcome.message.empty());
-  if (value.rfind('-', 0) != 0) CHECK(RunWith({"--prompt", value}).prompt == value);
+  if (!StartsWith(value, "-")) CHECK(RunWith({"--prompt", value}).prompt == value);
 }
 
 TEST_CASE("wrong command lines exit 2 with the nearest flag") {

@@ -13,6 +13,7 @@
 #include "core/files.h"
 #include "core/hash.h"
 #include "core/program.h"
+#include "core/text.h"
 #include "experiments/plot.h"
 #include "experiments/run/runner.h"
 
@@ -35,11 +36,8 @@ std::vector<std::string> Names(const std::string& list, const char* flag) {
 
 void RequireOneOf(const char* flag, const std::string& value,
                   const std::vector<std::string>& known) {
-  if (std::find(known.begin(), known.end(), value) != known.end()) return;
-  const std::string nearest = Suggest(value, known);
-  throw UsageError(fmt::format("{}={}: unknown.{} Known: {}.", flag, value,
-                               nearest.empty() ? "" : fmt::format(" Did you mean '{}'?", nearest),
-                               fmt::join(known, ", ")));
+  if (IsOneOf(value, known)) return;
+  throw UsageError(fmt::format("{}={}: unknown.{}", flag, value, DidYouMeanOrKnown(value, known)));
 }
 
 // Which of these were given: those that read, write or check a whole table.
@@ -178,7 +176,7 @@ std::vector<std::string> ArgumentsOfNumbers(int argc, const char* const* argv) {
 void RefuseEmptyValues(int argc, const char* const* argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
-    const bool flag = word.rfind("--", 0) == 0 && word.find('=') + 1 == word.size();
+    const bool flag = StartsWith(word, "--") && word.find('=') + 1 == word.size();
     if (!word.empty() && !flag) continue;
     throw UsageError(
         fmt::format("{}: an empty value. Give one, or leave the flag out; a shell variable that is "

@@ -15,6 +15,7 @@
 #include "core/program.h"
 #include "core/progress.h"
 #include "core/registry.h"
+#include "core/text.h"
 #include "core/version.h"
 #include "experiments/check/check.h"
 #include "experiments/check/committed.h"
@@ -42,11 +43,7 @@ namespace {
 namespace fs = std::filesystem;
 
 void LogLines(const std::string& text) {
-  for (size_t start = 0; start < text.size();) {
-    const size_t end = std::min(text.find('\n', start), text.size());
-    LogInfo(text.substr(start, end - start));
-    start = end + 1;
-  }
+  for (const std::string& line : Lines(text)) LogInfo(line);
 }
 
 std::string TierFile(const char* tier, const Lab& lab) {

@@ -1,5 +1,5 @@
-// The interface of a removal method: from an unharmed model and concepts to replacement tensors and
-// hooks. A method is one file, methods/<name>.cc, and nothing else; see methods/README.md.
+// The interface of a removal method: from the unmodified model and concepts to replacement tensors
+// and hooks. A method is one file, methods/<name>.cc, and nothing else; see methods/README.md.
 #pragma once
 
 #include <functional>

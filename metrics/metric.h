@@ -30,7 +30,7 @@ struct Detection {
   double score = 0, threshold = 0;
 };
 
-// One candidate of a white-box search: judged generations so far, and the oracle's word.
+// One candidate of a white-box search: judged generations so far, and the oracle's answer.
 struct Tried {
   int64_t queries = 0;
   bool success = false;

@@ -10,6 +10,7 @@
 #include "core/program.h"
 #include "core/progress.h"
 #include "core/registry.h"
+#include "core/text.h"
 #include "models/pictures/image_io.h"
 #include "models/snapshots/backbone.h"
 #include "models/tensors/autograd.h"
@@ -51,11 +52,6 @@ class ProgressHooks : public Hooks {
     Progress progress_;
   };
 };
-
-bool EndsWith(const std::string& text, const std::string& suffix) {
-  return text.size() > suffix.size() &&
-         text.compare(text.size() - suffix.size(), suffix.size(), suffix) == 0;
-}
 
 void CheckOptions(const Options& options) {
   if (!EndsWith(options.out, ".png") && !EndsWith(options.out, ".safetensors")) {

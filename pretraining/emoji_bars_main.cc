@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
@@ -12,6 +11,7 @@
 #include "core/program.h"
 #include "core/progress.h"
 #include "core/registry.h"
+#include "core/text.h"
 #include "models/tensors/autograd.h"
 #include "models/tensors/numerics.h"
 #include "pretraining/bars/bars_bench.h"
@@ -41,7 +41,7 @@ std::filesystem::path Find(const std::string& path, bool is_default) {
 std::vector<std::string> Groups(const Options& options) {
   const std::vector<std::string> known = BarGroups();
   for (const std::string& name : options.only) {
-    if (std::find(known.begin(), known.end(), name) == known.end()) {
+    if (!IsOneOf(name, known)) {
       ThrowUnknownName("group of bars", name, known);
     }
   }
@@ -62,9 +62,7 @@ Json Measure(const Options& options) {
   const NoGrad no_grad;
   const Bench bench = OpenBench(bench_options);
   const std::vector<std::string> groups = Groups(options);
-  const auto wants = [&](const char* group) {
-    return std::find(groups.begin(), groups.end(), group) != groups.end();
-  };
+  const auto wants = [&](const char* group) { return IsOneOf(group, groups); };
   BarReport report;
   if (wants("judge")) MeasureJudges(bench, &report);
   if (wants("vae")) MeasureVae(bench, &report);

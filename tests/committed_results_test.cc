@@ -1,4 +1,4 @@
-// The committed tables are hard enough to tell methods apart, and large enough to say so.
+// The committed tables are hard enough for methods to differ, and large enough to show it.
 #include <fmt/format.h>
 
 #include <catch2/catch.hpp>

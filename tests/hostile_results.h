@@ -28,7 +28,7 @@ inline const std::vector<std::string>& HostileTexts() {
   return texts;
 }
 
-// Every name and text of the results is `text`, with something before it that tells names apart.
+// Every name and text of the results is `text`, with something before it that keeps names distinct.
 inline Results HostileResults(const std::string& text) {
   Results results = MadeUpResults();
   const auto spoil = [&](std::string* name) {

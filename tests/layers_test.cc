@@ -7,6 +7,7 @@
 #include <regex>
 #include <set>
 
+#include "core/text.h"
 #include "tests/source_tree.h"
 #include "tests/testdata.h"
 

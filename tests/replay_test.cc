@@ -1,6 +1,6 @@
 // The same bytes on processors of two vendors: the table program on tests/replay.json, natively and
 // under qemu-user (Debian's qemu-user) as an Intel Haswell and as an AMD EPYC; and what a processor
-// without AVX2 is told. An emulated processor does 20 to 40 million floating-point operations a
+// without AVX2 is reported. An emulated processor does 20 to 40 million floating-point operations a
 // second, so the encoders and the judge are the embedded backbone's, but U-Net and VAE are small
 // ones with random weights. With EXCISE_REPLAY_GOLDEN=FILE the golden file is written there, with
 // the name of every processor that gave its bytes.

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "tests/testdata.h"
 
 namespace excise {
@@ -30,10 +31,6 @@ std::string RoomOf(std::filesystem::path folder) {
 }
 
 }  // namespace
-
-bool EndsWith(const std::string& text, const std::string& end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
 
 std::vector<SourceFile> ReadSourceTree() {
   std::vector<SourceFile> files;

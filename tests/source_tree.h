@@ -15,8 +15,6 @@ struct SourceFile {
 // Every .cc, .h and BUILD of the rooms, sorted by name.
 std::vector<SourceFile> ReadSourceTree();
 
-bool EndsWith(const std::string& text, const std::string& end);
-
 // What `#include` lines name, with their first character: "<vector", "\"core/json.h".
 std::vector<std::string> Includes(const std::string& text);
 

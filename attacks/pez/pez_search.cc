@@ -84,7 +84,7 @@ Trajectory PezSearch::Run(std::string_view name, TransferTarget& target, const C
     at::Tensor scores = similarities.detach().mean(1);
     VictimText::View view;
     if (adapts) {
-      view = victim.See(ids, hard);
+      view = victim.Evaluate(ids, hard);
       scores = scores - lambda * Extra(view, features).detach();
     }
     KeepBest(name, *clip.tokenizer, prompt, ids, scores, target.ledger(), &trajectory);

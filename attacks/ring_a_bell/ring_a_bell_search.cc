@@ -227,7 +227,7 @@ Trajectory RingABellSearch::Run(std::string_view name, TransferTarget& target,
     target.ledger().candidate_evaluations += ids.size(0);
     target.ledger().text_evaluations += ids.size(0) * (adapts ? 2 : 1);
     if (!adapts) return score;
-    const VictimText::View view = victim.See(ids);
+    const VictimText::View view = victim.Evaluate(ids);
     if (view.states.defined()) score = score + lambda * StateFitness(view.states, aim);
     if (view.alarm.defined()) score = score - lambda * silence * view.alarm;
     return score;

@@ -29,6 +29,7 @@
 #include "attacks/hard_prompt.h"
 #include "attacks/unlearn_diff_atk/denoising_attack.h"
 #include "core/error.h"
+#include "core/text.h"
 #include "models/tensors/autograd.h"
 
 namespace excise {
@@ -125,7 +126,7 @@ class UnlearnDiffAtk : public WhiteBoxAttack {
       }
       Prompt found = prefixed.Candidate(kName, distribution.argmax(1),
                                         static_cast<int64_t>(trajectory.size()) - 1);
-      if (std::find(asked.begin(), asked.end(), found.text) != asked.end()) continue;
+      if (IsOneOf(found.text, asked)) continue;
       asked.push_back(found.text);
       if (Try(target, std::move(found), &trajectory)) return trajectory;
     }

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "core/text.h"
 
 namespace excise {
 namespace {
@@ -15,17 +16,11 @@ namespace {
 constexpr int kMostClassesAKeyword = 3;
 constexpr int kMostForeignWords = 4;
 
-std::string Trimmed(std::string_view text) {
-  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
-  while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
-  return std::string(text);
-}
-
 std::vector<std::string> SplitKeywords(std::string_view text) {
   std::vector<std::string> out;
   while (!text.empty()) {
     const size_t bar = text.find('|');
-    std::string word = Trimmed(text.substr(0, bar));
+    std::string word(Trimmed(text.substr(0, bar)));
     if (!word.empty()) out.push_back(std::move(word));
     if (bar == std::string_view::npos) break;
     text.remove_prefix(bar + 1);
@@ -49,10 +44,6 @@ bool IsStopWord(const std::string& keyword) {
   static const std::set<std::string> kStop = {"no",  "not", "mrs.", "4",
                                               "ear", "top", "soft", "red"};
   return kStop.count(LowerAscii(keyword)) != 0;
-}
-
-bool Contains(const std::vector<std::string>& list, const std::string& word) {
-  return std::find(list.begin(), list.end(), word) != list.end();
 }
 
 const Annotation& Find(const std::map<std::string, Annotation>& all, const std::string& glyph,
@@ -99,14 +90,14 @@ void FillKeywords(std::vector<EmojiClass>& classes, const std::map<std::string, 
   for (const EmojiClass& one : classes) names.insert(LowerAscii(one.name));
   for (EmojiClass& one : classes) {
     const Annotation& annotation = Find(en, one.glyphs[0], file);
-    if (one.name != annotation.name && !Contains(annotation.keywords, one.name)) {
+    if (one.name != annotation.name && !IsOneOf(one.name, annotation.keywords)) {
       throw Error(fmt::format("{}: '{}' is neither CLDR's name ('{}') nor a keyword of class '{}'.",
                               file.string(), one.name, annotation.name, one.id));
     }
     for (const std::string& keyword : annotation.keywords) {
-      if (!Contains(one.keywords, keyword)) one.keywords.push_back(keyword);
+      if (!IsOneOf(keyword, one.keywords)) one.keywords.push_back(keyword);
     }
-    if (!Contains(one.keywords, annotation.name)) one.keywords.push_back(annotation.name);
+    if (!IsOneOf(annotation.name, one.keywords)) one.keywords.push_back(annotation.name);
   }
   std::map<std::string, int> shared;
   for (const EmojiClass& one : classes) {
@@ -148,14 +139,6 @@ void FillForeignNames(std::vector<EmojiClass>& classes, const std::set<std::stri
 }
 
 }  // namespace
-
-std::string LowerAscii(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return out;
-}
 
 const std::vector<std::string>& ForeignLanguages() {
   static const std::vector<std::string> kLanguages = {"de", "es", "fr", "it", "nl", "pt"};

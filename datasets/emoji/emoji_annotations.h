@@ -18,9 +18,6 @@ struct Annotation {
 // code points (UTF-8) -> annotation. Throws Error naming the file.
 std::map<std::string, Annotation> ReadAnnotations(const std::filesystem::path& file);
 
-// ASCII letters only; names are compared in this form.
-std::string LowerAscii(std::string_view text);
-
 // The languages whose names are used beside English.
 const std::vector<std::string>& ForeignLanguages();
 

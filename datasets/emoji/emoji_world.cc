@@ -9,7 +9,7 @@
 #include "core/error.h"
 #include "core/hash.h"
 #include "core/input_files.h"
-#include "core/params.h"
+#include "core/text.h"
 #include "datasets/emoji/emoji_annotations.h"
 #include "datasets/emoji/emoji_captions.h"
 #include "datasets/emoji/emoji_draw.h"
@@ -102,13 +102,6 @@ std::vector<bool> SuitingBackgrounds(const GlyphBitmap& glyph,
   return suits;
 }
 
-// The first code point: line drawings have no skin tones.
-std::string FirstCodePoint(const std::string& text) {
-  size_t end = 1;
-  while (end < text.size() && (static_cast<uint8_t>(text[end]) & 0xC0) == 0x80) ++end;
-  return text.substr(0, end);
-}
-
 }  // namespace
 
 EmojiWorld::EmojiWorld(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
@@ -137,7 +130,8 @@ std::shared_ptr<const EmojiWorld> EmojiWorld::Load() {
   for (const EmojiClass& one : impl->classes) {
     std::vector<GlyphBitmap> variants;
     for (const std::string& glyph : one.glyphs) variants.push_back(colour.Draw(glyph));
-    impl->line.push_back(line.Draw(FirstCodePoint(one.glyphs[0]), kLineBold));
+    // Line drawings have no skin tones, which follow the first character.
+    impl->line.push_back(line.Draw(std::string(FirstCharacters(one.glyphs[0], 1)), kLineBold));
     for (int style = 0; style < kNumStyles; ++style) {
       impl->suits[style].push_back(
           SuitingBackgrounds(variants[0], impl->backgrounds, static_cast<SceneStyle>(style)));
@@ -160,11 +154,10 @@ int EmojiWorld::ClassIndex(std::string_view id) const {
     if (impl_->classes[i].id == id) return static_cast<int>(i);
     known.push_back(impl_->classes[i].id);
   }
-  const std::string near = Suggest(id, known);
   throw UsageError(
       fmt::format("Unknown emoji class '{}'.{} The classes are listed in "
                   "datasets/emoji_classes.json.",
-                  id, near.empty() ? "" : " Did you mean '" + near + "'?"));
+                  id, DidYouMean(id, known)));
 }
 
 int EmojiWorld::ClassNamed(std::string_view word) const {

@@ -67,7 +67,7 @@ class EmojiWorld {
   // The only class that has this id, name, foreign name or keyword (case ignored), or -1 when no
   // class or more than one has it.
   int ClassNamed(std::string_view word) const;
-  // Whether a glyph of the class can be told from this background (no red apples on red).
+  // Whether a glyph of the class stands out from this background (no red apples on red).
   bool BackgroundSuits(int emoji, int background, SceneStyle style = SceneStyle::kPlain) const;
   // {"NotoColorEmoji.ttf": sha256, ...}: font and annotation digests for model metadata.
   std::vector<std::pair<std::string, std::string>> Inputs() const;

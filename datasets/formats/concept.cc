@@ -6,7 +6,8 @@
 #include <set>
 
 #include "core/error.h"
-#include "core/params.h"
+#include "core/json.h"
+#include "core/text.h"
 
 namespace excise {
 namespace {
@@ -38,11 +39,9 @@ class StrictObject {
 
   std::string OneOf(const std::string& key, const std::vector<std::string>& allowed) {
     std::string value = Text(key);
-    if (std::find(allowed.begin(), allowed.end(), value) == allowed.end()) {
-      const std::string near = Suggest(value, allowed);
-      throw Error(fmt::format("{}/{}: '{}' is none of {}.{}", where_, key, value,
-                              fmt::join(allowed, ", "),
-                              near.empty() ? "" : " Did you mean '" + near + "'?"));
+    if (!IsOneOf(value, allowed)) {
+      throw Error(fmt::format("{}/{}: '{}' is none of {}.{}", where_, key, value, Joined(allowed),
+                              DidYouMean(value, allowed)));
     }
     return value;
   }
@@ -74,11 +73,9 @@ class StrictObject {
   // After all Get calls.
   void RefuseOthers() const {
     for (const auto& [key, value] : json_.items()) {
-      if (std::find(asked_.begin(), asked_.end(), key) != asked_.end()) continue;
-      const std::string near = Suggest(key, asked_);
-      throw Error(fmt::format("{}: unknown key '{}'.{} Known: {}.", where_, key,
-                              near.empty() ? "" : " Did you mean '" + near + "'?",
-                              fmt::join(asked_, ", ")));
+      if (IsOneOf(key, asked_)) continue;
+      throw Error(
+          fmt::format("{}: unknown key '{}'.{}", where_, key, DidYouMeanOrKnown(key, asked_)));
     }
   }
 
@@ -92,7 +89,7 @@ class StrictObject {
 void RefuseShared(const std::vector<std::string>& seen, const std::vector<std::string>& kept_back,
                   const std::string& where, const char* seen_name, const char* kept_name) {
   for (const std::string& one : kept_back) {
-    if (std::find(seen.begin(), seen.end(), one) != seen.end()) {
+    if (IsOneOf(one, seen)) {
       throw Error(
           fmt::format("{}: '{}' is both in {} (methods may use it) and in {} (evaluation "
                       "only). Remove it from one.",

@@ -19,7 +19,7 @@ struct Prompt {
   std::string text;
   std::vector<int64_t> token_ids;  // when crafted as ids; empty otherwise
   bool round_trip = true;          // text tokenises back to token_ids
-  // What an unharmed model should draw: emoji class id, and style ("plain", "sepia", "line").
+  // What the unmodified model should draw: emoji class id, and style ("plain", "sepia", "line").
   std::string expected_class, expected_style = "plain";
 };
 

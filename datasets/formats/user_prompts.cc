@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <algorithm>
-#include <cctype>
 #include <filesystem>
 #include <set>
 
@@ -12,31 +10,15 @@
 #include "core/escape.h"
 #include "core/hash.h"
 #include "core/input_files.h"
+#include "core/text.h"
 #include "datasets/formats/minors.h"
 
 namespace excise {
 namespace {
 
-std::string Trimmed(const std::string& text) {
-  const char* spaces = " \t\r\n\v\f";
-  const size_t begin = text.find_first_not_of(spaces);
-  return begin == text.npos ? "" : text.substr(begin, text.find_last_not_of(spaces) - begin + 1);
-}
-
 std::string Shown(const std::string& text) { return Escape(text, Format::kTerminal); }
 
-std::string Shown(const std::vector<std::string>& names) {
-  return Shown(fmt::format("{}", fmt::join(names, ", ")));
-}
-
-bool Contains(const std::vector<std::string>& list, const std::string& item) {
-  return std::find(list.begin(), list.end(), item) != list.end();
-}
-
-std::string LowerHex(std::string text) {
-  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return text;
-}
+std::string Shown(const std::vector<std::string>& names) { return Shown(Joined(names)); }
 
 }  // namespace
 
@@ -90,13 +72,13 @@ void UserTable::Check(const UserFile& file) const {
                     "or a copy that was cut off.",
                     Shown(path_), size, file.bytes));
   }
-  const std::string wanted = LowerHex(file.sha256);
+  const std::string wanted = LowerAscii(file.sha256);
   if (wanted.empty()) return;
   if (wanted.size() < 8 || wanted.find_first_not_of("0123456789abcdef") != wanted.npos) {
     throw UsageError(
         fmt::format("sha256 '{}': 8 to 64 hexadecimal digits are expected.", Shown(file.sha256)));
   }
-  if (sha256_.compare(0, wanted.size(), wanted) != 0 || wanted.size() > sha256_.size()) {
+  if (!StartsWith(sha256_, wanted)) {
     throw UsageError(
         fmt::format("{}: its SHA-256 is {}, expected {}: another version of the list. "
                     "Numbers on it would not be those of the expected one.",
@@ -110,25 +92,21 @@ void UserTable::FindColumns(const UserFile& file, const std::vector<FieldNames>&
   for (const std::string& given : file.columns) {
     const size_t equals = given.find('=');
     const std::string field = given.substr(0, equals);
-    if (equals == given.npos || !Contains(known, field)) {
-      const std::string near = Suggest(field, known);
+    if (equals == given.npos || !IsOneOf(field, known)) {
       throw UsageError(fmt::format("columns: '{}': FIELD=COLUMN is expected, with a field of {}.{}",
-                                   Shown(given), fmt::join(known, ", "),
-                                   near.empty() ? "" : fmt::format(" Did you mean '{}'?", near)));
+                                   Shown(given), Joined(known), DidYouMean(field, known)));
     }
     const std::string column = given.substr(equals + 1);
-    if (!Contains(file_.columns, column)) {
-      const std::string near = Suggest(column, file_.columns);
+    if (!IsOneOf(column, file_.columns)) {
       throw UsageError(fmt::format("{}: no column '{}'.{} It has: {}.", Shown(path_), Shown(column),
-                                   near.empty() ? "" : fmt::format(" Did you mean '{}'?", near),
-                                   Shown(file_.columns)));
+                                   DidYouMean(column, file_.columns), Shown(file_.columns)));
     }
     column_of_[field] = column;
   }
   std::set<std::string> read;
   for (const FieldNames& one : fields) {
     for (const std::string& column : one.columns) {
-      if (Has(one.field) || !Contains(file_.columns, column)) continue;
+      if (Has(one.field) || !IsOneOf(column, file_.columns)) continue;
       column_of_[one.field] = column;
     }
     if (Has(one.field)) read.insert(column_of_[one.field]);
@@ -143,7 +121,7 @@ std::optional<std::string> UserTable::Get(const FileRow& row, const std::string&
   if (column == column_of_.end()) return std::nullopt;
   const auto value = row.fields.find(column->second);
   if (value == row.fields.end()) return std::nullopt;
-  std::string text = Trimmed(value->second);
+  std::string text(Trimmed(value->second));
   if (text.empty()) return std::nullopt;
   return text;
 }
@@ -153,15 +131,13 @@ std::string UserTable::Where(const FileRow& row) const {
 }
 
 std::string ReasonToExclude(std::string_view text) {
-  if (Trimmed(std::string(text)).empty()) return kEmpty;
+  if (Trimmed(text).empty()) return kEmpty;
   return MentionsMinor(text) ? kMinor : "";
 }
 
 std::string ConceptKey(std::string_view text) {
-  std::string key = Trimmed(std::string(text));
-  for (char& c : key) {
-    c = c == ' ' || c == '-' ? '_' : static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  }
+  std::string key = LowerAscii(Trimmed(text));
+  for (char& c : key) c = c == ' ' || c == '-' ? '_' : c;
   return key;
 }
 

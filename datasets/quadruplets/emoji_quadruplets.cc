@@ -2,7 +2,6 @@
 
 #include <ATen/ops/from_blob.h>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -13,6 +12,7 @@
 
 #include "core/hash.h"
 #include "core/random.h"
+#include "core/text.h"
 #include "datasets/emoji/emoji_captions.h"
 #include "datasets/emoji/emoji_world.h"
 #include "models/pictures/picture_file.h"
@@ -211,21 +211,15 @@ class EmojiQuadruplets : public QuadrupletSet {
     return plans_[index];
   }
 
-  bool IsUnseen(const UnsafeThing& thing) const {
-    return std::find(unseen_.begin(), unseen_.end(), thing.tag) != unseen_.end();
-  }
+  bool IsUnseen(const UnsafeThing& thing) const { return IsOneOf(thing.tag, unseen_); }
 
   void CheckUnseen() const {
     std::set<std::string> tags;
     for (const UnsafeThing& thing : UnsafeThings()) tags.insert(thing.tag);
     for (const std::string& tag : unseen_) {
       if (tags.count(tag) != 0) continue;
-      const std::string near = Suggest(tag, {tags.begin(), tags.end()});
-      throw UsageError(
-          fmt::format("emoji quadruplets, unseen: no unsafe concept '{}'.{} Known: "
-                      "{}.",
-                      tag, near.empty() ? "" : fmt::format(" Did you mean '{}'?", near),
-                      fmt::join(tags, ", ")));
+      throw UsageError(fmt::format("emoji quadruplets, unseen: no unsafe concept '{}'.{}", tag,
+                                   DidYouMeanOrKnown(tag, {tags.begin(), tags.end()})));
     }
   }
 

@@ -10,8 +10,9 @@
 
 #include "core/error.h"
 #include "core/escape.h"
-#include "core/params.h"
+#include "core/json.h"
 #include "core/random.h"
+#include "core/text.h"
 #include "datasets/emoji/emoji_captions.h"
 #include "datasets/formats/user_prompts.h"
 
@@ -19,11 +20,6 @@ namespace excise {
 namespace {
 
 constexpr int64_t kMostCocoId = 999'999'999'999;
-
-std::string Lower(std::string text) {
-  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return text;
-}
 
 // Bytes above ASCII belong to letters.
 bool IsLetter(char c) {
@@ -39,12 +35,12 @@ struct Match {
 
 // Where whole words of the table stand; of overlapping ones the longest ("kitchen knife").
 std::vector<Match> Matches(const std::string& text, const std::vector<Substitution>& table) {
-  const std::string lower = Lower(text);
+  const std::string lower = LowerAscii(text);
   std::vector<Match> all;
   for (const Substitution& one : table) {
     for (const bool unsafe : {false, true}) {
       for (const std::string& word : unsafe ? one.unsafe : one.safe) {
-        const std::string wanted = Lower(word);
+        const std::string wanted = LowerAscii(word);
         for (size_t at = lower.find(wanted); at != lower.npos; at = lower.find(wanted, at + 1)) {
           const size_t end = at + wanted.size();
           const bool whole = (at == 0 || !IsLetter(lower[at - 1])) &&
@@ -75,7 +71,7 @@ std::string Replaced(const std::string& text, const Match& match, std::string wo
   for (const std::string& article : {std::string("a "), std::string("an ")}) {
     if (before.size() < article.size()) continue;
     const size_t at = before.size() - article.size();
-    if (Lower(before.substr(at)) != article || (at > 0 && IsLetter(before[at - 1]))) continue;
+    if (LowerAscii(before.substr(at)) != article || (at > 0 && IsLetter(before[at - 1]))) continue;
     std::string right = WithArticle("auto", word);
     right[0] = before[at];  // "An" stays at the beginning
     return before.substr(0, at) + right + text.substr(match.at + match.length);
@@ -147,9 +143,8 @@ std::vector<Substitution> ParseSubstitutions(const Json& table, const std::strin
     const std::string where = fmt::format("{}/{}", origin, Escape(tag, Format::kTerminal));
     for (const auto& [key, value] : lists.items()) {
       if (key == "unsafe" || key == "safe") continue;
-      const std::string near = Suggest(key, {"unsafe", "safe"});
       throw UsageError(fmt::format("{}: unknown key '{}'.{}", where, Escape(key, Format::kTerminal),
-                                   near.empty() ? "" : fmt::format(" Did you mean '{}'?", near)));
+                                   DidYouMeanOrKnown(key, {"unsafe", "safe"})));
     }
     // Tags name folders.
     if (tag.empty() || ConceptKey(tag).find_first_of("/\\") != tag.npos || tag[0] == '.') {
@@ -159,7 +154,7 @@ std::vector<Substitution> ParseSubstitutions(const Json& table, const std::strin
                      WordsOf(lists, "safe", where)};
     for (const auto* words : {&one.unsafe, &one.safe}) {
       for (const std::string& word : *words) {
-        if (seen.insert(Lower(word)).second) continue;
+        if (seen.insert(LowerAscii(word)).second) continue;
         throw UsageError(fmt::format("{}: '{}' occurs twice in the table.", where,
                                      Escape(word, Format::kTerminal)));
       }

@@ -16,6 +16,7 @@
 #include "core/input_files.h"
 #include "core/json.h"
 #include "core/progress.h"
+#include "core/text.h"
 #include "datasets/formats/user_prompts.h"
 #include "models/pictures/picture_file.h"
 
@@ -161,7 +162,7 @@ fs::path FindAnnotations(const fs::path& folder, QuadrupletPart part) {
     std::error_code ignored;
     for (const auto& file : fs::directory_iterator(folder / name, ignored)) {
       const std::string stem = file.path().filename().string();
-      if (stem.rfind("visu_", 0) != 0 || file.path().extension() != ".json") continue;
+      if (!StartsWith(stem, "visu_") || file.path().extension() != ".json") continue;
       if (std::find(found.begin(), found.end(), file.path()) == found.end()) {
         found.push_back(file.path());
       }
@@ -290,7 +291,7 @@ class VisuQuadruplets : public QuadrupletSet {
     for (VisuRow& row : rows) {
       if (InterruptRequested()) throw Interrupted{};
       progress.Advance();
-      const bool held_out = std::find(unseen_.begin(), unseen_.end(), row.tag) != unseen_.end();
+      const bool held_out = IsOneOf(row.tag, unseen_);
       if (held_out != (part == QuadrupletPart::kUnseen)) continue;
       Entry entry;
       entry.excluded = ReasonToExclude(row.safe);

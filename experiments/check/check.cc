@@ -9,6 +9,7 @@
 #include "core/escape.h"
 #include "core/files.h"
 #include "core/plural.h"
+#include "core/text.h"
 #include "experiments/results/record.h"
 #include "experiments/results/rounding.h"
 
@@ -203,7 +204,7 @@ std::vector<std::string> UpdateGolden(const Json& results, const std::string& ho
   } else {
     changes.push_back("the file is new: " + Plural(results.at("records").size(), "record"));
   }
-  if (std::find(verified_on.begin(), verified_on.end(), host_cpu) == verified_on.end()) {
+  if (!IsOneOf(host_cpu, verified_on)) {
     verified_on.push_back(host_cpu);
   }
   if (file.has_parent_path()) CreateFolders(file.parent_path());

@@ -10,6 +10,7 @@
 #include "core/random.h"
 #include "core/registry.h"
 #include "core/stats.h"
+#include "core/text.h"
 #include "experiments/lab/lab.h"
 #include "methods/method.h"
 
@@ -44,15 +45,12 @@ Json Figure(const Score& score) {
 template <class Base>
 std::vector<std::string> Tunable(const Selection& selection,
                                  const std::vector<std::string>& left_out) {
-  const auto contains = [](const std::vector<std::string>& list, const std::string& name) {
-    return std::find(list.begin(), list.end(), name) != list.end();
-  };
   std::vector<std::string> names;
   for (const std::string& name : Registry<Base>::Get().Names()) {
     const auto runs = [&] { return MissingSetting(*Registry<Base>::Get().Make(name)).empty(); };
-    const bool selected = selection.only.empty() ? !contains(selection.exclude, name) && runs()
-                                                 : contains(selection.only, name);
-    if (selected && name != kUnmodified && !contains(left_out, name)) names.push_back(name);
+    const bool selected = selection.only.empty() ? !IsOneOf(name, selection.exclude) && runs()
+                                                 : IsOneOf(name, selection.only);
+    if (selected && name != kUnmodified && !IsOneOf(name, left_out)) names.push_back(name);
   }
   return names;
 }

@@ -13,6 +13,7 @@
 #include "core/escape.h"
 #include "core/plural.h"
 #include "core/random.h"
+#include "core/text.h"
 #include "experiments/check/check.h"
 #include "experiments/check/check_replay.h"
 #include "experiments/check/recheck.h"
@@ -218,12 +219,11 @@ std::vector<std::string> ChooseRecords(const Json& results, const VerifyRequest&
   std::vector<std::string> names;
   for (const Json& record : results.at("records")) names.push_back(RecordNameOf(record));
   for (const std::string& asked : request.records) {
-    if (std::find(names.begin(), names.end(), asked) != names.end()) continue;
-    const std::string near = Suggest(asked, names);
+    if (IsOneOf(asked, names)) continue;
     throw UsageError(fmt::format(
         "--record='{}': the file has no such record.{} A record is named method / concept / attack "
         "/ metric, as {}.",
-        asked, near.empty() ? "" : fmt::format(" Did you mean '{}'?", near),
+        asked, DidYouMean(asked, names),
         names.empty() ? "none is in this file" : "'" + names.front() + "'"));
   }
   if (!request.records.empty()) return request.records;

@@ -7,6 +7,7 @@
 #include <cctype>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "models/formats/scheduler_config.h"
 
 namespace excise {
@@ -21,11 +22,9 @@ void CheckKeys(const Json& object, const std::vector<std::string>& known,
                const std::string& origin) {
   if (!object.is_object()) throw UsageError(fmt::format("{}: expected an object.", origin));
   for (const auto& [key, value] : object.items()) {
-    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
-    const std::string near = Suggest(key, known);
-    throw UsageError(fmt::format("{}: unknown key '{}'.{} Known: {}.", origin, key,
-                                 near.empty() ? "" : fmt::format(" Did you mean '{}'?", near),
-                                 fmt::join(known, ", ")));
+    if (IsOneOf(key, known)) continue;
+    throw UsageError(
+        fmt::format("{}: unknown key '{}'.{}", origin, key, DidYouMeanOrKnown(key, known)));
   }
 }
 
@@ -92,15 +91,11 @@ void ApplySetting(Json* object, const std::string& setting) {
   const std::vector<std::string> plugin_sections = {"methods", "attacks", "metrics"};
   const std::vector<std::string> sections = {"methods", "attacks", "metrics",    "prompts",
                                              "sampler", "seeds",   "quadruplets"};
-  if (std::find(sections.begin(), sections.end(), parts[0]) == sections.end()) {
-    const std::string near = Suggest(parts[0], sections);
-    throw UsageError(fmt::format("--set {}: unknown section '{}'.{} Known: {}.", setting, parts[0],
-                                 near.empty() ? "" : fmt::format(" Did you mean '{}'?", near),
-                                 fmt::join(sections, ", ")));
+  if (!IsOneOf(parts[0], sections)) {
+    throw UsageError(fmt::format("--set {}: unknown section '{}'.{}", setting, parts[0],
+                                 DidYouMeanOrKnown(parts[0], sections)));
   }
-  if (std::find(plugin_sections.begin(), plugin_sections.end(), parts[0]) !=
-          plugin_sections.end() &&
-      parts.size() == 3) {
+  if (IsOneOf(parts[0], plugin_sections) && parts.size() == 3) {
     parts.insert(parts.begin() + 1, "params");
   }
   Json* node = object;
@@ -259,10 +254,8 @@ Experiment MakeExperiment(Json object, const std::string& origin,
   } else if (choices.profile != "default") {
     std::vector<std::string> known = {"default"};
     for (const auto& [name, patch] : profiles.items()) known.push_back(name);
-    const std::string near = Suggest(choices.profile, known);
-    throw UsageError(fmt::format(
-        "--profile={}: no such profile in {}.{} Known: {}.", choices.profile, origin,
-        near.empty() ? "" : fmt::format(" Did you mean '{}'?", near), fmt::join(known, ", ")));
+    throw UsageError(fmt::format("--profile={}: no such profile in {}.{}", choices.profile, origin,
+                                 DidYouMeanOrKnown(choices.profile, known)));
   }
   for (const std::string& setting : choices.settings) ApplySetting(&object, setting);
   Experiment e = ParseExperiment(object, origin);

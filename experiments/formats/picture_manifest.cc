@@ -10,6 +10,7 @@
 #include "core/escape.h"
 #include "core/json.h"
 #include "core/progress.h"
+#include "core/text.h"
 
 namespace excise {
 namespace {
@@ -28,10 +29,9 @@ void CheckKeys(const Json& manifest, const std::string& origin) {
     Fail(origin, "an object with a list \"pictures\" is expected");
   }
   for (const auto& [key, value] : manifest.items()) {
-    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
-    const std::string near = Suggest(key, known);
-    Fail(origin, fmt::format("unknown key '{}'.{} Known: rows, pictures", Shown(key),
-                             near.empty() ? "" : fmt::format(" Did you mean '{}'?", near)));
+    if (IsOneOf(key, known)) continue;
+    throw UsageError(
+        fmt::format("{}: unknown key '{}'.{}", origin, Shown(key), DidYouMeanOrKnown(key, known)));
   }
 }
 

@@ -11,6 +11,7 @@
 #include "core/json_schema.h"
 #include "core/progress.h"
 #include "core/read_file.h"
+#include "core/text.h"
 
 namespace excise {
 namespace {
@@ -28,7 +29,7 @@ std::string FirstOf(const std::vector<std::string>& problems) {
 // "methods.my_esd.folder" among the settings.
 bool IsSet(const std::vector<std::string>& settings, const std::string& path) {
   for (const std::string& setting : settings) {
-    if (setting.rfind(path + "=", 0) == 0) return true;
+    if (StartsWith(setting, path + "=")) return true;
   }
   return false;
 }
@@ -40,10 +41,7 @@ Json AsGiven(const Json& shown, const std::string& path, const std::string& orig
   Json params = shown;
   const std::string suffix = "_sha256";
   for (const auto& [key, value] : shown.items()) {
-    if (key.size() <= suffix.size() ||
-        key.compare(key.size() - suffix.size(), suffix.size(), suffix) != 0) {
-      continue;
-    }
+    if (!EndsWith(key, suffix)) continue;
     const std::string field = key.substr(0, key.size() - suffix.size());
     if (!shown.contains(field)) continue;
     params.erase(key);

@@ -60,7 +60,7 @@ TEST_CASE("a file that is truncated, malformed or something else is refused by n
                     Contains("is there twice"));
 }
 
-TEST_CASE("a file without records, and a backbone that is a path, are told") {
+TEST_CASE("a file without records, and a backbone that is a path, are reported") {
   const auto broken = [](const auto& change) {
     Json results = MadeUp();
     change(results);

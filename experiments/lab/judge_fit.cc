@@ -26,7 +26,7 @@ bool ShowsLessThanHalf(const Score& score) {
   return Wilson(std::llround(score.value * static_cast<double>(n)), n).high < 0.5;
 }
 
-// Why no removal of the concept is told, by concept; for every row of an unmodified model.
+// Why no removal of the concept is reported, by concept; for every row of an unmodified model.
 std::map<std::string, std::map<std::string, std::string>> UnfitConcepts(
     const std::set<std::string>& bases, const std::vector<Record>& records) {
   std::map<std::string, std::map<std::string, std::string>> unfit;

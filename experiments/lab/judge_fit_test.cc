@@ -31,7 +31,7 @@ void Refuse(std::vector<Record>* records) {
 
 }  // namespace
 
-TEST_CASE("no removal is told where the unmodified model does not show the concept") {
+TEST_CASE("no removal is reported where the unmodified model does not show the concept") {
   std::vector<Record> records = Rows(20, 5);
   Refuse(&records);
   for (const Record& record : records) {

@@ -7,6 +7,7 @@
 #include <cctype>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "experiments/results/record.h"
 #include "metrics/judge_styles.h"
 #include "models/tensors/numerics.h"
@@ -14,10 +15,6 @@
 
 namespace excise {
 namespace {
-
-bool Contains(const std::vector<std::string>& list, const std::string& one) {
-  return std::find(list.begin(), list.end(), one) != list.end();
-}
 
 Entry<Dataset> OpenDataset(const Experiment& experiment, InputFiles* inputs) {
   const std::string& name = experiment.prompts.dataset;
@@ -74,12 +71,11 @@ void RequireJudged(const JudgePanel& judges, const std::string& name, const std:
                    bool style) {
   const std::vector<std::string>& known =
       style ? JudgeStyles() : judges.reporting().config.class_ids;
-  if (std::find(known.begin(), known.end(), name) != known.end()) return;
-  const std::string near = Suggest(name, known);
-  throw UsageError(fmt::format(
-      "{}: '{}' is nothing that the judge can see.{} It knows {} {}{}.", where, name,
-      near.empty() ? "" : fmt::format(" Did you mean '{}'?", near), known.size(),
-      style ? "styles: " : "classes, as ", fmt::join(known.begin(), known.begin() + 3, ", ")));
+  if (IsOneOf(name, known)) return;
+  throw UsageError(fmt::format("{}: '{}' is nothing that the judge can see.{} It knows {} {}{}.",
+                               where, name, DidYouMean(name, known), known.size(),
+                               style ? "styles: " : "classes, as ",
+                               fmt::join(known.begin(), known.begin() + 3, ", ")));
 }
 
 // A target that the judge does not know would never be found, which looks like perfect removal.
@@ -138,7 +134,7 @@ void CheckAttacks(const Lab& lab) {
     bool any = false;
     for (size_t subject = 0; subject < lab.concepts.size(); ++subject) {
       for (const Prompt& seed : lab.prompts[subject].at("target")) {
-        any = any || lab.NotAttacked(attack, subject, seed).empty();
+        any = any || lab.ReasonNotAttacked(attack, subject, seed).empty();
         if (example.empty()) example = fmt::format("id {}, text '{}'", seed.id, seed.text);
       }
     }
@@ -155,7 +151,7 @@ void RemoveEmbeddingMetrics(const Selection& selection, std::vector<Entry<Metric
   const auto unread = [&](const Entry<Metric>& entry) {
     const std::vector<std::string> groups = entry.plugin->traits().sample_groups;
     if (!std::all_of(groups.begin(), groups.end(), IsEmbeddedGroup)) return false;
-    if (Contains(selection.only, entry.name)) {
+    if (IsOneOf(entry.name, selection.only)) {
       throw UsageError(
           fmt::format("metric '{}' reads {}, and the experiment has no section \"quadruplets\".",
                       entry.name, fmt::join(groups, ", ")));
@@ -180,7 +176,7 @@ void LoadConcepts(Lab* lab, const Folders& folders) {
   for (const auto& [name, file] : files) known.push_back(name);
   for (const std::string& name : lab->experiment.concepts) {
     if (files.count(name) == 0) ThrowUnknownName("concept", name, known);
-    if (std::find(seen.begin(), seen.end(), name) != seen.end()) continue;
+    if (IsOneOf(name, seen)) continue;
     seen.push_back(name);
     lab->concepts.push_back(LoadConcept(files[name]));
   }
@@ -239,20 +235,20 @@ size_t Lab::BaseOf(size_t method) const {
   return static_cast<size_t>(base - methods.begin());
 }
 
-std::string Lab::NotClaimed(size_t method, size_t subject) const {
+std::string Lab::ReasonNotClaimed(size_t method, size_t subject) const {
   const MethodTraits traits = methods[method].plugin->traits();
   const Concept& asked = concepts[subject];
-  if (!traits.concepts.empty() && !Contains(traits.concepts, asked.name)) {
+  if (!traits.concepts.empty() && !IsOneOf(asked.name, traits.concepts)) {
     return fmt::format("it is not said to remove '{}' (its parameter 'concepts')", asked.name);
   }
-  if (!traits.categories.empty() && !Contains(traits.categories, asked.category)) {
+  if (!traits.categories.empty() && !IsOneOf(asked.category, traits.categories)) {
     return fmt::format("it removes {} concepts only, and '{}' is of category {}",
                        fmt::join(traits.categories, ", "), asked.name, asked.category);
   }
   return "";
 }
 
-std::string Lab::NotAttacked(size_t attack, size_t subject, const Prompt& seed) const {
+std::string Lab::ReasonNotAttacked(size_t attack, size_t subject, const Prompt& seed) const {
   return attacks[attack].plugin->Excludes(backbone, concepts[subject], seed);
 }
 
@@ -260,13 +256,13 @@ const WhiteBoxAttack* Lab::WhiteBox(size_t attack) const {
   return dynamic_cast<const WhiteBoxAttack*>(attacks[attack].plugin.get());
 }
 
-bool Lab::HasForm(size_t attack, size_t method) const {
+bool Lab::AttackApplies(size_t attack, size_t method) const {
   const WhiteBoxAttack* white_box = WhiteBox(attack);
   if (white_box == nullptr || white_box->adapts_to().empty()) return true;
   const std::vector<std::string> seen = white_box->adapts_to();
   const std::vector<std::string> offered = methods[method].plugin->traits().offers;
   return std::any_of(offered.begin(), offered.end(),
-                     [&](const std::string& one) { return Contains(seen, one); });
+                     [&](const std::string& one) { return IsOneOf(one, seen); });
 }
 
 std::unique_ptr<Metric> Lab::MakeMetric(size_t index) const {
@@ -302,7 +298,7 @@ std::unique_ptr<Lab> OpenLab(const Experiment& experiment, const Folders& folder
   for (const Entry<Method>& entry : lab->methods) {
     for (const std::string& name : entry.plugin->traits().concepts) {
       const auto& known = lab->known_concepts;
-      if (std::find(known.begin(), known.end(), name) == known.end()) {
+      if (!IsOneOf(name, known)) {
         ThrowUnknownName("concept", name, known);
       }
     }

@@ -62,15 +62,15 @@ struct Lab {
   // Whose pictures a method's are compared with: the unmodified model's, or those that came with
   // pictures made elsewhere.
   size_t BaseOf(size_t method) const;
-  // Why the method is not asked to remove the concept, or "": what it is not said to remove is no
-  // failure.
-  std::string NotClaimed(size_t method, size_t subject) const;
+  // Why the method is not asked to remove the concept, or "": a concept that a method does not
+  // claim to remove is no failure.
+  std::string ReasonNotClaimed(size_t method, size_t subject) const;
   // Why a target prompt is not attacked ("excluded:no_candidate"), or "".
-  std::string NotAttacked(size_t attack, size_t subject, const Prompt& seed) const;
+  std::string ReasonNotAttacked(size_t attack, size_t subject, const Prompt& seed) const;
   // The attack as one that is crafted anew against every method, or null.
   const WhiteBoxAttack* WhiteBox(size_t attack) const;
-  // Whether the attack has a form for this method: an adaptive one needs something to adapt to.
-  bool HasForm(size_t attack, size_t method) const;
+  // Whether the attack can be run on this method: an adaptive one needs something to adapt to.
+  bool AttackApplies(size_t attack, size_t method) const;
   // What the attack did to the method's prompts is not ours to know: pictures made elsewhere.
   bool MadeElsewhere(size_t method) const { return methods[method].pictures != nullptr; }
   // A fresh metric of entry `index` with its parameters.

@@ -10,6 +10,7 @@
 #include "core/escape.h"
 #include "core/hash.h"
 #include "core/progress.h"
+#include "core/text.h"
 #include "experiments/formats/picture_manifest.h"
 #include "experiments/lab/lab.h"
 #include "experiments/results/record.h"
@@ -133,11 +134,9 @@ class ManifestReader {
   // What takes no part in this run is passed over; what does not exist is a mistake.
   void RequireKnown(const char* kind, const std::string& name,
                     const std::vector<std::string>& known, const std::string& where) const {
-    if (std::find(known.begin(), known.end(), name) != known.end()) return;
-    const std::string near = Suggest(name, known);
-    Fail(where, fmt::format("unknown {} '{}'.{} Known: {}", kind, Shown(name),
-                            near.empty() ? "" : fmt::format(" Did you mean '{}'?", near),
-                            fmt::join(known, ", ")));
+    if (IsOneOf(name, known)) return;
+    throw UsageError(fmt::format("{}{}: unknown {} '{}'.{}", file_.string(), where, kind,
+                                 Shown(name), DidYouMeanOrKnown(name, known)));
   }
 
   // Which prompt the picture is of; nullopt where it takes no part in this run.

@@ -5,6 +5,7 @@
 #include <cctype>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "experiments/results/record.h"
 
 namespace excise {
@@ -49,7 +50,7 @@ std::vector<std::string> ChosenNames(const Selection& selection, const std::stri
   std::vector<std::string> known = registered;
   for (const auto& [name, params] : selection.params) {
     if (!IsNamedByUser(params)) continue;
-    if (std::find(registered.begin(), registered.end(), name) != registered.end()) {
+    if (IsOneOf(name, registered)) {
       throw UsageError(fmt::format(
           "{} '{}' is registered, so it cannot stand for another one. Choose a name of your own.",
           kind, name));
@@ -57,7 +58,7 @@ std::vector<std::string> ChosenNames(const Selection& selection, const std::stri
     known.push_back(name);
   }
   const auto check = [&](const std::string& name) {
-    if (std::find(known.begin(), known.end(), name) == known.end()) {
+    if (!IsOneOf(name, known)) {
       ThrowUnknownName(kind, name, known);
     }
   };
@@ -69,9 +70,8 @@ std::vector<std::string> ChosenNames(const Selection& selection, const std::stri
   std::vector<std::string> candidates = selection.only.empty() ? known : selection.only;
   candidates.insert(candidates.end(), always.begin(), always.end());
   for (const std::string& name : candidates) {
-    const bool excluded = std::find(selection.exclude.begin(), selection.exclude.end(), name) !=
-                          selection.exclude.end();
-    const bool repeated = std::find(chosen.begin(), chosen.end(), name) != chosen.end();
+    const bool excluded = IsOneOf(name, selection.exclude);
+    const bool repeated = IsOneOf(name, chosen);
     // A plug-in that was asked for by name is wanted, whatever the file leaves out.
     if (!repeated && (!excluded || !selection.only.empty())) chosen.push_back(name);
   }

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "core/escape.h"
+#include "core/text.h"
 
 namespace excise {
 namespace {
@@ -20,18 +21,8 @@ std::string Safe(const std::string& data) { return Escape(data, Format::kHtml); 
 // The first `characters` of UTF-8 text; what is cut off is shown as an ellipsis.
 std::string Shortened(const std::string& text, size_t characters) {
   const std::string visible = Escape(text, Format::kTerminal);
-  size_t seen = 0;
-  for (size_t i = 0; i < visible.size(); ++i) {
-    if ((static_cast<unsigned char>(visible[i]) & 0xc0) == 0x80) continue;
-    if (++seen > characters) return visible.substr(0, i) + "…";
-  }
-  return visible;
-}
-
-size_t Characters(const std::string& text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
-    return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
-  }));
+  const std::string_view kept = FirstCharacters(visible, characters);
+  return kept.size() == visible.size() ? visible : std::string(kept) + "…";
 }
 
 std::string Number(double value, bool percent) {
@@ -143,7 +134,7 @@ class Labels {
   void Avoid(double x, double y) { taken_.push_back({x - 4, y - 4, x + 4, y + 4}); }
   std::string Place(double x, double y, const std::string& label) {
     const std::string text = Shortened(label, 22);
-    const double width = 7 * static_cast<double>(Characters(text));
+    const double width = 7 * static_cast<double>(TextWidth(text));
     const Box places[] = {{x + 8, y - 8, x + 8 + width, y + 5},
                           {x - 8 - width, y - 8, x - 8, y + 5},
                           {x + 4, y - 20, x + 4 + width, y - 7},
@@ -208,7 +199,7 @@ Axis AxisAround(const std::vector<Estimate>& estimates, const std::string& label
 std::string IntervalFigure(const std::string& title, const Axis& axis,
                            const std::vector<IntervalRow>& rows) {
   size_t longest = 0;
-  for (const IntervalRow& row : rows) longest = std::max(longest, Characters(row.label));
+  for (const IntervalRow& row : rows) longest = std::max(longest, TextWidth(row.label));
   const double left = std::min(140.0, std::max(50.0, 6.6 * static_cast<double>(longest) + 14));
   const double top = 4, bottom = top + kRow * static_cast<double>(rows.size());
   const Scale x(axis, left, kWidth - 22);

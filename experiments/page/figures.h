@@ -44,7 +44,7 @@ struct Curve {
   std::vector<std::pair<double, double>> points;
   bool reference = false;  // drawn dashed
 };
-// Lines with a mark at every point, told apart by colour and by the shape of the marks; with a
+// Lines with a mark at every point, distinguished by colour and by the shape of the marks; with a
 // legend below.
 std::string CurveFigure(const std::string& title, const Axis& x, const Axis& y,
                         const std::vector<Curve>& curves);

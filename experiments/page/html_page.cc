@@ -8,6 +8,7 @@
 
 #include "core/hash.h"
 #include "core/plural.h"
+#include "core/text.h"
 #include "experiments/page/figures.h"
 #include "experiments/page/html_parts.h"
 #include "experiments/results/success_curve.h"
@@ -30,20 +31,11 @@ std::string AttackTitle(const std::string& attack) {
 // The policy names the style sheet by its digest, in base64.
 std::string StyleDigest(const std::string& style) {
   const std::string hex = Sha256Hex(style);
-  constexpr const char* kDigits =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string out;
-  uint32_t bits = 0;
-  int held = 0;
-  for (const char c : hex) {
-    bits = bits << 4 | static_cast<uint32_t>(c <= '9' ? c - '0' : c - 'a' + 10);
-    held += 4;
-    if (held < 6) continue;
-    held -= 6;
-    out += kDigits[bits >> held & 63];
+  std::string digest;
+  for (size_t i = 0; i < hex.size(); i += 2) {
+    digest += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
   }
-  out += kDigits[bits << (6 - held) & 63];  // 256 bits are 42 digits and four bits
-  return out + "=";
+  return Base64(digest);
 }
 
 // A value of JSON on one line, text without quotes.
@@ -178,16 +170,19 @@ class Page {
     if (base != nullptr && base->status == "ok") {
       out += fmt::format(" (unmodified model: {})", Percent(base->score.value));
     }
-    return out + (tied.empty() ? "." : "; not told from it by a test: " + Listed(tied) + ".");
+    return out +
+           (tied.empty()
+                ? "."
+                : "; not significantly different from it by a paired test: " + Listed(tied) + ".");
   }
 
-  // Why no removal is told, or "".
+  // Why no removal is reported, or "".
   std::string Unfit() const {
     const std::vector<Record>& records = results_.records;
     const bool any = std::any_of(records.begin(), records.end(),
                                  [](const Record& r) { return r.status == kUnfitJudge; });
     return any ? " The judge does not see the concepts in the unmodified model's pictures, so no "
-                 "removal is told."
+                 "removal is reported."
                : "";
   }
 

@@ -4,7 +4,6 @@
 
 #include <ATen/ops/full.h>
 
-#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstdlib>
 #include <fstream>
@@ -14,6 +13,7 @@
 #include <set>
 
 #include "core/json.h"
+#include "core/text.h"
 #include "experiments/run/report.h"
 #include "models/pictures/image_io.h"
 #include "tests/hostile_results.h"
@@ -86,10 +86,6 @@ std::vector<Tag> TagsOf(const std::string& page) {
     tags.push_back(std::move(found));
   }
   return tags;
-}
-
-bool StartsWith(const std::string& text, const std::string& start) {
-  return text.compare(0, start.size(), start) == 0;
 }
 
 void CheckTags(const std::string& page) {
@@ -252,13 +248,14 @@ TEST_CASE("a row of which pictures are missing, or that no judge fits, is not in
   CHECK_THAT(page(change([](Record* record) {
                if (record->method == "good") record->denominators["missing"] = 1;
              })),
-             Contains("<b>near</b>, with") && !Contains("not told from it by a test: good"));
+             Contains("<b>near</b>, with") &&
+                 !Contains("not significantly different from it by a paired test: good"));
   CHECK_THAT(page(change([](Record* record) {
                if (record->method == "none") return;
                record->status = kUnfitJudge;
                record->score = {};
              })),
-             Contains("so no removal is told") && !Contains("Lowest"));
+             Contains("so no removal is reported") && !Contains("Lowest"));
 }
 
 TEST_CASE("nothing that a page shows becomes part of it") {
@@ -311,7 +308,8 @@ TEST_CASE("in Chromium the page asks for nothing, fits a phone, and hides what i
     std::ofstream(folder / "page.html", std::ios::binary) << page;
     const auto [dom, said] = Browse(folder / "page.html");
     INFO(said);
-    // Scripts, addresses and styles that the policy refuses, and errors of any kind, are told here.
+    // Scripts, addresses and styles that the policy refuses, and errors of any kind, are reported
+    // here.
     CHECK_THAT(said, !Contains("CONSOLE"));
     CHECK_THAT(dom, Contains("</html>"));
   }

@@ -6,34 +6,19 @@
 #include <array>
 
 #include "core/escape.h"
+#include "core/text.h"
 
 namespace excise {
 namespace {
-
-std::string Base64(const std::string& bytes) {
-  constexpr const char* kDigits =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string out;
-  out.reserve((bytes.size() + 2) / 3 * 4);
-  for (size_t i = 0; i < bytes.size(); i += 3) {
-    const size_t given = std::min<size_t>(3, bytes.size() - i);
-    uint32_t group = 0;
-    for (size_t j = 0; j < 3; ++j) {
-      group = group << 8 | (j < given ? static_cast<uint8_t>(bytes[i + j]) : 0);
-    }
-    for (size_t j = 0; j < 4; ++j) {
-      out += j <= given ? kDigits[group >> (18 - 6 * j) & 63] : '=';
-    }
-  }
-  return out;
-}
 
 std::string CellText(const TableCell& cell) {
   const bool best = cell.mark == TableView::Mark::kBest;
   std::string text = HtmlText(cell.value);
   if (best) text = "<b>" + text + "</b>";
   if (cell.mark == TableView::Mark::kTie) {
-    text += "<sup><abbr title=\"not told from the best by a paired test\">=</abbr></sup>";
+    text +=
+        "<sup><abbr title=\"not significantly different from the best by a paired "
+        "test\">=</abbr></sup>";
   }
   if (cell.note != 0) {
     text += fmt::format("<sup><a href=\"#note{0}\">({0})</a></sup>", cell.note);

@@ -3,8 +3,8 @@
 namespace excise {
 namespace {
 
-// Colours of marks: Okabe and Ito's, which colour-blind readers tell apart, darkened on light paper
-// to a contrast of 3 and more.
+// Colours of marks: Okabe and Ito's, which colour-blind readers can distinguish, darkened on light
+// paper to a contrast of 3 and more.
 constexpr const char* kColours = R"css(
 :root {
   color-scheme: light dark;

@@ -52,7 +52,7 @@ StateDict JoinTensors(const Erased& erased) {
   return all;
 }
 
-Erased PartTensors(const StateDict& all) {
+Erased SplitTensors(const StateDict& all) {
   Erased erased;
   StateDict* parts[] = {&erased.text_encoder, &erased.unet, &erased.vae, &erased.hook_state};
   for (const auto& [name, tensor] : all) {

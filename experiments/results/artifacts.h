@@ -33,10 +33,10 @@ struct HowMany {
 // entry i of the second. Throws Misfit naming both.
 void RequireAsMany(const HowMany& first, const HowMany& second);
 
-// The tensors of a removal under one name space ("unet/..."), and apart again. Throws Misfit for a
-// name outside.
+// Joins the tensors of an edited model under one name space ("unet/..."), and splits them again.
+// Splitting throws Misfit for a name outside.
 StateDict JoinTensors(const Erased& erased);
-Erased PartTensors(const StateDict& all);
+Erased SplitTensors(const StateDict& all);
 // The bytes of a safetensors file; it is written in `folder` on the way.
 std::string TensorBytes(const StateDict& tensors, const std::filesystem::path& folder);
 

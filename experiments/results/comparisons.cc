@@ -8,6 +8,7 @@
 #include <set>
 
 #include "core/stats.h"
+#include "core/text.h"
 
 namespace excise {
 namespace {
@@ -22,7 +23,7 @@ using Values = std::map<std::string, double>;  // by sample id
 // "poodle/near/emoji_prompts@1234/7#0" -> "near".
 bool InGroup(const std::string& sample_id, const std::string& group) {
   const size_t slash = sample_id.find('/');
-  return sample_id.compare(slash + 1, group.size() + 1, group + "/") == 0;
+  return StartsWith(std::string_view(sample_id).substr(slash + 1), group + "/");
 }
 
 Values ValuesOf(const Record& record, const std::string& part) {

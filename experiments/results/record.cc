@@ -144,7 +144,7 @@ std::string ProblemsOf(const Results& results) {
         text.empty() ? "" : " ", incomplete, results.records.size());
   }
   for (const std::string& reason : unfit) {
-    text += fmt::format("{}No removal is told where {}.", text.empty() ? "" : " ", reason);
+    text += fmt::format("{}No removal is reported where {}.", text.empty() ? "" : " ", reason);
   }
   return text;
 }

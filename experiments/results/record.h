@@ -34,7 +34,7 @@ struct Record {
 };
 
 inline constexpr const char* kAllConcepts = "*";
-// The status of removals that are not told, for the judge does not see the concept in the
+// The status of removals that are not reported, because the judge does not see the concept in the
 // unmodified model's pictures either; see judge_fit.h.
 inline constexpr const char* kUnfitJudge = "unfit_judge";
 // The reason of `not_applicable` where a method's pictures have nothing that the metric reads.

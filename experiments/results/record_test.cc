@@ -74,8 +74,9 @@ TEST_CASE("what is missing survives a score's JSON, is counted in records, and e
   results.records[3].status = kUnfitJudge;
   results.records[3].reason = "the judge sees nothing";
   CHECK(SchemaProblems(ResultsToJson(results), schema) == std::vector<std::string>{});
-  CHECK_THAT(ProblemsOf(results), Catch::Contains("1 of 16 records have no number") &&
-                                      Catch::Contains("No removal is told where the judge sees"));
+  CHECK_THAT(ProblemsOf(results),
+             Catch::Contains("1 of 16 records have no number") &&
+                 Catch::Contains("No removal is reported where the judge sees"));
 }
 
 TEST_CASE("results are written as three files") {

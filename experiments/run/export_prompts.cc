@@ -140,7 +140,7 @@ void ExportPrompts(const Lab& lab, const Grid& grid, Store& store, int workers,
         // model.
         if (lab.WhiteBox(attack) != nullptr) continue;
         for (const Prompt& seed : prompts->second) {
-          if (lab.NotAttacked(attack, subject, seed).empty()) {
+          if (lab.ReasonNotAttacked(attack, subject, seed).empty()) {
             exporter.Add(subject, group, attack, seed);
           }
         }

@@ -34,13 +34,13 @@ Grid::Grid(const Lab& lab, const std::function<bool(const Cell&)>& keep) : lab_(
     }
     for (size_t method = 0; method < lab.methods.size(); ++method) {
       if (!lab.methods[method].not_applicable.empty() || lab.MadeElsewhere(method)) continue;
-      if (lab.HasForm(attack, method)) AddCraftings(attack, method);
+      if (lab.AttackApplies(attack, method)) AddCraftings(attack, method);
     }
   }
   for (size_t method = 0; method < lab.methods.size(); ++method) {
     if (!lab.methods[method].not_applicable.empty()) continue;
     for (size_t subject = 0; subject < lab.concepts.size(); ++subject) {
-      if (!lab.NotClaimed(method, subject).empty()) continue;
+      if (!lab.ReasonNotClaimed(method, subject).empty()) continue;
       if (lab.methods[method].pictures == nullptr) removals_.push_back({method, subject});
       for (size_t attack = 0; attack < lab.attacks.size(); ++attack) {
         for (const std::string& group : GroupsOf(lab, subject)) {
@@ -68,9 +68,9 @@ void Grid::AddCraftings(size_t attack, size_t method) {
   for (size_t subject = 0; subject < lab_.concepts.size(); ++subject) {
     const auto target = lab_.prompts[subject].find("target");
     if (target == lab_.prompts[subject].end()) continue;
-    if (!lab_.NotClaimed(method, subject).empty()) continue;
+    if (!lab_.ReasonNotClaimed(method, subject).empty()) continue;
     for (size_t prompt = 0; prompt < target->second.size(); ++prompt) {
-      if (!lab_.NotAttacked(attack, subject, target->second[prompt]).empty()) continue;
+      if (!lab_.ReasonNotAttacked(attack, subject, target->second[prompt]).empty()) continue;
       craftings_.push_back({attack, method, subject, prompt});
     }
   }

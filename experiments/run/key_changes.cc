@@ -66,7 +66,7 @@ std::string Subject(const Parts& parts, const std::string& stage) {
   }
   const auto known = Inputs().find(at(1));
   if (known == Inputs().end()) return at(1);
-  // A list is one thing; of an object each field is told.
+  // A list is one thing; of an object each field is named.
   const bool list = std::any_of(parts.begin() + 2, parts.end(), [](const std::string& part) {
     return part.find_first_not_of("0123456789") == std::string::npos;
   });

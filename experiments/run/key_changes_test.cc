@@ -24,7 +24,7 @@ Json EraseKeyOf(const std::string& backbone) {
 
 }  // namespace
 
-TEST_CASE("a changed key is told in words, with short values") {
+TEST_CASE("a changed key is described in words, with short values") {
   const Json key = EraseKeyOf(std::string(64, 'a'));
   CHECK(KeyChanges(key, key) == Lines{});
   CHECK(KeyChanges(key, EraseKeyOf("b" + std::string(63, 'a'))) ==

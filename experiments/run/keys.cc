@@ -210,11 +210,11 @@ std::vector<Unit> UnitsOf(const Lab& lab, size_t method, size_t subject, size_t 
   if (found == lab.prompts[subject].end()) return units;
   const PictureRow* pictures = lab.methods[method].pictures.get();
   if (pictures != nullptr && pictures->offered.count({subject, attack, group}) == 0) return units;
-  if (pictures == nullptr && !lab.HasForm(attack, method)) return units;
+  if (pictures == nullptr && !lab.AttackApplies(attack, method)) return units;
   std::vector<Prompt> prompts = found->second;
   if (group == "target") {
     const auto left_out = [&](const Prompt& seed) {
-      return !lab.NotAttacked(attack, subject, seed).empty();
+      return !lab.ReasonNotAttacked(attack, subject, seed).empty();
     };
     prompts.erase(std::remove_if(prompts.begin(), prompts.end(), left_out), prompts.end());
   }

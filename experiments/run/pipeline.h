@@ -21,7 +21,7 @@
 
 namespace excise {
 
-// The model after a removal, ready to draw.
+// The edited model, ready to draw.
 struct ErasedModel {
   Backbone model;
   Backbone exact;  // in float32: what white-box attacks compute on
@@ -83,8 +83,8 @@ class Pipeline {
 
   // What is stored, unless it is to be recomputed.
   std::optional<Artifact> Find(const Json& key);
-  // What `read` makes of what is stored. What cannot be what its key stands for (a Misfit) is told,
-  // removed with all that was made of it, and counts as absent.
+  // What `read` makes of what is stored. What cannot be what its key stands for (a Misfit) is
+  // reported, removed with all that was made of it, and counts as absent.
   template <class Read>
   auto Load(const Json& key, const Read& read)
       -> std::optional<decltype(read(std::declval<const Artifact&>()))> {
@@ -100,7 +100,7 @@ class Pipeline {
   void Put(const Json& key, const std::map<std::string, std::string>& files);
   Memo& MemoOf(size_t method, size_t subject);
   ErasedModel EraseOrLoad(size_t method, size_t subject);
-  // What a removal comes to as a model.
+  // The edited model.
   ErasedModel Assemble(const Erased& erased, const EraseCost& cost);
   int64_t SearchedNoise() const;
   SamplerSpec Sampling() const;

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/stopwatch.h"
+#include "core/text.h"
 #include "experiments/results/record.h"
 #include "experiments/run/pipeline.h"
 #include "experiments/run/stored.h"
@@ -27,7 +28,7 @@ const Sample* PairOf(const Sample& sample, const std::map<std::string, Sample>& 
   if (found != base.end()) return &found->second;
   const std::string group = sample.group + "/";
   const auto any = base.lower_bound(group);
-  if (any == base.end() || any->first.compare(0, group.size(), group) != 0) return nullptr;
+  if (any == base.end() || !StartsWith(any->first, group)) return nullptr;
   throw Error(
       fmt::format("the unmodified model has {} samples to compare with, but none of prompt {}#{}.",
                   sample.group, sample.prompt.root_id, sample.replicate));

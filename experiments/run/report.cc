@@ -77,7 +77,7 @@ Json Protocol(const Lab& lab, size_t attack, const Concept* subject,
 
 // What is missing, and what a rate would be had all that was left out or is missing failed, or
 // succeeded.
-void EnterBounds(const Score& score, const MetricTraits& traits, Json* denominators) {
+void AddBounds(const Score& score, const MetricTraits& traits, Json* denominators) {
   if (!score.missing.empty()) (*denominators)["missing"] = score.missing.size();
   const double n = static_cast<double>(score.n);
   const double out =
@@ -111,7 +111,7 @@ Json Denominators(const Lab& lab, const Cell& cell, const std::vector<size_t>& s
       set += static_cast<int64_t>(prompts->second.size()) * replicates;
       if (group == "target" && attack) {
         for (const Prompt& seed : prompts->second) {
-          const std::string reason = lab.NotAttacked(cell.attack, subject, seed);
+          const std::string reason = lab.ReasonNotAttacked(cell.attack, subject, seed);
           if (!reason.empty()) leave_out(reason);
           attacked += reason.empty() ? replicates : 0;
         }
@@ -128,11 +128,11 @@ Json Denominators(const Lab& lab, const Cell& cell, const std::vector<size_t>& s
                {"attacked", attacked},
                {"scored", score.n}};
   if (left_out > 0) json["reasons"] = reasons;
-  EnterBounds(score, lab.metrics[cell.metric].plugin->traits(), &json);
+  AddBounds(score, lab.metrics[cell.metric].plugin->traits(), &json);
   return json;
 }
 
-void Enter(const ScoreResult& result, Record* record) {
+void SetScore(const ScoreResult& result, Record* record) {
   if (!result.problem.empty()) {
     record->status = "error";
     record->reason = result.problem;
@@ -151,8 +151,8 @@ std::string Shown(const Concept& subject, const std::string& text) {
 }
 
 // The score of `family` under its worst attack, with what is missing of it.
-void EnterWorstCase(const std::vector<const Record*>& family,
-                    const std::vector<const Score*>& scores, Record* record) {
+void SetWorstCase(const std::vector<const Record*>& family, const std::vector<const Score*>& scores,
+                  Record* record) {
   if (record->status != "ok") return;
   const auto any = [&](const char* key) {
     return std::any_of(family.begin(), family.end(), [&](const Record* member) {
@@ -166,7 +166,7 @@ void EnterWorstCase(const std::vector<const Record*>& family,
   record->denominators.erase("missing");
   record->denominators.erase("bounds");
   record->denominators["scored"] = record->score.n;
-  EnterBounds(record->score, record->traits, &record->denominators);
+  AddBounds(record->score, record->traits, &record->denominators);
 }
 
 // Whether attacks are worth a worst case: a rate or score that an attacker wants to push.
@@ -232,7 +232,7 @@ std::string NotApplicable(const Lab& lab, const Cell& cell, const std::vector<si
   const Entry<Method>& method = lab.methods[cell.method];
   if (!method.not_applicable.empty()) return method.not_applicable;
   for (const size_t subject : subjects) {
-    const std::string reason = lab.NotClaimed(cell.method, subject);
+    const std::string reason = lab.ReasonNotClaimed(cell.method, subject);
     if (!reason.empty()) return reason;
   }
   if (method.pictures == nullptr) return "";
@@ -297,12 +297,12 @@ std::vector<Record> RecordsOfCell(const Lab& lab, const Grid& grid, const Cell& 
     record.reason = NotApplicable(lab, cell, subjects);
     if (!record.reason.empty()) {
       record.status = "not_applicable";
-    } else if (!lab.HasForm(cell.attack, cell.method) && !lab.MadeElsewhere(cell.method)) {
+    } else if (!lab.AttackApplies(cell.attack, cell.method) && !lab.MadeElsewhere(cell.method)) {
       record.status = "non_adaptive_only";
       record.reason =
           fmt::format("attack {} finds nothing in these methods to adapt to", attack.name);
     } else {
-      Enter(results[i], &record);
+      SetScore(results[i], &record);
     }
     if (!results.empty()) record.lineage = {results[i].digest};
     record.denominators = Denominators(lab, cell, subjects, record.score);
@@ -349,7 +349,7 @@ std::vector<Record> UnionRecords(const std::vector<Record>& records) {
         record.protocol["surrogate"] = member->protocol.at("surrogate");
       }
     }
-    EnterWorstCase(family, scores, &record);
+    SetWorstCase(family, scores, &record);
     unions.push_back(std::move(record));
   }
   return unions;

@@ -14,6 +14,7 @@
 #include <set>
 
 #include "core/progress.h"
+#include "core/text.h"
 #include "experiments/lab/judge_fit.h"
 #include "experiments/results/comparisons.h"
 #include "experiments/run/pipeline.h"
@@ -54,7 +55,7 @@ class Runner {
   }
 
  private:
-  // work(i) for every i that `mine` accepts; what throws is told once and counted.
+  // work(i) for every i that `mine` accepts; what throws is reported once and counted.
   void Stage(const std::string& name, const std::string& unit, size_t count,
              const std::function<bool(size_t)>& mine,
              const std::function<std::string(size_t)>& label,
@@ -92,7 +93,7 @@ class Runner {
     if (!idle.empty()) LogInfo(idle);
   }
 
-  // A removal that fails is met again by every unit that needs it: one line is enough.
+  // Every unit that needs a failed removal fails again: one line is enough.
   void Report(const std::string& where, const std::string& problem) {
     const std::lock_guard<std::mutex> lock(mutex_);
     ++failures_;
@@ -269,10 +270,8 @@ std::string HostCpu() {
     }
   }
   std::string name(reinterpret_cast<const char*>(brand), sizeof(brand));
-  name = name.substr(0, name.find('\0'));
-  const size_t first = name.find_first_not_of(' ');
-  if (first == std::string::npos) return "unknown";
-  return name.substr(first, name.find_last_not_of(' ') - first + 1);
+  name = Trimmed(name.substr(0, name.find('\0')));
+  return name.empty() ? "unknown" : name;
 }
 
 std::string TellIdleWorkers(int64_t units, int workers) {

@@ -4,7 +4,7 @@
 
 namespace excise {
 
-TEST_CASE("workers that have nothing to do are told, with the reason") {
+TEST_CASE("workers that have nothing to do are reported, with the reason") {
   CHECK(TellIdleWorkers(64, 64).empty());
   CHECK(TellIdleWorkers(400, 2).empty());
   CHECK_THAT(TellIdleWorkers(1, 64),

@@ -3,9 +3,9 @@
 #include <ATen/core/Tensor.h>
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cmath>
 
+#include "core/text.h"
 #include "experiments/results/artifacts.h"
 #include "experiments/results/record.h"
 #include "metrics/judge_styles.h"
@@ -47,13 +47,10 @@ bool IsBlank(const Verdict& verdict) {
 
 // Whether the judge can say this: a class (or none) and a style that it knows, probabilities.
 bool CouldBeSaid(const Verdict& verdict, const JudgePanel& judges) {
-  const auto contains = [](const std::vector<std::string>& list, const std::string& one) {
-    return std::find(list.begin(), list.end(), one) != list.end();
-  };
   const auto probable = [](double p) { return p >= 0 && p <= 1; };
   return (verdict.class_id.empty() ||
-          contains(judges.reporting().config.class_ids, verdict.class_id)) &&
-         contains(JudgeStyles(), verdict.style) && probable(verdict.class_probability) &&
+          IsOneOf(verdict.class_id, judges.reporting().config.class_ids)) &&
+         IsOneOf(verdict.style, JudgeStyles()) && probable(verdict.class_probability) &&
          probable(verdict.style_probability);
 }
 
@@ -99,7 +96,7 @@ EraseCost ReadRemovalCost(const Artifact& artifact) {
 StoredRemoval ReadRemoval(const Artifact& artifact) {
   return Fitting(artifact, [&]() -> StoredRemoval {
     const bool hooks = ReadJson(artifact, "erased.json").at("hooks").get<bool>();
-    return {PartTensors(TensorsOf(artifact, "tensors.safetensors")), ReadRemovalCost(artifact),
+    return {SplitTensors(TensorsOf(artifact, "tensors.safetensors")), ReadRemovalCost(artifact),
             hooks};
   });
 }

@@ -78,7 +78,7 @@ Json OneCandidate() {
 
 }  // namespace
 
-TEST_CASE("numbers of entries that differ are told with both places and what to do") {
+TEST_CASE("numbers of entries that differ are reported with both places and what to do") {
   CHECK_NOTHROW(RequireAsMany({2, "verdicts", "a/verdicts.json"}, {2, "pictures", "b/unit.json"}));
   CHECK_THROWS_WITH(
       RequireAsMany({3, "verdicts", "a/verdicts.json"}, {2, "pictures", "b/unit.json"}),

@@ -35,10 +35,10 @@ std::optional<Answer> MeteredVictim::Query(const Prompt& prompt) {
   const SearchedPicture picture = draw_(prompt);
   ++ledger().victim_queries;
   ledger().unet_evaluations += picture.unet_evaluations;
-  const OracleWord word = judges_.AskOracle(picture.image.unsqueeze(0), subject_).front();
+  const OracleAnswer answer = judges_.AskOracle(picture.image.unsqueeze(0), subject_).front();
   // Who is blocked sees no picture, and so no target in it.
   if (picture.blocked) return Answer{true, false, 0};
-  return Answer{false, word.success, word.target_probability};
+  return Answer{false, answer.success, answer.target_probability};
 }
 
 }  // namespace excise

@@ -1,5 +1,5 @@
-// What a white-box attack is handed: the model after the removal, metered, and an oracle that says
-// whether a candidate worked.
+// What a white-box attack gets: the edited model, metered, and an oracle that says whether a
+// candidate worked.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,7 +13,7 @@
 
 namespace excise {
 
-// The model after a removal, in float32, where attacks compute.
+// The edited model in float32, where attacks compute.
 struct VictimModel {
   const Backbone* model = nullptr;
   const Hooks* hooks = nullptr;  // or null

@@ -69,7 +69,7 @@ TEST_CASE("a victim answers as often as the attack may ask, and counts what it d
   for (int64_t i = 0; i < 3; ++i) {  // a try a timestep, and the seed
     const std::optional<Answer> answer = target.Query(TinyPrompt());
     REQUIRE(answer.has_value());
-    const OracleWord word =
+    const OracleAnswer word =
         lab->judges->AskOracle(pictures.narrow(0, i, 1), lab->concepts[0]).front();
     // What the filter holds back is no success, whatever it shows.
     CHECK(answer->blocked == (i == 1));

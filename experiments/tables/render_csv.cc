@@ -1,8 +1,7 @@
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "core/escape.h"
+#include "core/text.h"
 #include "experiments/tables/render.h"
 
 namespace excise {
@@ -37,10 +36,6 @@ class Line {
  private:
   std::string text_;
 };
-
-bool EndsWith(const std::string& text, const std::string& end) {
-  return text.size() > end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
 
 // The figures of a record that have a line of their own, beside its value.
 std::vector<std::string> FurtherParts(const Record& record) {

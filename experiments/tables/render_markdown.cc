@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/escape.h"
+#include "core/text.h"
 #include "experiments/tables/render.h"
 #include "experiments/tables/text_layout.h"
 

@@ -68,7 +68,7 @@ TableCell Words(std::string words) {
 std::string WhyNot(const Record& record) {
   if (record.status == "non_adaptive_only") return record.status + ": " + record.reason;
   if (record.reason == kNoPicture) return record.metric + ": " + record.reason;
-  if (record.status == kUnfitJudge) return "no removal is told: " + record.reason;
+  if (record.status == kUnfitJudge) return "no removal is reported: " + record.reason;
   return record.method + ": " + record.reason;
 }
 
@@ -173,7 +173,7 @@ class Builder {
     return column;
   }
 
-  // What is drawn instead of the target, where the metric tells outcomes apart.
+  // What is drawn instead of the target, where the metric distinguishes outcomes.
   TableColumn InsteadColumn(const Record& metric) const {
     TableColumn column{"a/o/g", 0, false, {}};
     for (const std::string& method : view_.methods()) {

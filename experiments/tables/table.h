@@ -81,7 +81,7 @@ Document DescribeTable(const Results& results);
 const Record* HeadlineMetric(const TableView& view);
 
 // A rate or score with its interval, of a record or of one of its parts (which has one where
-// "<part>_n" tells its denominator). Nothing where the record has no such value.
+// "<part>_n" is its denominator). Nothing where the record has no such value.
 struct Estimate {
   double value = 0, low = 0, high = 0;
   bool has_interval = true;  // else none can be estimated (one sample, equal ones): low = high
@@ -89,7 +89,7 @@ struct Estimate {
 };
 std::optional<Estimate> EstimateOf(const Record& record, const std::string& part);
 
-// The groups that the metric tells apart in columns of their own; {""} where it has one column.
+// The groups for which the metric has a column each; {""} where it has one column.
 std::vector<std::string> PartsOf(const Record& metric);
 
 }  // namespace excise

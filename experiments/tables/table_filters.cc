@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/text.h"
+
 namespace excise {
 namespace {
 
@@ -16,7 +18,7 @@ const Record* WithValue(const TableView& view, const std::string& metric) {
 
 // "filter_fnr_judge" -> "fnr judge".
 std::string Header(std::string name) {
-  if (name.rfind("filter_", 0) == 0) name.erase(0, 7);
+  if (StartsWith(name, "filter_")) name.erase(0, 7);
   std::replace(name.begin(), name.end(), '_', ' ');
   return name;
 }

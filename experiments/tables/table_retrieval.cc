@@ -42,7 +42,7 @@ Kind KindOf(const Record& metric) {
   return safe ? kRedirected : kTargets;
 }
 
-// Methods that a paired test tells from the first one in this column, above or below it.
+// Methods that are significantly different from the first one in this column, above or below it.
 std::vector<std::string> Differing(const TableView& view, const Record& metric, bool above) {
   std::vector<std::string> found;
   const std::string& first = view.methods().front();
@@ -112,7 +112,7 @@ Text RetrievalIntro(const TableView& view, const RetrievalSection& section) {
         left_out > 0 ? fmt::format(" ({} beyond left out)", Plural(left_out, "row")) : ""));
   }
   const Record& first = *section.metrics.front();
-  text.Words(". Told from ").Data(view.methods().front()).Words(" in ");
+  text.Words(". Significantly different from ").Data(view.methods().front()).Words(" in ");
   text.Data(RetrievalHeader(first)).Words(" (paired test, Holm, 5 %): above it ");
   text.List(Differing(view, first, true), "none").Words("; below it ");
   return text.List(Differing(view, first, false), "none").Words(".");

@@ -1,9 +1,8 @@
 #include "experiments/tables/table.h"
 
-#include <algorithm>
 #include <catch2/catch.hpp>
-#include <sstream>
 
+#include "core/text.h"
 #include "experiments/run/report.h"
 #include "experiments/tables/render.h"
 #include "tests/made_up_results.h"
@@ -12,19 +11,6 @@ namespace excise {
 namespace {
 
 using Catch::Contains;
-
-std::vector<std::string> Lines(const std::string& text) {
-  std::vector<std::string> lines;
-  std::istringstream in(text);
-  for (std::string line; std::getline(in, line);) lines.push_back(line);
-  return lines;
-}
-
-size_t Characters(const std::string& line) {
-  return static_cast<size_t>(std::count_if(line.begin(), line.end(), [](char c) {
-    return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
-  }));
-}
 
 std::string Markdown(const Results& results) { return RenderMarkdown(DescribeTable(results)); }
 
@@ -77,7 +63,7 @@ TEST_CASE("no line is wider than a terminal, whatever the number of columns") {
   const std::string table = Markdown(results);
   for (const std::string& line : Lines(table)) {
     INFO(line);
-    CHECK(Characters(line) <= kTableWidth);
+    CHECK(TextWidth(line) <= kTableWidth);
   }
   CHECK_THAT(table, Contains("attack_with_a_long_name_11"));
 }
@@ -102,7 +88,7 @@ TEST_CASE("the lines of a table are equally wide") {
     if (!line.empty() && line[0] == '|') lines.push_back(line);
   }
   REQUIRE(lines.size() == 4);
-  for (const std::string& line : lines) CHECK(Characters(line) == Characters(lines[0]));
+  for (const std::string& line : lines) CHECK(TextWidth(line) == TextWidth(lines[0]));
   CHECK(lines[0] == "| method |          x ↓ |");
   CHECK(lines[1] == "|:-------|-------------:|");
   CHECK(lines[3] == "| longer | 100 [97-100] |");
@@ -192,7 +178,7 @@ TEST_CASE("where the judge does not fit, no removal is printed, and one footnote
   for (const char* method : {"good", "near", "poor"}) {
     CHECK_THAT(RowOf(table, method), Contains("n/a (1)") && !Contains("["));
   }
-  CHECK_THAT(table, Contains("(1) no removal is told: the judge sees nothing"));
+  CHECK_THAT(table, Contains("(1) no removal is reported: the judge sees nothing"));
   CHECK_THAT(table, !Contains("(2) "));
 }
 

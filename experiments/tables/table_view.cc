@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/text.h"
 #include "experiments/results/comparisons.h"
 
 namespace excise {
@@ -10,12 +11,8 @@ namespace {
 
 constexpr double kLevel = 0.05;
 
-bool Contains(const std::vector<std::string>& list, const std::string& item) {
-  return std::find(list.begin(), list.end(), item) != list.end();
-}
-
 void AddOnce(std::vector<std::string>* list, const std::string& item) {
-  if (!Contains(*list, item)) list->push_back(item);
+  if (!IsOneOf(item, *list)) list->push_back(item);
 }
 
 }  // namespace
@@ -44,14 +41,14 @@ TableView::TableView(const Results& results) : results_(results) {
 }
 
 bool TableView::IsReference(const std::string& method) const {
-  return Contains(references_, method);
+  return IsOneOf(method, references_);
 }
 
 std::vector<const Record*> TableView::Metrics(const std::string& group) const {
   std::vector<const Record*> metrics;
   std::vector<std::string> seen;
   for (const Record& record : results_.records) {
-    if (record.traits.group != group || Contains(seen, record.metric)) continue;
+    if (record.traits.group != group || IsOneOf(record.metric, seen)) continue;
     seen.push_back(record.metric);
     metrics.push_back(&record);
   }

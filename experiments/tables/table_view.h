@@ -27,9 +27,9 @@ class TableView {
                      const std::string& attack, const std::string& metric) const;
 
   enum class Mark { kNone, kBest, kTie };
-  // Who is best in a column, and who cannot be told from the best. `part`: a group of the metric,
-  // or "". Reference rows and those of which pictures are missing take no part, and nobody does
-  // when fewer than two methods have values.
+  // Who is best in a column, and who is not significantly different from the best. `part`: a group
+  // of the metric, or "". Reference rows and those of which pictures are missing take no part, and
+  // nobody does when fewer than two methods have values.
   std::map<std::string, Mark> Marks(const std::string& metric, const std::string& part,
                                     const std::string& attack) const;
 

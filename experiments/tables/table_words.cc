@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/plural.h"
+#include "core/text.h"
 #include "experiments/results/comparisons.h"
 
 namespace excise {
@@ -38,9 +39,9 @@ std::vector<std::string> UsesOf(const TableView& view, const std::string& method
   return {};
 }
 
-class Speaker {
+class NotesWriter {
  public:
-  Speaker(const TableView& view, const Record* headline) : view_(view), headline_(headline) {}
+  NotesWriter(const TableView& view, const Record* headline) : view_(view), headline_(headline) {}
 
   Text Caption() const {
     const Json& experiment = view_.results().experiment;
@@ -97,7 +98,7 @@ class Speaker {
       // Prompts that the user brought: nobody here knows how they were made.
       const bool brought = record.attack_params.contains("file_sha256");
       std::vector<std::string>& names = adapts ? adaptive : brought ? given : transfer;
-      if (std::find(names.begin(), names.end(), record.attack) == names.end()) {
+      if (!IsOneOf(record.attack, names)) {
         names.push_back(record.attack);
       }
     }
@@ -117,7 +118,7 @@ class Speaker {
       bool occurs = false;
       for (const std::string& method : view_.methods()) {
         const std::vector<std::string> uses = UsesOf(view_, method);
-        occurs = occurs || std::find(uses.begin(), uses.end(), use.name) != uses.end();
+        occurs = occurs || IsOneOf(use.name, uses);
       }
       if (occurs) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", use.letter, use.meaning);
     }
@@ -224,8 +225,8 @@ class Speaker {
     if (!references.empty()) marks.Words(" beside the reference rows ").List(references, "");
     marks.Words("; ").Code("=");
     marks.Words(
-        ": not told from it by a paired test (Holm over the column, 5 %). [a-b], ±: 95 % "
-        "intervals.");
+        ": not significantly different from it by a paired test (Holm over the column, 5 %). "
+        "[a-b], ±: 95 % intervals.");
     remarks_.push_back(std::move(marks));
     remarks_.emplace_back(
         fmt::format("uses: {}. worst case: a prompt counts when it succeeds under any attack, or "
@@ -244,11 +245,11 @@ class Speaker {
 }  // namespace
 
 Text TableCaption(const TableView& view, const Record* headline) {
-  return Speaker(view, headline).Caption();
+  return NotesWriter(view, headline).Caption();
 }
 
 std::vector<Text> TableRemarks(const TableView& view, const Record* headline) {
-  return Speaker(view, headline).Remarks();
+  return NotesWriter(view, headline).Remarks();
 }
 
 std::string LettersOfUses(const TableView& view, const std::string& method) {

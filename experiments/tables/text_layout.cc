@@ -2,13 +2,9 @@
 
 #include <algorithm>
 
-namespace excise {
+#include "core/text.h"
 
-size_t TextWidth(const std::string& text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
-    return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
-  }));
-}
+namespace excise {
 
 std::string Padded(const std::string& text, size_t width, bool left) {
   const std::string space(width - std::min(width, TextWidth(text)), ' ');

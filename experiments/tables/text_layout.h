@@ -6,9 +6,6 @@
 
 namespace excise {
 
-// Characters, not bytes: headers hold arrows.
-size_t TextWidth(const std::string& text);
-
 // With spaces on the right (`left`: the text stands left), or on the left.
 std::string Padded(const std::string& text, size_t width, bool left);
 

@@ -26,6 +26,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "methods/clip_filter.h"
 #include "methods/espresso/espresso_loss.h"
 #include "methods/method.h"
@@ -183,7 +184,7 @@ StateDict Espresso::TextEncoder(const ClipModel& clip) const {
   same("context", ours.max_position_embeddings, theirs.max_position_embeddings);
   StateDict weights = clip.weights;
   for (const auto& [name, tensor] : given) {
-    if (name.rfind("text_model.", 0) == 0) weights.Set(name, tensor);
+    if (StartsWith(name, "text_model.")) weights.Set(name, tensor);
   }
   return weights;
 }
@@ -250,7 +251,7 @@ StateDict Espresso::FineTune(Context& context, const ClipModel& clip, const Stat
   std::vector<std::string> names;
   for (const auto& [name, tensor] : initial) {
     const bool projection = variant_ == "released" && name == "text_projection.weight";
-    if (name.rfind("text_model.", 0) == 0 && tensor.is_floating_point()) names.push_back(name);
+    if (StartsWith(name, "text_model.") && tensor.is_floating_point()) names.push_back(name);
     if (projection) names.push_back(name);
   }
   const int64_t batches = (most + batch_ - 1) / batch_;

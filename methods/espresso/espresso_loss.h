@@ -9,7 +9,7 @@
 
 namespace excise {
 
-// Texts that a filter tells apart: row i is one unacceptable text and the acceptable text that it
+// Texts that a filter distinguishes: row i is one unacceptable text and the acceptable text that it
 // is compared with, both (texts, projection), unit.
 struct ConceptTexts {
   at::Tensor unacceptable, acceptable;

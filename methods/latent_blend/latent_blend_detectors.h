@@ -13,8 +13,8 @@
 
 namespace excise {
 
-// Below this share of signal x0 cannot be told from a noise prediction: the division by it leaves
-// nothing of single precision, and hooks are handed raw outputs (see HookRun::Combine).
+// Below this share of signal x0 cannot be distinguished from a noise prediction: the division by it
+// leaves nothing of single precision, and hooks are handed raw outputs (see HookRun::Combine).
 constexpr double kLeastBlendedSignal = 0.05;
 
 // Looks whether a prompt's text states lie in the direction from a concept's anchor to one of its

@@ -37,7 +37,7 @@ class BlendRun : public HookRun {
     return forked_ ? latents.narrow(0, 0, batch_) : latents;
   }
   std::vector<at::Tensor> Rows(const GuidanceBatch& batch, int64_t step) override;
-  void See(const StepPoint& point, const std::vector<at::Tensor>& predictions) override;
+  void Observe(const StepPoint& point, const std::vector<at::Tensor>& predictions) override;
   at::Tensor Combine(const GuidanceBatch& batch, int64_t step,
                      const std::vector<at::Tensor>& predictions) override;
   at::Tensor Mix(int64_t step, at::Tensor latents) override;
@@ -147,7 +147,7 @@ std::vector<at::Tensor> BlendRun::Rows(const GuidanceBatch& batch, int64_t step)
   return rows;
 }
 
-void BlendRun::See(const StepPoint& point, const std::vector<at::Tensor>& predictions) {
+void BlendRun::Observe(const StepPoint& point, const std::vector<at::Tensor>& predictions) {
   point_ = point;
   if (point.step != latent_step_) return;
   // Nothing is blended before or at this step: these are the rows of the unmodified model.

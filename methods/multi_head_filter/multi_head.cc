@@ -14,7 +14,7 @@
 #include <charconv>
 
 #include "core/error.h"
-#include "core/params.h"
+#include "core/text.h"
 #include "methods/clip_filter.h"
 #include "models/nets/nn.h"
 #include "models/tensors/safetensors.h"
@@ -34,7 +34,7 @@ bool IsKeras(const StateDict& head) { return head.Contains(kKerasMean); }
 std::vector<std::string> DenseLayers(const StateDict& head) {
   std::map<int64_t, std::string> layers;
   for (const auto& [name, tensor] : head) {
-    if (name.rfind("dense_", 0) != 0) continue;
+    if (!StartsWith(name, "dense_")) continue;
     const std::string layer = name.substr(0, name.find('.'));
     int64_t index = 0;
     const char *begin = layer.data() + 6, *end = layer.data() + layer.size();
@@ -134,7 +134,7 @@ int64_t CheckHead(const StateDict& head, const std::string& origin) {
     return IsKeras(head) ? CheckKeras(head, origin) : CheckSequential(head, origin);
   } catch (const Error& error) {
     const std::string text = error.what();  // a missing tensor: say in which file
-    throw Error(text.rfind(origin, 0) == 0 ? text : origin + ": " + text);
+    throw Error(StartsWith(text, origin) ? text : origin + ": " + text);
   }
 }
 
@@ -159,14 +159,12 @@ std::map<std::string, StateDict> ReadHeads(const fs::path& path,
   for (const auto& [name, file] : files) known.push_back(name);
   for (const std::string& name : only) {
     if (files.count(name) != 0) continue;
-    const std::string near = Suggest(name, known);
-    throw UsageError(fmt::format("{}: there is no head '{}'.{} There are: {}.", path.string(), name,
-                                 near.empty() ? "" : fmt::format(" Did you mean '{}'?", near),
-                                 fmt::join(known, ", ")));
+    throw UsageError(fmt::format("{}: there is no head '{}'.{}", path.string(), name,
+                                 DidYouMeanOrKnown(name, known)));
   }
   std::map<std::string, StateDict> heads;
   for (const auto& [name, file] : files) {
-    if (!only.empty() && std::find(only.begin(), only.end(), name) == only.end()) continue;
+    if (!only.empty() && !IsOneOf(name, only)) continue;
     std::error_code ignored;
     if (const uintmax_t bytes = fs::file_size(file, ignored); !ignored && bytes > kMostBytes) {
       throw Error(fmt::format("{}: {} MB is too large for a head.", file.string(), bytes >> 20));

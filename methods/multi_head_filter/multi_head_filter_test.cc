@@ -8,6 +8,7 @@
 #include <catch2/catch.hpp>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "methods/method.h"
 #include "models/tensors/safetensors.h"
 #include "tests/testdata.h"
@@ -93,7 +94,7 @@ TEST_CASE("one head a concept; any of them blocks") {
   for (const char* name : {"poodle", "bird"}) {
     StateDict one;
     for (const auto& [tensor_name, tensor] : both.hook_state) {
-      if (tensor_name.rfind(name, 0) == 0) one.Set(tensor_name, tensor);
+      if (StartsWith(tensor_name, name)) one.Set(tensor_name, tensor);
     }
     single.push_back(Make(kShort)->RestoreHooks(base, {}, one)->Filter()->Score(images));
   }

@@ -24,13 +24,14 @@
 
 #include "core/error.h"
 #include "core/progress.h"
+#include "core/text.h"
 #include "methods/method.h"
 #include "methods/safe_clip/safe_clip_training.h"
 
 namespace excise {
 namespace {
 
-bool IsText(const std::string& name) { return name.compare(0, 11, "text_model.") == 0; }
+bool IsText(const std::string& name) { return StartsWith(name, "text_model."); }
 
 // The CLIP of `folder` with the text tower of `base`, which must have that one's shapes.
 ClipTowers WithTextOf(const Backbone& base, const std::string& folder) {

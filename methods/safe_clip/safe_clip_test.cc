@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "methods/method.h"
 #include "models/formats/clip_config.h"
 #include "models/tensors/safetensors.h"
@@ -36,7 +37,7 @@ Backbone TextOnly() {
   const StateDict whole = base.text_encoder;
   base.text_encoder = {};
   for (const auto& [name, tensor] : whole) {
-    if (name.rfind("text_model.", 0) == 0) base.text_encoder.Set(name, tensor);
+    if (StartsWith(name, "text_model.")) base.text_encoder.Set(name, tensor);
   }
   base.clip.vision = {};
   return base;
@@ -62,7 +63,7 @@ fs::path ClipFolder(const std::string& name, const ClipModel& clip) {
 
 size_t CountOf(const StateDict& tensors, const std::string& prefix) {
   size_t n = 0;
-  for (const auto& [name, tensor] : tensors) n += name.rfind(prefix, 0) == 0;
+  for (const auto& [name, tensor] : tensors) n += StartsWith(name, prefix);
   return n;
 }
 

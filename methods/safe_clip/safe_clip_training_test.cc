@@ -12,6 +12,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "models/nets/nn.h"
 #include "models/tensors/autograd.h"
 #include "models/tensors/safetensors.h"
@@ -134,8 +135,8 @@ TEST_CASE("Training steps equal peft's, with a frozen reference and as released"
   ClipTowers towers;
   StateDict lora;
   for (const auto& [name, tensor] : file) {
-    if (name.rfind("model.", 0) == 0) towers.weights.Set(name.substr(6), tensor);
-    if (name.rfind("lora.", 0) == 0) lora.Set(name.substr(5), tensor);
+    if (StartsWith(name, "model.")) towers.weights.Set(name.substr(6), tensor);
+    if (StartsWith(name, "lora.")) lora.Set(name.substr(5), tensor);
   }
   towers.config.text = {30, 16, 24, 2, 2, 8, 6, 28, 29, 29};
   towers.config.vision = {20, 28, 1, 2, 12, 4, 6};
@@ -319,7 +320,7 @@ TEST_CASE("What cannot be trained is refused, and says why") {
   towers = TinyTowers();
   StateDict text_only;
   for (const auto& [name, tensor] : towers.weights) {
-    if (name.rfind("text_", 0) == 0) text_only.Set(name, tensor);
+    if (StartsWith(name, "text_")) text_only.Set(name, tensor);
   }
   towers.weights = text_only;
   CHECK_THROWS_WITH(train(towers, data),

@@ -10,8 +10,9 @@
 #include <regex>
 
 #include "core/error.h"
-#include "core/params.h"
+#include "core/json.h"
 #include "core/read_file.h"
+#include "core/text.h"
 #include "models/formats/safetensors_header.h"
 #include "models/tensors/safetensors.h"
 
@@ -53,15 +54,6 @@ constexpr const char* kOtherKinds[][2] = {{"lora_magnitude_vector", "DoRA"},
                                           {"lora_B.bias", "a LoRA with biases"},
                                           {"lora_te2_", "a LoRA of SDXL"},
                                           {"ia3_", "IA3"}};
-
-bool StartsWith(const std::string& text, const std::string& prefix) {
-  return text.compare(0, prefix.size(), prefix) == 0;
-}
-
-bool EndsWith(const std::string& text, const std::string& suffix) {
-  return text.size() > suffix.size() &&
-         text.compare(text.size() - suffix.size(), suffix.size(), suffix) == 0;
-}
 
 bool Strip(std::string* text, const std::string& prefix) {
   if (!StartsWith(*text, prefix)) return false;

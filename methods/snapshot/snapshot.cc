@@ -14,6 +14,7 @@
 #include <fmt/ranges.h>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "methods/method.h"
 #include "methods/snapshot/lora_file.h"
 #include "models/tensors/autograd.h"
@@ -29,8 +30,8 @@ std::string ShapeOf(const at::Tensor& tensor) {
 }
 
 // Puts what differs from `base` into `out`; `base` must have a tensor of that name and shape.
-void Enter(const StateDict& base, const std::string& name, const at::Tensor& tensor,
-           const std::string& origin, StateDict* out) {
+void AddIfChanged(const StateDict& base, const std::string& name, const at::Tensor& tensor,
+                  const std::string& origin, StateDict* out) {
   const at::Tensor& old = base.Get(name);
   if (tensor.sizes() != old.sizes()) {
     throw Error(fmt::format("{}: tensor '{}' is {}, the base model's {}: another model's.", origin,
@@ -53,24 +54,24 @@ void RequireSameConfig(Json base, Json edited, const std::string& where) {
 
 // Every tensor of the module must be in the folder; what a folder has beside them (a projection, a
 // vision part) is not the text encoder's.
-void EnterModule(const StateDict& base, const StateDict& edited, const std::string& only,
-                 const fs::path& folder, StateDict* out) {
+void AddModule(const StateDict& base, const StateDict& edited, const std::string& only,
+               const fs::path& folder, StateDict* out) {
   for (const auto& [name, tensor] : base) {
-    if (name.compare(0, only.size(), only) != 0) continue;
-    Enter(base, name, edited.Get(name), folder.string(), out);
+    if (!StartsWith(name, only)) continue;
+    AddIfChanged(base, name, edited.Get(name), folder.string(), out);
   }
 }
 
-void EnterUNet(const Backbone& base, const fs::path& folder, Erased* erased) {
+void AddUNet(const Backbone& base, const fs::path& folder, Erased* erased) {
   UNetConfig config;
   StateDict weights;
   LoadUNet(folder, &config, &weights);
   RequireSameConfig(UNetConfigToJson(base.unet_config), UNetConfigToJson(config),
                     (folder / "config.json").string());
-  EnterModule(base.unet, weights, "", folder, &erased->unet);
+  AddModule(base.unet, weights, "", folder, &erased->unet);
 }
 
-void EnterTextEncoder(const Backbone& base, const fs::path& folder, Erased* erased) {
+void AddTextEncoder(const Backbone& base, const fs::path& folder, Erased* erased) {
   ClipConfig config;
   StateDict weights;
   LoadTextEncoder(folder, &config, &weights);
@@ -83,29 +84,29 @@ void EnterTextEncoder(const Backbone& base, const fs::path& folder, Erased* eras
   }
   RequireSameConfig(ClipConfigToJson(old), ClipConfigToJson(config),
                     (folder / "config.json").string());
-  EnterModule(base.text_encoder, weights, "text_model.", folder, &erased->text_encoder);
+  AddModule(base.text_encoder, weights, "text_model.", folder, &erased->text_encoder);
 }
 
-void EnterVae(const Backbone& base, const fs::path& folder, Erased* erased) {
+void AddVae(const Backbone& base, const fs::path& folder, Erased* erased) {
   VaeConfig config;
   StateDict weights;
   LoadVae(folder, &config, &weights);
   RequireSameConfig(VaeConfigToJson(base.vae_config), VaeConfigToJson(config),
                     (folder / "config.json").string());
-  EnterModule(base.vae, weights, "", folder, &erased->vae);
+  AddModule(base.vae, weights, "", folder, &erased->vae);
 }
 
-using EnterPart = void (*)(const Backbone&, const fs::path&, Erased*);
+using AddPart = void (*)(const Backbone&, const fs::path&, Erased*);
 struct PartOf {
   const char *folder, *marks[4];  // `marks`: in config.json of a folder that holds this part alone
-  EnterPart enter;
+  AddPart add;
 };
 constexpr PartOf kParts[] = {
-    {"unet", {"UNet2DConditionModel", "", "", ""}, EnterUNet},
+    {"unet", {"UNet2DConditionModel", "", "", ""}, AddUNet},
     {"text_encoder",
      {"CLIPTextModel", "CLIPTextModelWithProjection", "CLIPModel", "clip_text_model"},
-     EnterTextEncoder},
-    {"vae", {"AutoencoderKL", "", "", ""}, EnterVae}};
+     AddTextEncoder},
+    {"vae", {"AutoencoderKL", "", "", ""}, AddVae}};
 
 void RequireSamePrediction(const Backbone& base, const fs::path& folder) {
   const fs::path file = folder / "scheduler" / "scheduler_config.json";
@@ -119,11 +120,11 @@ void RequireSamePrediction(const Backbone& base, const fs::path& folder) {
                           file.string(), given.dump(), base.scheduler.prediction_type));
 }
 
-void EnterFolder(const Backbone& base, const fs::path& folder, Erased* erased) {
+void AddFolder(const Backbone& base, const fs::path& folder, Erased* erased) {
   bool any = false;
   for (const PartOf& part : kParts) {
     if (!fs::is_directory(folder / part.folder)) continue;
-    part.enter(base, folder / part.folder, erased);
+    part.add(base, folder / part.folder, erased);
     any = true;
   }
   if (any) return RequireSamePrediction(base, folder);
@@ -140,7 +141,7 @@ void EnterFolder(const Backbone& base, const fs::path& folder, Erased* erased) {
   for (const PartOf& part : kParts) {
     for (const std::string mark : part.marks) {
       if (mark.empty() || text.find("\"" + mark + "\"") == text.npos) continue;
-      return part.enter(base, folder, erased);
+      return part.add(base, folder, erased);
     }
   }
   throw Error(
@@ -150,8 +151,8 @@ void EnterFolder(const Backbone& base, const fs::path& folder, Erased* erased) {
 }
 
 // Where a replacement tensor belongs, by its name.
-void EnterTensor(const Backbone& base, const std::string& full_name, const at::Tensor& tensor,
-                 const std::string& origin, Erased* erased) {
+void AddTensor(const Backbone& base, const std::string& full_name, const at::Tensor& tensor,
+               const std::string& origin, Erased* erased) {
   struct Place {
     const char* prefix;
     const StateDict* base;
@@ -163,7 +164,7 @@ void EnterTensor(const Backbone& base, const std::string& full_name, const at::T
                       Place{"text_encoder.", &base.text_encoder, &erased->text_encoder, ""},
                       Place{"vae.", &base.vae, &erased->vae, ""}}) {
     const std::string prefix = place.prefix;
-    const bool prefixed = full_name.compare(0, prefix.size(), prefix) == 0;
+    const bool prefixed = StartsWith(full_name, prefix);
     const std::string bare = prefixed ? full_name.substr(prefix.size()) : full_name;
     for (const std::string& name : {bare, "text_model." + bare}) {
       if (!place.base->Contains(name)) continue;
@@ -174,7 +175,8 @@ void EnterTensor(const Backbone& base, const std::string& full_name, const at::T
     }
     if (prefixed) break;
   }
-  if (fits.size() == 1) return Enter(*fits[0].base, fits[0].name, tensor, origin, fits[0].out);
+  if (fits.size() == 1)
+    return AddIfChanged(*fits[0].base, fits[0].name, tensor, origin, fits[0].out);
   throw Error(fmt::format(
       "{}: tensor '{}' {}. Names are those of diffusers and transformers, with 'unet.', "
       "'text_encoder.' or 'vae.' before them where they need it; LoRAs go to the parameter 'lora'.",
@@ -204,7 +206,7 @@ class Snapshot : public Method {
   Erased Erase(Context&, const Backbone& base, const std::vector<Concept>&) const override {
     const NoGrad no_grad;
     Erased erased;
-    if (!folder_.empty()) EnterFolder(base, folder_, &erased);
+    if (!folder_.empty()) AddFolder(base, folder_, &erased);
     if (!tensors_.empty()) {
       if (fs::path(tensors_).extension() != ".safetensors") {
         throw Error(
@@ -213,7 +215,7 @@ class Snapshot : public Method {
                         tensors_));
       }
       for (const auto& [name, tensor] : LoadSafetensors(tensors_)) {
-        EnterTensor(base, name, tensor, tensors_, &erased);
+        AddTensor(base, name, tensor, tensors_, &erased);
       }
     }
     if (!lora_.empty()) AddLora(base, &erased);

@@ -12,6 +12,7 @@
 #include <fstream>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "methods/method.h"
 #include "models/tensors/safetensors.h"
 #include "tests/testdata.h"
@@ -51,7 +52,7 @@ void CheckAgainst(const std::string& reference, const Erased& erased) {
   const std::string prefix = reference + "/";
   size_t checked = 0;
   for (const auto& [name, change] : LoadSafetensors(Lora("expected.safetensors"))) {
-    if (name.compare(0, prefix.size(), prefix) != 0) continue;
+    if (!StartsWith(name, prefix)) continue;
     INFO(name);
     const bool unet = name.compare(prefix.size(), 5, "unet.") == 0;
     const std::string tensor = name.substr(prefix.size() + (unet ? 5 : 13));

@@ -3,9 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <algorithm>
-
 #include "core/error.h"
+#include "core/text.h"
 
 namespace excise {
 namespace {
@@ -77,7 +76,7 @@ std::string ConfigReader::Text(const std::string& key, std::string fallback) {
 std::string ConfigReader::Choice(const std::string& key, std::string fallback,
                                  const std::vector<std::string>& choices) {
   std::string value = Text(key, std::move(fallback));
-  if (std::find(choices.begin(), choices.end(), value) == choices.end()) {
+  if (!IsOneOf(value, choices)) {
     Fail(key, fmt::format("not supported; supported: {}", fmt::join(choices, ", ")));
   }
   return value;

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "models/formats/exif.h"
 
 namespace excise {
@@ -18,10 +19,6 @@ constexpr std::string_view kPngMagic = "\x89PNG\r\n\x1a\n";
 constexpr std::string_view kJpegMagic = "\xFF\xD8\xFF";
 constexpr std::string_view kExif("Exif\0\0", 6), kProfile("ICC_PROFILE\0", 12);
 constexpr int kExifMarker = JPEG_APP0 + 1, kProfileMarker = JPEG_APP0 + 2;
-
-bool StartsWith(std::string_view bytes, std::string_view magic) {
-  return bytes.substr(0, magic.size()) == magic;
-}
 
 void RequireFewPixels(int64_t width, int64_t height, std::string_view origin) {
   if (width <= kMostSide && height <= kMostSide && width * height <= kMostPixels) return;

@@ -251,7 +251,7 @@ TEST_CASE("gAMA and sRGB chunks of PNGs mean what they mean to viewers") {
   CHECK(both_depths({srgb, linear}) == 0x80);
 }
 
-TEST_CASE("transparency of PNGs is laid on white, and told") {
+TEST_CASE("transparency of PNGs is laid on white, and reported") {
   const std::string opaque = Png(1, 8, PNG_COLOR_TYPE_RGB_ALPHA, {10, 20, 30, 255});
   std::string said = Said([&] { CHECK(Shown(opaque) == Bytes{10, 20, 30}); });
   CHECK(said.empty());
@@ -259,7 +259,7 @@ TEST_CASE("transparency of PNGs is laid on white, and told") {
   const std::string half = Png(2, 8, PNG_COLOR_TYPE_RGB_ALPHA, {0, 0, 0, 128, 9, 9, 9, 0});
   said = Said([&] {
     CHECK(Shown(half) == Bytes{127, 255, 127, 255, 127, 255});
-    Shown(half);  // told once
+    Shown(half);  // reported once
   });
   CHECK_THAT(said, Contains("2 of its 2 pixels are transparent. They are laid on white"));
   CHECK(std::count(said.begin(), said.end(), '\n') == 1);
@@ -318,7 +318,7 @@ TEST_CASE("EXIF that says nothing or is damaged leaves a picture as it is") {
   CHECK(Blocks(Jpeg({{20, 60}}, {tiff.substr(0, 12), "", {}})) == std::vector<Bytes>{{20, 60}});
 }
 
-TEST_CASE("colour profiles other than sRGB are told") {
+TEST_CASE("colour profiles other than sRGB are reported") {
   CHECK_FALSE(DecodePicture(Jpeg({{20}}), "test").foreign_profile);
   CHECK_FALSE(DecodePicture(Jpeg({{20}}, {"", "desc sRGB IEC61966-2.1", {}}), "t").foreign_profile);
   CHECK_FALSE(

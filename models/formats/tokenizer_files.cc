@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "core/read_file.h"
+#include "core/text.h"
 #include "models/formats/tokenizer_text.h"
 
 namespace excise::bpe {
@@ -78,7 +79,7 @@ void ParseMerges(const fs::path& path, TokenizerFiles* files) {
     begin = end + 1;
     ++line_number;
     if (!line.empty() && line.back() == '\r') line.pop_back();
-    if (line.empty() || line.rfind("#version", 0) == 0) continue;
+    if (line.empty() || StartsWith(line, "#version")) continue;
     const size_t space = line.find(' ');
     if (space == std::string::npos || space == 0 || space + 1 == line.size() ||
         line.find(' ', space + 1) != std::string::npos) {

@@ -90,8 +90,9 @@ class HookRun {
   // both.)
   virtual at::Tensor Combine(const GuidanceBatch& batch, int64_t step,
                              const std::vector<at::Tensor>& predictions);
-  // Called before Combine with what it was computed from.
-  virtual void See(const StepPoint& /*point*/, const std::vector<at::Tensor>& /*predictions*/) {}
+  // Called before Combine with its inputs.
+  virtual void Observe(const StepPoint& /*point*/, const std::vector<at::Tensor>& /*predictions*/) {
+  }
   // After the sampler's update. Default: unchanged.
   virtual at::Tensor Mix(int64_t /*step*/, at::Tensor latents) { return latents; }
   // Layer hooks that are active in this run, or null.

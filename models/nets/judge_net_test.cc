@@ -13,6 +13,7 @@
 
 #include "core/error.h"
 #include "core/store.h"
+#include "core/text.h"
 #include "models/nets/nn.h"
 #include "models/tensors/numerics.h"
 #include "models/tensors/safetensors.h"
@@ -144,7 +145,7 @@ TEST_CASE("both architectures learn") {
     const StateDict weights = InitJudge(config, 5);
     std::vector<at::Tensor> parameters;
     for (const auto& [name, tensor] : weights) {
-      if (name.find("running") != std::string::npos || name.rfind("style", 0) == 0) continue;
+      if (name.find("running") != std::string::npos || StartsWith(name, "style")) continue;
       parameters.push_back(tensor);
       parameters.back().requires_grad_();
     }

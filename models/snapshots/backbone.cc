@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "core/progress.h"
+#include "core/text.h"
 #include "models/nets/layers.h"
 #include "models/snapshots/snapshot.h"
 #include "models/tensors/registered.h"
@@ -28,10 +29,6 @@ StateDict Weights(const fs::path& folder, const char* stem, const Compute& compu
   constexpr int64_t kSlack = 1'000'000;
   const int64_t most = elements > INT64_MAX / 2 - kSlack ? INT64_MAX : 2 * elements + kSlack;
   return LoadSafetensorsFolder(folder, WeightStem(folder, stem), compute.dtype, most);
-}
-
-bool StartsWith(const std::string& text, const std::string& prefix) {
-  return text.compare(0, prefix.size(), prefix) == 0;
 }
 
 // transformers 5 saves a lone text model without "text_model."; older ones carry position_ids.

@@ -10,6 +10,7 @@
 #include <fstream>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "models/nets/nn.h"
 #include "models/tensors/autograd.h"
 #include "models/tensors/safetensors.h"
@@ -123,7 +124,7 @@ TEST_CASE("a lone text encoder under the names of transformers 5 is the same mod
   WriteText(folder / "text_encoder/config.json", config.dump());
   StateDict bare;
   for (const auto& [name, tensor] : whole.text_encoder) {
-    if (name.rfind("text_model.", 0) == 0) bare.Set(name.substr(11), tensor);
+    if (StartsWith(name, "text_model.")) bare.Set(name.substr(11), tensor);
   }
   bare.Set("embeddings.position_ids", at::zeros({1, 8}, at::kLong));
   SaveSafetensors(folder / "text_encoder/model.safetensors", bare);

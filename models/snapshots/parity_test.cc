@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "core/text.h"
 #include "models/nets/clip.h"
 #include "models/nets/unet.h"
 #include "models/nets/vae.h"
@@ -120,7 +121,7 @@ TEST_CASE("the U-Net equals diffusers: prediction, gradients of inputs and weigh
   int weights_checked = 0;
   const std::string prefix = "unet.grad.";
   for (const auto& [full_name, expected] : fixture.expected) {
-    if (full_name.rfind(prefix, 0) != 0) continue;
+    if (!StartsWith(full_name, prefix)) continue;
     const std::string tensor = full_name.substr(prefix.size());
     if (tensor == "sample" || tensor == "encoder_hidden_states") continue;
     const StateDict with_leaf = WithLeaf(weights, tensor);

@@ -108,7 +108,7 @@ at::Tensor Combined(const Backbone& backbone, HookRun& run, const GuidanceBatch&
   if (unet_evaluations != nullptr) {
     *unet_evaluations += static_cast<int64_t>(rows.size()) * input.size(0);
   }
-  run.See({step, input, conversion.level.signal, conversion.level.noise}, predictions);
+  run.Observe({step, input, conversion.level.signal, conversion.level.noise}, predictions);
   return run.Combine(batch, step, predictions);
 }
 

@@ -133,7 +133,7 @@ class TwoLatents : public Hooks {
       return {at::cat({batch.empty_states, batch.empty_states}),
               at::cat({batch.prompt_states, other_})};
     }
-    void See(const StepPoint& point, const std::vector<at::Tensor>& predictions) override {
+    void Observe(const StepPoint& point, const std::vector<at::Tensor>& predictions) override {
       CHECK(point.signal * point.signal + point.noise * point.noise == Approx(1));
       CHECK(predictions.size() == 2);
       CHECK(predictions[0].sizes() == point.input.sizes());

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "core/error.h"
-#include "core/params.h"
+#include "core/text.h"
 #include "models/tensors/packed.h"
 
 namespace excise {
@@ -27,11 +27,6 @@ constexpr NamedDtype kDtypes[] = {{"fp32", "float32", at::kFloat},
                                   {"bf16", "bfloat16", at::kBFloat16},
                                   {"fp16", "float16", at::kHalf}};
 
-std::string Nearest(const std::string& value, const std::vector<std::string>& known) {
-  const std::string nearest = Suggest(value, known);
-  return nearest.empty() ? "" : fmt::format(" Did you mean '{}'?", nearest);
-}
-
 at::ScalarType ParseDtype(const std::string& text) {
   std::vector<std::string> known;
   for (const NamedDtype& dtype : kDtypes) {
@@ -39,7 +34,7 @@ at::ScalarType ParseDtype(const std::string& text) {
     known.push_back(dtype.flag);
   }
   throw UsageError(fmt::format("--dtype={}: unknown.{} Known: fp32, bf16 and, on CUDA, fp16.", text,
-                               Nearest(text, known)));
+                               DidYouMean(text, known)));
 }
 
 void CheckCpuBf16() {
@@ -61,7 +56,7 @@ void CheckCpuBf16() {
                                            "AVX10_1_512_AMX",
                                            "AVX512_CORE_AMX_FP16",
                                            "AVX10_1_512_AMX_FP16"};
-  if (std::find(enough.begin(), enough.end(), isa) == enough.end()) {
+  if (!IsOneOf(isa, enough)) {
     throw UsageError(
         fmt::format("--dtype=bf16: the environment variable ONEDNN_MAX_CPU_ISA={} keeps this CPU "
                     "from its bf16 instructions, and bf16 would run at about 1 GF/s. Unset it, or "
@@ -76,7 +71,7 @@ at::Device ParseDevice(const std::string& text) {
   if (text != "cuda") {
     const std::string prefix = "cuda:";
     const char* end = text.data() + text.size();
-    bool good = text.compare(0, prefix.size(), prefix) == 0 && text.size() > prefix.size();
+    bool good = StartsWith(text, prefix) && text.size() > prefix.size();
     if (good) {
       const auto parsed = std::from_chars(text.data() + prefix.size(), end, index);
       good = parsed.ec == std::errc() && parsed.ptr == end && index >= 0 && index < 128;
@@ -85,7 +80,7 @@ at::Device ParseDevice(const std::string& text) {
       throw UsageError(
           fmt::format("--device={}: unknown.{} Known: cpu, cuda, cuda:N (N = 0, 1 "
                       "...).",
-                      text, Nearest(text, {"cpu", "cuda"})));
+                      text, DidYouMean(text, {"cpu", "cuda"})));
     }
   }
   if (!at::hasCUDA()) {
@@ -144,7 +139,7 @@ std::string DriverVersion() {
 bool IsLayerWeight(const std::string& name) {
   const std::string suffix = ".weight";
   return name.size() > suffix.size() && name.find("embedding") == std::string::npos &&
-         name.compare(name.size() - suffix.size(), suffix.size(), suffix) == 0;
+         EndsWith(name, suffix);
 }
 
 }  // namespace

@@ -31,6 +31,7 @@
 #include "core/error.h"
 #include "core/hash.h"
 #include "core/random.h"
+#include "core/text.h"
 #include "models/tensors/autograd.h"
 
 // The build names the LibTorch that it links; other compilers of these files know its version only.
@@ -194,7 +195,7 @@ bool NarrowTo(const std::string& isa, const std::string& onednn_isa, const std::
   if (rank(onednn_isa) < rank(OneDnnIsa())) set("ONEDNN_MAX_CPU_ISA", onednn_isa);
   const std::vector<std::string> modes = {"COMPATIBLE", "AVX2", "AVX2,STRICT", "AVX512",
                                           "AVX512,STRICT"};
-  if (std::find(modes.begin(), modes.end(), mkl_cbwr) != modes.end()) {
+  if (IsOneOf(mkl_cbwr, modes)) {
     set("MKL_CBWR", mkl_cbwr);
   } else if (mkl_cbwr.empty() && narrower) {
     set("MKL_ENABLE_INSTRUCTIONS", "AVX2");

@@ -75,7 +75,7 @@ TEST_CASE("the fingerprint repeats and does not depend on the number of threads"
   CHECK(one == two);
 }
 
-TEST_CASE("the fingerprint tells instruction sets apart") {
+TEST_CASE("the fingerprint distinguishes instruction sets") {
   const std::string scalar = HiddenNumerics(
       "hidden: own", "ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41")["fingerprint"];
   const std::string golden = HiddenNumerics("hidden: golden")["fingerprint"];

@@ -55,7 +55,7 @@ TEST_CASE("a folder under a registered name that holds another model is refused"
   CHECK(LoadBackbone(other).name == "mine");
 }
 
-TEST_CASE("files that differ from the published ones are told one by one") {
+TEST_CASE("files that differ from the published ones are reported one by one") {
   const fs::path folder = TestFolder("registered");
   for (const char* name : {"short", "other", "same"}) std::ofstream(folder / name) << "abc";
   SnapshotFiles files(folder);

@@ -11,6 +11,7 @@
 #include "core/json.h"
 #include "core/read_file.h"
 #include "core/store.h"
+#include "core/text.h"
 #include "models/formats/safetensors_header.h"
 #include "models/tensors/tensor_reader.h"
 
@@ -54,8 +55,7 @@ bool GoodShardName(const std::string& name) {
   const std::string extension = ".safetensors";
   return name.size() > extension.size() && name.find('/') == std::string::npos &&
          name.find('\\') == std::string::npos && name.find("..") == std::string::npos &&
-         name.find('\0') == std::string::npos &&
-         name.compare(name.size() - extension.size(), extension.size(), extension) == 0;
+         name.find('\0') == std::string::npos && EndsWith(name, extension);
 }
 
 std::map<std::string, std::vector<std::string>> ReadIndex(const std::filesystem::path& index) {

@@ -2,10 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cmath>
 
 #include "core/error.h"
+#include "core/text.h"
 
 namespace excise {
 namespace {
@@ -189,7 +189,7 @@ void BarReport::Explain(std::string_view id, const std::string& reason) {
 Json BarReport::ToJson(const std::vector<std::string>& groups) const {
   Json bars = Json::array();
   for (const BarSpec& spec : BarSpecs()) {
-    if (std::find(groups.begin(), groups.end(), spec.group) == groups.end()) continue;
+    if (!IsOneOf(spec.group, groups)) continue;
     Json bar = {{"number", spec.number},     {"id", spec.id},
                 {"what", spec.what},         {"relation", RelationName(spec.relation)},
                 {"required", spec.required}, {"unit", UnitName(spec.unit)}};

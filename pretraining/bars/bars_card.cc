@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "pretraining/bars/bars_report.h"
 
 namespace excise {
@@ -98,7 +99,7 @@ std::string Training(const Json& snapshot) {
     text += fmt::format("- `{}` (stage {}): `{}`\n", file, stage,
                         metadata.contains("recipe") ? metadata["recipe"].get<std::string>() : "{}");
     for (const auto& [key, value] : metadata.items()) {
-      if (key.rfind("sha256:", 0) != 0) continue;
+      if (!StartsWith(key, "sha256:")) continue;
       const std::string name = key.substr(7);
       if (inputs.contains(name) && inputs[name] != value) {
         throw Error(

@@ -213,7 +213,7 @@ Backbone Ruined(const Bench& bench) {
   return model;
 }
 
-// What a removal method that has ruined its model would draw.
+// What a ruined model would draw.
 void MeasureBrokenModel(const Bench& bench, const TemplateJudge& templates, BarReport* report) {
   const std::vector<Ask> asks = GarbageAsks(bench, "bars/broken");
   const at::Tensor pictures = DrawPictures(bench, Ruined(bench), asks, "broken model");

@@ -4,9 +4,8 @@
 #include <ATen/ops/stack.h>
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "core/error.h"
+#include "core/text.h"
 #include "datasets/emoji/emoji_captions.h"
 #include "pretraining/bars/bars_bench.h"
 
@@ -15,10 +14,6 @@ namespace {
 
 constexpr double kClassRate = .70, kAliasRate = .60;
 constexpr int64_t kSheetColumns = 11;
-
-bool Wants(const std::vector<std::string>& groups, const std::string& group) {
-  return std::find(groups.begin(), groups.end(), group) != groups.end();
-}
 
 // A style word of `style`, or -1 for plain pictures, whose captions name none.
 int AnyStyleWord(SceneStyle style, Philox& rng) {
@@ -281,9 +276,9 @@ void MeasurePictures(const Bench& bench, const std::vector<std::string>& groups,
                                         "yet");
   }
   if (!drawable) return;
-  if (Wants(groups, "aliases")) MeasureAliases(bench, report);
-  const bool pictures = Wants(groups, "pictures");
-  const bool retrained = Wants(groups, "retrained") && bench.retrained.has_value();
+  if (IsOneOf("aliases", groups)) MeasureAliases(bench, report);
+  const bool pictures = IsOneOf("pictures", groups);
+  const bool retrained = IsOneOf("retrained", groups) && bench.retrained.has_value();
   if (!pictures && !retrained) return;
   const Drawn base = MeasureClasses(bench, pictures, report);
   ConceptPictures known;

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <vector>
 
+#include "core/text.h"
+
 namespace excise {
 namespace {
 
@@ -91,7 +93,7 @@ std::string RenderTally(const Json& table, const std::string& corner, bool markd
   std::vector<std::string> columns;
   for (const auto& [name, row] : table.items()) {
     for (const auto& [column, tally] : row.items()) {
-      if (std::find(columns.begin(), columns.end(), column) == columns.end()) {
+      if (!IsOneOf(column, columns)) {
         columns.push_back(column);
       }
     }
