@@ -12,13 +12,13 @@
 #include <cmath>
 #include <functional>
 
-#include "attacks/denoising_attack.h"
 #include "attacks/hard_prompt.h"
-#include "attacks/pez_search.h"
-#include "attacks/ring_a_bell_search.h"
+#include "attacks/pez/pez_search.h"
+#include "attacks/ring_a_bell/ring_a_bell_search.h"
+#include "attacks/unlearn_diff_atk/denoising_attack.h"
 #include "attacks/victim_text.h"
 #include "core/error.h"
-#include "models/autograd.h"
+#include "models/tensors/autograd.h"
 #include "tests/tiny_models.h"
 
 namespace excise {
@@ -152,7 +152,7 @@ double PezMeasure(TinyVictim& target, const Candidate& candidate, double lambda)
   const at::Tensor ids = IdsOf(candidate);
   const HardPromptScorer scorer(clip, features, {5}, ids.size(1));
   double value = scorer.Similarities(scorer.Embed(ids)).mean().item<double>();
-  const VictimText::View view = VictimText(target).See(ids);
+  const VictimText::View view = VictimText(target).Evaluate(ids);
   if (view.embeds.defined()) {
     value -= lambda * (1 - at::matmul(view.embeds, features.t()).mean().item<double>());
   }
@@ -179,7 +179,7 @@ struct BellMeasure {
   }
   at::Tensor Extra(const at::Tensor& ids) const {
     const NoGrad no_grad;
-    const VictimText::View view = victim.See(ids);
+    const VictimText::View view = victim.Evaluate(ids);
     at::Tensor extra = Base(ids) * 0;
     if (view.states.defined()) extra = extra + StateFitness(view.states, aim);
     if (view.alarm.defined()) extra = extra - silence * view.alarm;
@@ -241,7 +241,7 @@ TEST_CASE("pez: what the defence adds has a gradient in the tokens") {
     const at::Tensor ids = RandomIds(2, 1);
     at::Tensor soft = ClipTokenEmbeddings(target.Surrogate().weights, ids).detach().clone();
     soft.requires_grad_(true);
-    const VictimText::View view = victim.See(ids, soft);
+    const VictimText::View view = victim.Evaluate(ids, soft);
     CHECK(view.embeds.defined() == (defence.name != "filter margin"));
     CHECK(view.alarm.defined() == (defence.name == "filter margin"));
     const at::Tensor extra =

@@ -12,9 +12,9 @@
 #include "core/params.h"
 #include "core/random.h"
 #include "core/registry.h"
-#include "datasets/concept.h"
-#include "datasets/dataset.h"
-#include "models/backbone.h"
+#include "datasets/formats/concept.h"
+#include "datasets/formats/dataset.h"
+#include "models/snapshots/backbone.h"
 
 namespace excise {
 
@@ -31,7 +31,7 @@ struct Candidate {
   Ledger ledger;
   double score = 0;                // the attack's own objective; higher is better
   std::vector<std::string> edits;  // what was done to the seed, in words; for attacks that edit
-  std::optional<bool> success;     // the oracle's word on the searched noise; none: not asked
+  std::optional<bool> success;     // the oracle's answer on the searched noise; none: not asked
 };
 // In the order found; ASR@budget and best-of-k are reads of it. The last one is the attack's
 // choice.
@@ -55,9 +55,8 @@ struct Answer {
   double target_probability = 0;  // by the oracle
 };
 
-// What a white-box attack sees: the model after the removal, with its hooks. The functions of
-// models/ compute on it, with gradients. Surrogate() and ReferenceImages() stay the unmodified
-// model's.
+// What a white-box attack sees: the edited model with its hooks. The functions of models/ compute
+// on it, with gradients. Surrogate() and ReferenceImages() stay the unmodified model's.
 class VictimTarget : public TransferTarget {
  public:
   virtual const Backbone& Victim() = 0;

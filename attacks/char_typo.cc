@@ -15,6 +15,7 @@
 
 #include "attacks/attack.h"
 #include "core/error.h"
+#include "core/text.h"
 
 namespace excise {
 namespace {
@@ -28,33 +29,20 @@ struct Segment {
 std::u32string DecodeUtf8(const std::string& text) {
   std::u32string result;
   for (size_t i = 0; i < text.size();) {
-    const uint8_t lead = text[i];
-    const int length = lead < 0x80 ? 1 : lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC2 ? 2 : 0;
-    if (length == 0 || i + length > text.size()) {
+    const CodePoint point = CodePointAt(text, i);
+    if (point.length == 0) {
       throw Error(
           fmt::format("char_typo: prompt is not UTF-8 at byte {}; repair the data set.", i));
     }
-    char32_t point = length == 1 ? lead : lead & (0xFF >> (length + 1));
-    for (int k = 1; k < length; ++k) point = point << 6 | (text[i + k] & 0x3F);
-    result.push_back(point);
-    i += length;
+    result.push_back(point.value);
+    i += point.length;
   }
   return result;
 }
 
 std::string EncodeUtf8(const std::u32string& text) {
   std::string result;
-  for (const char32_t point : text) {
-    if (point < 0x80) {
-      result += static_cast<char>(point);
-      continue;
-    }
-    const int more = point < 0x800 ? 1 : point < 0x10000 ? 2 : 3;
-    result += static_cast<char>((0xFF00 >> (more + 1) & 0xFF) | point >> (6 * more));
-    for (int k = more - 1; k >= 0; --k) {
-      result += static_cast<char>(0x80 | (point >> (6 * k) & 0x3F));
-    }
-  }
+  for (const char32_t point : text) AppendUtf8(point, &result);
   return result;
 }
 

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "attacks/attack.h"
+#include "core/text.h"
 #include "tests/tiny_models.h"
 
 namespace excise {
@@ -54,7 +55,7 @@ TEST_CASE("char_typo: one edit inside the concept's word, the rest untouched") {
         Craft(Named("santa"), "set@1/" + std::to_string(i), "a colourful Santa, old, on a hill");
     const std::string& text = candidate.prompt.text;
     INFO(text);
-    REQUIRE(text.rfind("a colourful ", 0) == 0);
+    REQUIRE(StartsWith(text, "a colourful "));
     const size_t end = text.find(", old, on a hill");
     REQUIRE(end != text.npos);
     CHECK(IsOneEdit("Santa", text.substr(12, end - 12)));
@@ -75,7 +76,7 @@ TEST_CASE("char_typo: o becomes 0, l and I become 1, in a third of the prompts e
     const Candidate candidate =
         Craft(Named("oIl"), "set@1/" + std::to_string(i), "old oIl lamp", 0);
     const std::string& text = candidate.prompt.text;
-    CHECK(text.rfind("old ", 0) == 0);
+    CHECK(StartsWith(text, "old "));
     CHECK(text.substr(7) == " lamp");
     zeros += text[4] == '0';
     ones += text[5] == '1';
@@ -97,9 +98,9 @@ TEST_CASE("char_typo: names in any case, of several words, held out, whole words
     const std::string text = Craft(subject, id, "SANTA CLAUS and santana").prompt.text;
     CHECK(text.substr(text.size() - 12) == " and santana");
     CHECK(text != "SANTA CLAUS and santana");
-    hit.insert(text.rfind("SANTA ", 0) == 0 ? "second" : "first");
+    hit.insert(StartsWith(text, "SANTA ") ? "second" : "first");
     const Candidate held_out = Craft(subject, id, "ein Papá Noel");
-    CHECK(held_out.prompt.text.rfind("ein ", 0) == 0);
+    CHECK(StartsWith(held_out.prompt.text, "ein "));
     CHECK(held_out.prompt.text != "ein Papá Noel");
     CHECK_NOTHROW(Json(held_out.prompt.text).dump());  // á is never cut in two
   }
@@ -119,7 +120,7 @@ TEST_CASE("char_typo: more edits go further, and a prompt without a name says so
   const Candidate other = Craft(Named("zebra"), "set@1/0", "an elephant");
   REQUIRE(other.edits.size() >= 2);
   CHECK(other.edits[0].find("no name") != std::string::npos);
-  CHECK(other.prompt.text.rfind("an ", 0) == 0);
+  CHECK(StartsWith(other.prompt.text, "an "));
   CHECK(other.prompt.text != "an elephant");
 }
 

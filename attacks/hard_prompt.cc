@@ -10,8 +10,9 @@
 #include <sstream>
 
 #include "core/error.h"
-#include "models/autograd.h"
-#include "models/nn.h"
+#include "core/text.h"
+#include "models/nets/nn.h"
+#include "models/tensors/autograd.h"
 
 namespace excise {
 namespace {
@@ -20,22 +21,12 @@ namespace {
 bool IsPrintable(const std::string& text) {
   bool visible = false;
   for (size_t i = 0; i < text.size();) {
-    const uint8_t lead = text[i];
-    if (lead < 0x20 || lead == 0x7F) return false;
-    const int length = lead < 0x80    ? 1
-                       : lead >= 0xF5 ? 0
-                       : lead >= 0xF0 ? 4
-                       : lead >= 0xE0 ? 3
-                       : lead >= 0xC2 ? 2
-                                      : 0;
-    if (length == 0 || i + length > text.size()) return false;
-    for (int k = 1; k < length; ++k) {
-      if ((static_cast<uint8_t>(text[i + k]) & 0xC0) != 0x80) return false;
-    }
-    if (text.compare(i, length, "\xEF\xBF\xBD") == 0) return false;  // U+FFFD: not decodable
-    if (lead == 0xC2 && static_cast<uint8_t>(text[i + 1]) < 0xA1) return false;  // C1, no-break
-    if (lead != ' ') visible = true;
-    i += length;
+    const CodePoint point = CodePointAt(text, i);
+    const char32_t c = point.value;
+    if (point.length == 0 || c < 0x20 || (c >= 0x7F && c <= 0xA0)) return false;  // C1, no-break
+    if (c == 0xFFFD) return false;                                                // not decodable
+    if (c != ' ') visible = true;
+    i += point.length;
   }
   return visible;
 }

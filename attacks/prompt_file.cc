@@ -18,7 +18,7 @@
 #include "attacks/attack.h"
 #include "core/error.h"
 #include "core/progress.h"
-#include "datasets/user_prompts.h"
+#include "datasets/formats/user_prompts.h"
 
 namespace excise {
 namespace {

@@ -9,7 +9,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "attacks/hard_prompt.h"
-#include "models/autograd.h"
+#include "models/tensors/autograd.h"
 
 namespace excise {
 namespace {

@@ -40,8 +40,8 @@ TEST_CASE("random: the best of exactly as many sequences as were paid for") {
 TEST_CASE("random: its default budget is pez's") {
   const std::unique_ptr<Attack> random = Registry<Attack>::Get().Make("random");
   const Json params = EncodeParams(*random);
-  // pez: 100 iterations of 2 restarts (attacks/pez.cc). Tables pair the two, so what tuning chose
-  // for pez holds for its control, which is not tuned by itself.
+  // pez: 100 iterations of 2 restarts (attacks/pez/pez.cc). Tables pair the two, so what tuning
+  // chose for pez holds for its control, which is not tuned by itself.
   CHECK(params["evaluations"] == 200);
   CHECK(params["prompt_len"] == 8);
   CHECK(params["target"] == "image");

@@ -9,8 +9,9 @@
 
 #include "attacks/hard_prompt.h"
 #include "core/error.h"
-#include "models/autograd.h"
-#include "models/nn.h"
+#include "core/text.h"
+#include "models/nets/nn.h"
+#include "models/tensors/autograd.h"
 
 namespace excise {
 namespace {
@@ -30,7 +31,7 @@ bool SameVocabulary(const Tokenizer& a, const Tokenizer& b) {
 // Whether `victim` encodes text as `base` does. What only `base` has (a vision part) is no matter.
 bool SameTextEncoder(const StateDict& victim, const StateDict& base) {
   for (const auto& [name, tensor] : victim) {
-    if (name.rfind("text_model.", 0) != 0 && name != "text_projection.weight") continue;
+    if (!StartsWith(name, "text_model.") && name != "text_projection.weight") continue;
     if (!base.Contains(name)) continue;
     const at::Tensor& other = base.Get(name);
     if (tensor.is_same(other) || tensor.data_ptr() == other.data_ptr()) continue;
@@ -87,7 +88,7 @@ at::Tensor VictimText::Embeds(const at::Tensor& states, int64_t length) const {
   return nn::Normalised(at::matmul(states.select(1, length + 1), projection_.t()));
 }
 
-VictimText::View VictimText::See(const at::Tensor& ids, const at::Tensor& moved) const {
+VictimText::View VictimText::Evaluate(const at::Tensor& ids, const at::Tensor& moved) const {
   View view;
   if (!offers()) return view;
   const int64_t length = ids.size(1), context = victim_->clip.text.max_position_embeddings;

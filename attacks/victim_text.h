@@ -38,7 +38,7 @@ class VictimText {
   // ids (n, length) without start and end. `moved` (n, length, width) or undefined: the tokens'
   // embeddings of which gradients are wanted; the victim's own table gives the values. One text
   // evaluation of the victim a row.
-  View See(const at::Tensor& ids, const at::Tensor& moved = {}) const;
+  View Evaluate(const at::Tensor& ids, const at::Tensor& moved = {}) const;
 
  private:
   at::Tensor Embeds(const at::Tensor& states, int64_t length) const;

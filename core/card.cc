@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/registry.h"
+#include "core/text.h"
 
 namespace excise {
 namespace {
@@ -24,22 +25,14 @@ constexpr std::array<Label, 7> kLabels = {{{"What", &Card::what},
                                            {"Needs", &Card::needs},
                                            {"Caveats", &Card::caveats}}};
 
-constexpr std::string_view kBlanks = " \t\r";
-
-std::string_view Trim(std::string_view text) {
-  const size_t first = text.find_first_not_of(kBlanks);
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(kBlanks) - first + 1);
-}
-
 // Index of the label that opens `line` ("// Paper: ..."), or -1; `rest` is what follows it.
 int LabelOf(std::string_view line, std::string_view* rest) {
-  if (line.substr(0, 3) != "// ") return -1;
+  if (!StartsWith(line, "// ")) return -1;
   line.remove_prefix(3);
   for (size_t i = 0; i < kLabels.size(); ++i) {
     const std::string_view name = kLabels[i].name;
-    if (line.substr(0, name.size()) == name && line.substr(name.size(), 1) == ":") {
-      *rest = Trim(line.substr(name.size() + 1));
+    if (StartsWith(line, name) && line.substr(name.size(), 1) == ":") {
+      *rest = Trimmed(line.substr(name.size() + 1));
       return static_cast<int>(i);
     }
   }
@@ -47,7 +40,7 @@ int LabelOf(std::string_view line, std::string_view* rest) {
 }
 
 bool IsContinuation(std::string_view line) {
-  return line.substr(0, 5) == "//   " && !Trim(line.substr(5)).empty();
+  return StartsWith(line, "//   ") && !Trimmed(line.substr(5)).empty();
 }
 
 using CardMap = std::map<std::pair<std::string, std::string>, Card>;
@@ -95,7 +88,7 @@ Card ParseCard(std::string_view source_text, std::string_view file) {
     } else if (next > 0 && IsContinuation(line)) {
       std::string& text = card.*kLabels[next - 1].member;
       if (!text.empty()) text += ' ';
-      text += Trim(line.substr(2));
+      text += Trimmed(line.substr(2));
     } else {
       break;
     }

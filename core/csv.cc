@@ -11,6 +11,7 @@
 #include "core/json.h"
 #include "core/progress.h"
 #include "core/read_file.h"
+#include "core/text.h"
 
 namespace excise {
 namespace {
@@ -22,7 +23,7 @@ namespace {
 std::string Shown(const std::string& text) { return Escape(text.substr(0, 80), Format::kTerminal); }
 
 std::string_view WithoutByteOrderMark(std::string_view bytes) {
-  return bytes.substr(0, 3) == "\xEF\xBB\xBF" ? bytes.substr(3) : bytes;
+  return StartsWith(bytes, "\xEF\xBB\xBF") ? bytes.substr(3) : bytes;
 }
 
 void CheckSize(std::string_view bytes, std::string_view origin, const RowLimits& limits) {

@@ -6,33 +6,12 @@
 #include <cctype>
 #include <cstdint>
 
+#include "core/text.h"
+
 namespace excise {
 namespace {
 
-// The code point that starts at `at`, and its length in bytes; length 0 when the bytes are not
-// UTF-8 (truncated, overlong, a surrogate, beyond U+10FFFF).
-struct Decoded {
-  uint32_t code = 0;
-  size_t length = 0;
-};
-
-Decoded DecodeUtf8(std::string_view text, size_t at) {
-  const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
-  const uint8_t lead = byte(at);
-  if (lead < 0x80) return {lead, 1};
-  const size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-  if (lead < 0xc2 || lead > 0xf4 || at + length > text.size()) return {};
-  uint32_t code = lead & (0x7f >> length);
-  for (size_t i = 1; i < length; ++i) {
-    if ((byte(at + i) & 0xc0) != 0x80) return {};
-    code = code << 6 | (byte(at + i) & 0x3f);
-  }
-  const bool overlong = (length == 3 && code < 0x800) || (length == 4 && code < 0x10000);
-  if (overlong || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff)) return {};
-  return {code, length};
-}
-
-bool IsHarmful(uint32_t code) {
+bool IsHarmful(char32_t code) {
   return code < 0x20 || (code >= 0x7f && code <= 0x9f) ||  // C0, DEL, C1
          code == 0xad ||                                   // soft hyphen
          code == 0x61c || code == 0x200e || code == 0x200f || (code >= 0x202a && code <= 0x202e) ||
@@ -44,24 +23,24 @@ bool IsHarmful(uint32_t code) {
          (code >= 0xe0000 && code <= 0xe007f);  // tags ("ASCII smuggling")
 }
 
-std::string Visible(uint32_t code) {
-  if (code < 0x80) return fmt::format("\\x{:02x}", code);
-  return fmt::format(code > 0xffff ? "\\U{:08x}" : "\\u{:04x}", code);
+std::string Visible(char32_t code) {
+  if (code < 0x80) return fmt::format("\\x{:02x}", static_cast<uint32_t>(code));
+  return fmt::format(code > 0xffff ? "\\U{:08x}" : "\\u{:04x}", static_cast<uint32_t>(code));
 }
 
 std::string MakeVisible(std::string_view text) {
   std::string out;
   out.reserve(text.size());
   for (size_t i = 0; i < text.size();) {
-    const Decoded decoded = DecodeUtf8(text, i);
-    if (decoded.length == 0) {
+    const CodePoint point = CodePointAt(text, i);
+    if (point.length == 0) {
       out += fmt::format("\\x{:02x}", static_cast<uint8_t>(text[i]));
       ++i;
       continue;
     }
-    const uint32_t code = decoded.code;
+    const char32_t code = point.value;
     if (!IsHarmful(code)) {
-      out += text.substr(i, decoded.length);
+      out += text.substr(i, point.length);
     } else if (code == '\n') {
       out += "\\n";
     } else if (code == '\r') {
@@ -71,13 +50,9 @@ std::string MakeVisible(std::string_view text) {
     } else {
       out += Visible(code);
     }
-    i += decoded.length;
+    i += point.length;
   }
   return out;
-}
-
-bool StartsWith(std::string_view text, std::string_view prefix) {
-  return text.substr(0, prefix.size()) == prefix;
 }
 
 std::string Markdown(const std::string& text) {
@@ -160,9 +135,9 @@ std::string Csv(const std::string& text) {
 }
 
 // What pdflatex sets with its oldest fonts (OT1) and textcomp.
-bool IsInLatexFonts(uint32_t code) {
+bool IsInLatexFonts(char32_t code) {
   constexpr struct {
-    uint32_t first, last;
+    char32_t first, last;
   } kRanges[] = {{0x00, 0x7f},     {0xa1, 0xaa},     {0xac, 0xba},     {0xbc, 0xcf},
                  {0xd1, 0xdd},     {0xdf, 0xef},     {0xf1, 0xfd},     {0xff, 0x103},
                  {0x106, 0x10f},   {0x112, 0x117},   {0x11a, 0x125},   {0x128, 0x12d},
@@ -180,9 +155,9 @@ bool IsInLatexFonts(uint32_t code) {
 std::string WithinLatexFonts(const std::string& text) {
   std::string out;
   for (size_t i = 0; i < text.size();) {
-    const Decoded decoded = DecodeUtf8(text, i);
-    out += IsInLatexFonts(decoded.code) ? text.substr(i, decoded.length) : Visible(decoded.code);
-    i += decoded.length;
+    const CodePoint point = CodePointAt(text, i);
+    out += IsInLatexFonts(point.value) ? text.substr(i, point.length) : Visible(point.value);
+    i += point.length;
   }
   return out;
 }
@@ -322,17 +297,12 @@ std::string EscapeLines(std::string_view text, Layout layout) {
 }
 
 std::string Shortened(std::string_view text, size_t most) {
-  const auto continues = [](char c) { return (static_cast<uint8_t>(c) & 0xc0) == 0x80; };
-  size_t characters = 0, end = 0;  // of what is kept: bytes that are not UTF-8 count, too
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (continues(text[i])) continue;
-    if (characters++ == most) end = i;
-  }
-  if (characters <= most) {
+  std::string_view kept = FirstCharacters(text, most);
+  if (kept.size() == text.size()) {
     if (text.size() <= 4 * most) return std::string(text);
-    end = 4 * most;  // continuation bytes of nothing
+    kept = text.substr(0, 4 * most);  // continuation bytes of nothing
   }
-  return fmt::format("{}... ({} bytes)", text.substr(0, end), text.size());
+  return fmt::format("{}... ({} bytes)", kept, text.size());
 }
 
 bool IsFormula(std::string_view text) {

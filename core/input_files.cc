@@ -48,7 +48,7 @@ FileIdentity IdentityOf(const struct stat& status) {
 // Collects what is below a folder.
 class Walk {
  public:
-  void Enter(const fs::path& path, const std::string& name, bool link) {
+  void Visit(const fs::path& path, const std::string& name, bool link) {
     InputFile file(path);
     if (!file.IsFile() && !file.IsFolder()) FailToRead(path, "it is neither a file nor a folder");
     const FileIdentity identity = file.identity();
@@ -67,21 +67,21 @@ class Walk {
       FailToRead(path, "it leads to a folder that contains it, so reading would never end");
     }
     above_.push_back(identity);
-    EnterAll(path, name);
+    VisitAll(path, name);
     above_.pop_back();
   }
 
   std::map<std::string, InputFile> Take() { return std::move(files_); }
 
  private:
-  void EnterAll(const fs::path& folder, const std::string& name) {
+  void VisitAll(const fs::path& folder, const std::string& name) {
     std::error_code problem;
     fs::directory_iterator entry(folder, problem);
     for (; !problem && entry != fs::directory_iterator(); entry.increment(problem)) {
       const std::string below = entry->path().filename().string();
       std::error_code ignored;
       const bool link = entry->is_symlink(ignored);
-      Enter(entry->path(), name.empty() ? below : name + "/" + below, link);
+      Visit(entry->path(), name.empty() ? below : name + "/" + below, link);
     }
     if (problem) FailToRead(folder, problem.message());
   }
@@ -144,7 +144,7 @@ void RequireSha256(const fs::path& path, const std::string& sha256) {
 
 std::map<std::string, InputFile> FilesOf(const fs::path& path) {
   Walk walk;
-  walk.Enter(path, "", /*link=*/false);
+  walk.Visit(path, "", /*link=*/false);
   return walk.Take();
 }
 

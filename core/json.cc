@@ -12,6 +12,7 @@
 #include "core/escape.h"
 #include "core/progress.h"
 #include "core/read_file.h"
+#include "core/text.h"
 
 template class nlohmann::basic_json<>;
 
@@ -87,7 +88,7 @@ class Builder : public nlohmann::json_sax<Json> {
     if (const size_t bracket = what.find("] "); bracket != std::string::npos) {
       what.erase(0, bracket + 2);
     }
-    if (what.rfind("parse error at", 0) == 0) {
+    if (StartsWith(what, "parse error at")) {
       if (const size_t colon = what.find(": "); colon != std::string::npos)
         what.erase(0, colon + 2);
     }

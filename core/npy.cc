@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/escape.h"
 #include "core/read_file.h"
+#include "core/text.h"
 
 namespace excise {
 namespace {
@@ -68,7 +69,7 @@ class HeaderReader {
   }
   bool TakeWord(std::string_view word) {
     Spaces();
-    if (text_.substr(0, word.size()) != word) return false;
+    if (!StartsWith(text_, word)) return false;
     text_.remove_prefix(word.size());
     return true;
   }

@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cctype>
 #include <cmath>
 #include <filesystem>
 #include <numeric>
@@ -11,6 +9,7 @@
 #include "core/error.h"
 #include "core/escape.h"
 #include "core/files.h"
+#include "core/text.h"
 
 namespace excise {
 namespace {
@@ -32,12 +31,6 @@ std::string PointerTo(std::string_view key) {
 
 std::string Shown(const Json& value) {
   return Escape(value.dump(-1, ' ', false, Json::error_handler_t::replace), Format::kTerminal);
-}
-
-std::string Joined(const std::vector<std::string>& words) {
-  std::string out;
-  for (const std::string& word : words) out += (out.empty() ? "" : ", ") + word;
-  return out;
 }
 
 // Visits twice: first it only checks, so that an error leaves the target as it was.
@@ -94,10 +87,9 @@ class Decoder : public ParamVisitor {
     if (given == nullptr) return;
     if (!given->is_string()) WrongType(name, *given, "one of " + Joined(allowed));
     const std::string& word = given->get_ref<const std::string&>();
-    if (std::find(allowed.begin(), allowed.end(), word) == allowed.end()) {
-      const std::string near = Suggest(word, allowed);
+    if (!IsOneOf(word, allowed)) {
       Fail(name, fmt::format("{} is not one of {}.{}", Shown(*given), Joined(allowed),
-                             near.empty() ? "" : fmt::format(" Did you mean '{}'?", near)));
+                             DidYouMean(word, allowed)));
     }
     if (assign_) *value = word;
   }
@@ -171,7 +163,7 @@ class Encoder : public ParamVisitor {
   }
   void Choice(std::string_view name, std::string* value, std::string_view,
               const std::vector<std::string>& allowed) override {
-    if (std::find(allowed.begin(), allowed.end(), *value) == allowed.end()) {
+    if (!IsOneOf(*value, allowed)) {
       throw Error(
           fmt::format("Parameter '{}' has the default '{}', which is not one of {}. Correct "
                       "its Fields().",
@@ -261,29 +253,6 @@ class Describer : public ParamVisitor {
   std::string text_;
 };
 
-std::string Lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return out;
-}
-
-// Insertions, deletions, substitutions and swaps of neighbours (optimal string alignment).
-size_t EditDistance(const std::string& a, const std::string& b) {
-  std::vector<std::vector<size_t>> d(a.size() + 1, std::vector<size_t>(b.size() + 1));
-  for (size_t i = 0; i <= a.size(); ++i) d[i][0] = i;
-  for (size_t j = 0; j <= b.size(); ++j) d[0][j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    for (size_t j = 1; j <= b.size(); ++j) {
-      d[i][j] =
-          std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (a[i - 1] != b[j - 1])});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
-        d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
-      }
-    }
-  }
-  return d[a.size()][b.size()];
-}
-
 }  // namespace
 
 void DecodeParams(const Json& object, Parameterised& target, std::string_view origin) {
@@ -295,12 +264,10 @@ void DecodeParams(const Json& object, Parameterised& target, std::string_view or
   target.Fields(check);
   for (const auto& [key, value] : object.items()) {
     const auto& known = check.known();
-    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
-    const std::string near = Suggest(key, known);
+    if (IsOneOf(key, known)) continue;
     throw UsageError(fmt::format(
-        "{}: {}: unknown parameter.{} {}", origin, PointerTo(key),
-        near.empty() ? "" : fmt::format(" Did you mean '{}'?", near),
-        known.empty() ? "There are no parameters here." : "Known: " + Joined(known) + "."));
+        "{}: {}: unknown parameter.{}", origin, PointerTo(key),
+        known.empty() ? " There are no parameters here." : DidYouMeanOrKnown(key, known)));
   }
   Decoder assign(object, origin, /*assign=*/true);
   target.Fields(assign);
@@ -334,33 +301,6 @@ std::string DescribeParams(Parameterised& source) {
   Describer describer;
   source.Fields(describer);
   return describer.Take();
-}
-
-std::string Suggest(std::string_view name, const std::vector<std::string>& known) {
-  constexpr size_t kLongest = 100;  // hostile names must not cost quadratic time
-  if (name.size() > kLongest) return "";
-  const std::string wanted = Lower(name);
-  std::string best;
-  size_t best_distance = std::numeric_limits<size_t>::max();
-  for (const std::string& word : known) {
-    if (word.size() > kLongest) continue;
-    const std::string candidate = Lower(word);
-    size_t distance = EditDistance(wanted, candidate);
-    // A beginning or an end of a longer name ("tropical" for "tropical_fish") counts as near.
-    if (wanted.size() >= 3 && candidate.size() > wanted.size() &&
-        (candidate.compare(0, wanted.size(), wanted) == 0 ||
-         candidate.compare(candidate.size() - wanted.size(), wanted.size(), wanted) == 0)) {
-      distance = std::min<size_t>(distance, 1);
-    }
-    const size_t allowed = std::max<size_t>(1, std::min(wanted.size(), candidate.size()) / 3);
-    // Of one-letter names every other one is a neighbour: no suggestion is better.
-    if (distance > allowed || distance >= std::max(wanted.size(), candidate.size())) continue;
-    if (distance < best_distance || (distance == best_distance && word < best)) {
-      best = word;
-      best_distance = distance;
-    }
-  }
-  return best;
 }
 
 }  // namespace excise

@@ -59,7 +59,8 @@ class Parameterised {
   virtual std::vector<std::string> needs_one_of() const { return {}; }
 };
 
-// Values that each field of a plug-in may take when its defaults are tuned (experiments/tune.h).
+// Values that each field of a plug-in may take when its defaults are tuned
+// (experiments/check/tune.h).
 using SearchSpace = std::map<std::string, std::vector<Json>>;
 
 // Sets the fields named in `object` (a JSON object). Unknown key, wrong type or value out of range:
@@ -81,8 +82,5 @@ std::string MissingSetting(Parameterised& source);
 
 // "name (type, default, range): help", a line each.
 std::string DescribeParams(Parameterised& source);
-
-// The nearest of `known` to `name` by edit distance, or "" when none is near.
-std::string Suggest(std::string_view name, const std::vector<std::string>& known);
 
 }  // namespace excise

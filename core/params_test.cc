@@ -140,21 +140,6 @@ TEST_CASE("help has a line for every field", "[params]") {
         "layers (list of texts, default [\"to_k\",\"to_v\"]): projections that are edited\n");
 }
 
-TEST_CASE("suggestions are near or absent", "[params]") {
-  const std::vector<std::string> known = {"none", "uce", "esd", "negative_prompt", "tropical_fish"};
-  CHECK(Suggest("ucee", known) == "uce");
-  CHECK(Suggest("UCE", known) == "uce");
-  CHECK(Suggest("eds", known) == "esd");  // a swap
-  CHECK(Suggest("negativ_promt", known) == "negative_prompt");
-  CHECK(Suggest("tropical", known) == "tropical_fish");
-  CHECK(Suggest("fish", known) == "tropical_fish");
-  CHECK(Suggest("salun", known) == "");
-  CHECK(Suggest("", known) == "");
-  CHECK(Suggest("x", {"y", "z"}) == "");
-  CHECK(Suggest(std::string(1000000, 'u'), known) == "");
-  CHECK(Suggest("ab", {"ac", "aa"}) == "aa");  // ties by name
-}
-
 struct WithFile : Parameterised {
   std::string file, folder, note;
   void Fields(ParamVisitor& v) override {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "core/escape.h"
+#include "core/text.h"
 
 namespace excise {
 namespace {
@@ -70,7 +71,7 @@ size_t TerminalWidth() {
 // At most `width` bytes, cut between characters: a bar that wraps cannot be redrawn in place.
 std::string Cut(std::string line, size_t width) {
   if (line.size() <= width) return line;
-  while (width > 0 && (static_cast<unsigned char>(line[width]) & 0xc0) == 0x80) --width;
+  while (width > 0 && ContinuesCharacter(line[width])) --width;
   line.resize(width);
   return line;
 }

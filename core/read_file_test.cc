@@ -97,7 +97,7 @@ TEST_CASE("a pipe that nobody reads is not waited for when it is written") {
   close(reader);
 }
 
-TEST_CASE("a folder, nothing and what may not be read are told apart") {
+TEST_CASE("a folder, nothing and what may not be read are distinguished") {
   fs::create_directories(Folder() / "folder.csv");
   CHECK_THROWS_WITH(ReadFile(Folder() / "folder.csv"), Contains("is a folder"));
   CHECK_THROWS_WITH(ReadFile(Folder() / "none"), Contains("does not exist"));

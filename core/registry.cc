@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "core/escape.h"
-#include "core/params.h"
+#include "core/text.h"
 
 namespace excise {
 
@@ -20,16 +20,14 @@ std::string FileStem(std::string_view path) {
 
 void ThrowUnknownName(std::string_view kind, std::string_view name,
                       const std::vector<std::string>& known) {
-  std::string message = fmt::format("Unknown {} '{}'.", kind, Escape(name, Format::kTerminal));
-  if (const std::string near = Suggest(name, known); !near.empty()) {
-    message += fmt::format(" Did you mean '{}'?", near);
-  }
+  std::string message = fmt::format("Unknown {} '{}'.{}", kind, Escape(name, Format::kTerminal),
+                                    DidYouMean(name, known));
   if (known.empty()) {
     message += fmt::format(" No {} is registered: this program was linked without any.", kind);
   } else {
     std::vector<std::string> sorted = known;
     std::sort(sorted.begin(), sorted.end());
-    message += fmt::format(" Registered: {}.", fmt::join(sorted, ", "));
+    message += fmt::format(" Registered: {}.", Joined(sorted));
   }
   throw UsageError(message);
 }

@@ -124,10 +124,10 @@ bool Exists(const fs::path& path) {
   return fs::exists(fs::symlink_status(path, code));
 }
 
-// Calls see(folder, key) for every artifact of a stage whose manifest can be read. The others are
-// damaged or just being replaced.
-template <class See>
-void ForEachStored(const fs::path& stage, const See& see) {
+// Calls visit(folder, key) for every artifact of a stage whose manifest can be read. The others
+// are damaged or just being replaced.
+template <class Visit>
+void ForEachStored(const fs::path& stage, const Visit& visit) {
   std::error_code code, ignored;
   fs::recursive_directory_iterator it(stage, code), end;
   for (; !code && it != end; it.increment(code)) {
@@ -138,7 +138,7 @@ void ForEachStored(const fs::path& stage, const See& see) {
     } catch (const std::exception&) {
       continue;
     }
-    see(it->path().parent_path(), key);
+    visit(it->path().parent_path(), key);
   }
 }
 

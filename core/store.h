@@ -31,7 +31,7 @@ class Store {
  public:
   // Creates `root`, with folders below it that are their owner's alone. Throws UsageError when it
   // cannot be written, or where a link or something else stands in a folder's place. To look,
-  // `root` need not be there, and the disk stays as it is: a damaged artifact is told of and left,
+  // `root` need not be there, and the disk stays as it is: a damaged artifact is reported and left,
   // and what stores throws.
   explicit Store(std::filesystem::path root, StoreUse use = StoreUse::kWrite);
   const std::filesystem::path& root() const { return root_; }
@@ -48,9 +48,9 @@ class Store {
   // Throws Error (full disk included) and then leaves nothing behind.
   Artifact Put(const Json& key, const std::map<std::string, std::string>& files);
 
-  // Takes away an artifact that is whole but cannot be what `key` stands for, `why` told on stderr,
-  // and all that was made of it: whose keys name its digest. One that another process has stored in
-  // its place meanwhile stays.
+  // Takes away an artifact that is whole but cannot be what `key` stands for, `why` reported on
+  // stderr, and all that was made of it: whose keys name its digest. One that another process has
+  // stored in its place meanwhile stays.
   void Discard(const Json& key, const Artifact& artifact, const std::string& why);
 
   // A path for checkpoints of the work that will become `key`; removed by Put.

@@ -33,7 +33,7 @@ class StoreFolder {
   // what belongs to another user. Returns why it is still there, or "".
   std::string Remove(const std::filesystem::path& place) const;
 
-  // What killed runs left in root/.tmp, told by its name, its owner and its age: younger ones may
+  // What killed runs left in root/.tmp, known by its name, its owner and its age: younger ones may
   // belong to a process on another machine.
   void RemoveLeftovers() const;
 

@@ -56,7 +56,7 @@ int ExitOf(pid_t child) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-// Whether `file` comes to hold `text`, within a time that is long for any machine.
+// Whether `file` holds `text`, within a time that is long for any machine.
 bool ComesToSay(const fs::path& file, const std::string& text) {
   for (int i = 0; i < 1200; ++i) {
     if (Slurp(file).find(text) != std::string::npos) return true;
@@ -67,7 +67,7 @@ bool ComesToSay(const fs::path& file, const std::string& text) {
 
 }  // namespace
 
-TEST_CASE("a lock held by another is told with its holder, and signals end the wait") {
+TEST_CASE("a lock held by another is reported with its holder, and signals end the wait") {
   const fs::path folder = TestFolder("held"), lock = folder / ".lock";
   const pid_t holder = Beside(folder / "holder", [&] {
     const StoreLock held(lock);
@@ -96,7 +96,7 @@ TEST_CASE("a lock held by another is told with its holder, and signals end the w
   CHECK(Slurp(lock).empty());
 }
 
-TEST_CASE("another program's lock is told, too") {
+TEST_CASE("another program's lock is reported, too") {
   const fs::path folder = TestFolder("foreign"), lock = folder / ".lock";
   const Descriptor file(lock, O_RDWR | O_CREAT, 0600);
   REQUIRE(flock(file.get(), LOCK_EX) == 0);

@@ -16,6 +16,7 @@
 
 #include "core/error.h"
 #include "core/progress.h"
+#include "core/text.h"
 
 namespace excise {
 namespace {
@@ -115,7 +116,7 @@ class Environment {
       const std::string name = std::string(*entry).substr(0, std::string(*entry).find('='));
       for (const char* launcher :
            {"RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "TORCHELASTIC_", "SLURM_", "OMPI_"}) {
-        if (name.rfind(launcher, 0) == 0) names.push_back(name);
+        if (StartsWith(name, launcher)) names.push_back(name);
       }
     }
     for (const std::string& name : names) unsetenv(name.c_str());
@@ -193,7 +194,7 @@ TEST_CASE("launchers set the shard, and say so", "[workers]") {
              Contains("part 5 of 6") && Contains(choice.origin) && Contains("--shard=0/1"));
 }
 
-TEST_CASE("variables that were left over make no shard, and this is told", "[workers]") {
+TEST_CASE("variables that were left over make no shard, and this is reported", "[workers]") {
   const ShardChoice left = ChoiceUnder({{"RANK", "1"}, {"WORLD_SIZE", "4"}});
   CHECK(left.shard.count == 1);
   CHECK(left.origin.empty());

@@ -4,9 +4,9 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/program.h"
 #include "core/progress.h"
-#include "datasets/quadruplet_builder.h"
-#include "models/program.h"
+#include "datasets/quadruplets/quadruplet_builder.h"
 
 namespace excise {
 namespace {

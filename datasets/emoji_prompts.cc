@@ -14,9 +14,10 @@
 #include "core/error.h"
 #include "core/hash.h"
 #include "core/random.h"
-#include "datasets/dataset.h"
-#include "datasets/emoji_captions.h"
-#include "datasets/emoji_world.h"
+#include "core/text.h"
+#include "datasets/emoji/emoji_captions.h"
+#include "datasets/emoji/emoji_world.h"
+#include "datasets/formats/dataset.h"
 
 namespace excise {
 namespace {
@@ -59,7 +60,7 @@ Entry ParseEntry(const std::string& text, const Concept& subject) {
   entry.emoji = World().ClassNamed(word);
   for (size_t i = 0; entry.emoji < 0 && i < styles.size(); ++i) {
     const std::string prefix = styles[i].adjective + " ";
-    if (text.compare(0, prefix.size(), prefix) != 0) continue;
+    if (!StartsWith(text, prefix)) continue;
     word = text.substr(prefix.size());
     entry.emoji = World().ClassNamed(word);
     entry.style_word = static_cast<int>(i);

@@ -5,8 +5,9 @@
 #include <set>
 
 #include "core/error.h"
-#include "datasets/dataset.h"
-#include "datasets/emoji_captions.h"
+#include "core/text.h"
+#include "datasets/emoji/emoji_captions.h"
+#include "datasets/formats/dataset.h"
 #include "tests/testdata.h"
 
 namespace excise {
@@ -105,16 +106,13 @@ TEST_CASE("what is expected is what the concept's judge calls target or anchor")
   for (const std::string& name : ListConcepts(RepoFile("datasets/concepts"))) {
     INFO(name);
     const Concept subject = Load(name);
-    auto contains = [](const std::vector<std::string>& list, const std::string& word) {
-      return std::find(list.begin(), list.end(), word) != list.end();
-    };
     auto judged = [&](const Prompt& prompt) {
       return subject.judge.kind == "style" ? prompt.expected_style : prompt.expected_class;
     };
     std::set<std::string> seen, things;
     for (const char* group : {"target", "held_out"}) {
       for (const Prompt& prompt : dataset->Prompts(subject, group, Split::kTest, 24).prompts) {
-        CHECK(contains(subject.judge.target, judged(prompt)));
+        CHECK(IsOneOf(judged(prompt), subject.judge.target));
         seen.insert(judged(prompt));
         things.insert(prompt.expected_class);
       }
@@ -122,11 +120,11 @@ TEST_CASE("what is expected is what the concept's judge calls target or anchor")
     CHECK(seen.size() == subject.judge.target.size());  // weapons: all four within 24 prompts
     if (subject.judge.kind == "style") CHECK(things.size() >= 20);
     for (const Prompt& prompt : dataset->Prompts(subject, "anchor", Split::kTest, 24).prompts) {
-      CHECK(contains(subject.judge.anchor, judged(prompt)));
+      CHECK(IsOneOf(judged(prompt), subject.judge.anchor));
     }
     for (const char* group : {"near", "far", "lexical", "preserve"}) {
       for (const Prompt& prompt : dataset->Prompts(subject, group, Split::kTest, 1000).prompts) {
-        CHECK_FALSE(contains(subject.judge.target, judged(prompt)));
+        CHECK_FALSE(IsOneOf(judged(prompt), subject.judge.target));
       }
     }
   }

@@ -7,7 +7,7 @@
 
 #include "core/error.h"
 #include "core/progress.h"
-#include "datasets/emoji_world.h"
+#include "datasets/emoji/emoji_world.h"
 
 namespace excise {
 namespace {

@@ -1,11 +1,12 @@
-#include "datasets/minors.h"
+#include "datasets/formats/minors.h"
 
 #include <catch2/catch.hpp>
 #include <fstream>
 #include <sstream>
 
 #include "core/csv.h"
-#include "datasets/emoji_captions.h"
+#include "core/text.h"
+#include "datasets/emoji/emoji_captions.h"
 #include "tests/testdata.h"
 
 namespace excise {
@@ -35,7 +36,7 @@ std::vector<Line> ReadLines(const std::string& name) {
   std::vector<Line> lines;
   bool held_out = false;
   for (std::string line; std::getline(file, line);) {
-    if (line.rfind("# ", 0) == 0) held_out = line.rfind("# held out: ", 0) == 0;
+    if (StartsWith(line, "# ")) held_out = StartsWith(line, "# held out: ");
     if (line.empty() || line[0] == '#') continue;
     lines.push_back({line[0] != ' ', held_out, Unescaped(line.substr(2))});
   }

@@ -19,8 +19,9 @@
 #include "core/error.h"
 #include "core/hash.h"
 #include "core/progress.h"
-#include "datasets/dataset.h"
-#include "datasets/user_prompts.h"
+#include "core/text.h"
+#include "datasets/formats/dataset.h"
+#include "datasets/formats/user_prompts.h"
 
 namespace excise {
 namespace {
@@ -57,11 +58,9 @@ struct Loaded {
 std::string OneOf(const UserTable& table, const FileRow& row, const std::string& field,
                   const std::vector<std::string>& known, const std::string& otherwise) {
   const std::string value = table.Get(row, field).value_or(otherwise);
-  if (std::find(known.begin(), known.end(), value) != known.end()) return value;
-  const std::string near = Suggest(value, known);
-  throw UsageError(fmt::format("{}: {} '{}'.{} Known: {}.", table.Where(row), field, value,
-                               near.empty() ? "" : fmt::format(" Did you mean '{}'?", near),
-                               fmt::join(known, ", ")));
+  if (IsOneOf(value, known)) return value;
+  throw UsageError(fmt::format("{}: {} '{}'.{}", table.Where(row), field, value,
+                               DidYouMeanOrKnown(value, known)));
 }
 
 class PromptsCsv : public Dataset {
@@ -156,12 +155,11 @@ class PromptsCsv : public Dataset {
 
   void RequireConcept(const Concept& subject) const {
     const std::vector<std::string>& names = loaded_.concepts;
-    if (std::find(names.begin(), names.end(), subject.name) != names.end()) return;
-    const std::string near = Suggest(subject.name, names);
+    if (IsOneOf(subject.name, names)) return;
     throw UsageError(fmt::format(
         "{}: no row of the concept '{}'.{} Its concepts: {}. Choose with --concepts, or describe a "
         "new one in a file of --concepts_dir.",
-        file_.path, subject.name, near.empty() ? "" : fmt::format(" Did you mean '{}'?", near),
+        file_.path, subject.name, DidYouMean(subject.name, names),
         fmt::join(names.begin(), names.begin() + std::min<size_t>(names.size(), 20), ", ")));
   }
 

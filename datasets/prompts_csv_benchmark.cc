@@ -8,8 +8,8 @@
 
 #include "core/csv.h"
 #include "core/files.h"
-#include "datasets/dataset.h"
-#include "datasets/user_prompts.h"
+#include "datasets/formats/dataset.h"
+#include "datasets/formats/user_prompts.h"
 
 namespace excise {
 namespace {

@@ -7,7 +7,7 @@
 
 #include "core/error.h"
 #include "core/progress.h"
-#include "datasets/dataset.h"
+#include "datasets/formats/dataset.h"
 #include "tests/testdata.h"
 
 namespace excise {

@@ -7,14 +7,15 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "core/data_file.h"
+#include "core/digest_cache.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/hash.h"
-#include "datasets/data_file.h"
+#include "core/program.h"
+#include "core/text.h"
 #include "experiments/plot.h"
-#include "experiments/runner.h"
-#include "models/digest_cache.h"
-#include "models/program.h"
+#include "experiments/run/runner.h"
 
 namespace excise {
 namespace {
@@ -35,11 +36,8 @@ std::vector<std::string> Names(const std::string& list, const char* flag) {
 
 void RequireOneOf(const char* flag, const std::string& value,
                   const std::vector<std::string>& known) {
-  if (std::find(known.begin(), known.end(), value) != known.end()) return;
-  const std::string nearest = Suggest(value, known);
-  throw UsageError(fmt::format("{}={}: unknown.{} Known: {}.", flag, value,
-                               nearest.empty() ? "" : fmt::format(" Did you mean '{}'?", nearest),
-                               fmt::join(known, ", ")));
+  if (IsOneOf(value, known)) return;
+  throw UsageError(fmt::format("{}={}: unknown.{}", flag, value, DidYouMeanOrKnown(value, known)));
 }
 
 // Which of these were given: those that read, write or check a whole table.
@@ -146,7 +144,7 @@ void AddFlags(CLI::App& app, Flags* f) {
       ->default_str("all");
   app.add_option(
          "--check", f->check,
-         "golden or reference: compare a fresh run with results/golden or results/reference; "
+         "golden or reference: compare a fresh run with results/checks/golden or reference; "
          "published: what papers print, against the committed results, without a run")
       ->expected(0, 1)
       ->default_str("golden");
@@ -154,8 +152,8 @@ void AddFlags(CLI::App& app, Flags* f) {
                  "for --check=published: a folder with your copies of prompt files and CLIP's "
                  "tokenizer");
   app.add_option("--update_reference", f->update_reference,
-                 "write results/reference from that many erase seeds, and stop");
-  app.add_flag("--update_golden", f->update_golden, "write results/golden (recomputes)");
+                 "write results/checks/reference from that many erase seeds, and stop");
+  app.add_flag("--update_golden", f->update_golden, "write results/checks/golden (recomputes)");
 }
 
 std::vector<std::string> ArgumentsOfNumbers(int argc, const char* const* argv) {
@@ -178,7 +176,7 @@ std::vector<std::string> ArgumentsOfNumbers(int argc, const char* const* argv) {
 void RefuseEmptyValues(int argc, const char* const* argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
-    const bool flag = word.rfind("--", 0) == 0 && word.find('=') + 1 == word.size();
+    const bool flag = StartsWith(word, "--") && word.find('=') + 1 == word.size();
     if (!word.empty() && !flag) continue;
     throw UsageError(
         fmt::format("{}: an empty value. Give one, or leave the flag out; a shell variable that is "

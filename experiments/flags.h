@@ -6,8 +6,8 @@
 #include <string>
 
 #include "core/workers.h"
-#include "experiments/experiment.h"
-#include "experiments/lab.h"
+#include "experiments/formats/experiment.h"
+#include "experiments/lab/lab.h"
 
 namespace CLI {
 class App;
@@ -56,8 +56,8 @@ std::filesystem::path CacheFolder(const Flags& flags);
 std::filesystem::path ModelsFolder(const Flags& flags, const std::string& backbone);
 // Where models, concepts and pictures are.
 Folders FoldersOf(const Flags& flags, const std::string& backbone);
-// A file below results/, as golden/table1.json: what is written belongs to the sources, not to the
-// runfiles.
+// A file below results/, as checks/golden/table1.json: what is written belongs to the sources, not
+// to the runfiles.
 std::filesystem::path CommittedFile(const std::string& relative, bool write = false);
 
 }  // namespace excise

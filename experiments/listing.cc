@@ -14,9 +14,10 @@
 #include "core/error.h"
 #include "core/params.h"
 #include "core/registry.h"
-#include "datasets/dataset.h"
-#include "experiments/experiment.h"
-#include "experiments/text_layout.h"
+#include "core/text.h"
+#include "datasets/formats/dataset.h"
+#include "experiments/formats/experiment.h"
+#include "experiments/tables/text_layout.h"
 #include "methods/method.h"
 #include "metrics/metric.h"
 
@@ -25,12 +26,9 @@ namespace {
 
 // Text whose lines all begin with `indent` spaces.
 std::string Indented(const std::string& text, size_t indent, size_t width) {
-  const std::string lines = Wrapped(text, width > indent + 20 ? width - indent : 20);
   std::string out;
-  for (size_t start = 0; start < lines.size();) {
-    const size_t end = lines.find('\n', start) + 1;
-    out += std::string(indent, ' ') + lines.substr(start, end - start);
-    start = end;
+  for (const std::string& line : Lines(Wrapped(text, width > indent + 20 ? width - indent : 20))) {
+    out += std::string(indent, ' ') + line + "\n";
   }
   return out;
 }
@@ -58,17 +56,14 @@ std::string SettingValue(const Json& value) {
 std::string Settings(Parameterised& source, const std::string& section, size_t width) {
   const Json values = EncodeParams(source),
              without_files = EncodeParams(source, PathForm::kLeftOut);
-  const std::string described = DescribeParams(source);  // "name (about): help", a line each
   std::string text;
-  for (size_t start = 0; start < described.size();) {
-    const size_t end = described.find('\n', start);
-    const size_t space = described.find(' ', start);
-    const std::string name = described.substr(start, space - start);
+  for (const std::string& line : Lines(DescribeParams(source))) {  // "name (about): help"
+    const size_t space = line.find(' ');
+    const std::string name = line.substr(0, space);
     const bool file = !without_files.contains(name);
     text += "    --set " + section + "." + name + "=" +
             (file ? "PATH" : Quoted(SettingValue(values.at(name)))) + "\n";
-    text += Indented(described.substr(space + 1, end - space - 1), 8, width);
-    start = end + 1;
+    text += Indented(line.substr(space + 1), 8, width);
   }
   return text;
 }
@@ -145,10 +140,7 @@ std::string Overview(const std::vector<Listed>& plugins, size_t width) {
     kind = one.kind;
     std::string line = fmt::format("  {:<{}}  {}", one.name, longest, one.what);
     if (TextWidth(line) > width) {
-      while (TextWidth(line) + 3 > width ||
-             (static_cast<unsigned char>(line.back()) & 0xc0) == 0x80)
-        line.pop_back();
-      line += "...";
+      line = std::string(FirstCharacters(line, width - 3)) + "...";
     }
     text += line + "\n";
   }
@@ -171,11 +163,10 @@ std::string List(const std::string& what, size_t width) {
     known.push_back(one.name);
   }
   if (!text.empty()) return text.substr(1);
-  const std::string near = Suggest(what, known);
   throw UsageError(fmt::format(
       "--list={}: no such plug-in.{} --list alone names all; --list=methods (attacks, metrics, "
       "datasets, settings) tells of one kind.",
-      what, near.empty() ? "" : fmt::format(" Did you mean '{}'?", near)));
+      what, DidYouMean(what, known)));
 }
 
 }  // namespace excise

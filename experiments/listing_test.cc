@@ -2,14 +2,14 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "attacks/attack.h"
 #include "core/error.h"
-#include "experiments/experiment.h"
-#include "experiments/selection.h"
+#include "core/text.h"
+#include "experiments/formats/experiment.h"
+#include "experiments/lab/selection.h"
 #include "methods/method.h"
 #include "metrics/metric.h"
 #include "tests/testdata.h"
@@ -18,13 +18,6 @@ namespace excise {
 namespace {
 
 using Catch::Contains;
-
-std::vector<std::string> Lines(const std::string& text) {
-  std::vector<std::string> lines;
-  std::istringstream in(text);
-  for (std::string line; std::getline(in, line);) lines.push_back(line);
-  return lines;
-}
 
 // The word that a shell would pass on.
 std::string Unquoted(const std::string& word) {
@@ -71,7 +64,7 @@ TEST_CASE("--list is an overview of a line a plug-in, as wide as the terminal") 
   CHECK_THAT(list, !Contains("--set"));
 }
 
-TEST_CASE("--list=NAME tells of one plug-in, --list=KIND of all of a kind") {
+TEST_CASE("--list=NAME describes one plug-in, --list=KIND of all of a kind") {
   const std::string esd = List("esd", 100);
   CHECK(esd.find("method esd (version ") == 0);
   CHECK_THAT(esd, Contains("what: ") && Contains("--set methods.esd.iterations=") &&
@@ -88,14 +81,14 @@ TEST_CASE("every setting that --list prints can be set") {
   for (const char* what : {"methods", "attacks", "metrics", "datasets", "settings"}) {
     std::string dataset;
     for (const std::string& line : Lines(List(what, 100))) {
-      if (line.rfind("dataset ", 0) == 0) dataset = line.substr(8, line.find(' ', 8) - 8);
-      if (line.rfind("    --set ", 0) != 0) continue;
+      if (StartsWith(line, "dataset ")) dataset = line.substr(8, line.find(' ', 8) - 8);
+      if (!StartsWith(line, "    --set ")) continue;
       std::string setting = Unquoted(line.substr(10));
       const std::string placeholder = "=PATH";
       const size_t at = setting.size() - std::min(setting.size(), placeholder.size());
       if (setting.substr(at) == placeholder) setting.replace(at, placeholder.size(), "=" + path);
       INFO(setting);
-      if (setting.rfind("prompts.dataset=", 0) == 0) dataset.clear();
+      if (StartsWith(setting, "prompts.dataset=")) dataset.clear();
       CHECK_NOTHROW(Apply(setting, dataset));
       ++settings;
     }

@@ -7,34 +7,35 @@
 #include <map>
 #include <thread>
 
+#include "core/digest_cache.h"
+#include "core/empty_store.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/plural.h"
+#include "core/program.h"
 #include "core/progress.h"
 #include "core/registry.h"
+#include "core/text.h"
 #include "core/version.h"
-#include "experiments/check.h"
-#include "experiments/committed.h"
-#include "experiments/empty_store.h"
-#include "experiments/export_models.h"
-#include "experiments/export_prompts.h"
+#include "experiments/check/check.h"
+#include "experiments/check/committed.h"
+#include "experiments/check/published.h"
+#include "experiments/check/reference.h"
 #include "experiments/flags.h"
-#include "experiments/grid.h"
-#include "experiments/html_page.h"
-#include "experiments/lab.h"
+#include "experiments/formats/results_file.h"
+#include "experiments/lab/lab.h"
 #include "experiments/listing.h"
-#include "experiments/plan.h"
+#include "experiments/page/html_page.h"
 #include "experiments/plot.h"
-#include "experiments/published.h"
-#include "experiments/reference.h"
-#include "experiments/render.h"
-#include "experiments/results_file.h"
-#include "experiments/runner.h"
-#include "experiments/table.h"
-#include "models/compute.h"
-#include "models/digest_cache.h"
-#include "models/numerics.h"
-#include "models/program.h"
+#include "experiments/run/export_models.h"
+#include "experiments/run/export_prompts.h"
+#include "experiments/run/grid.h"
+#include "experiments/run/plan.h"
+#include "experiments/run/runner.h"
+#include "experiments/tables/render.h"
+#include "experiments/tables/table.h"
+#include "models/tensors/compute.h"
+#include "models/tensors/numerics.h"
 
 namespace excise {
 namespace {
@@ -42,15 +43,11 @@ namespace {
 namespace fs = std::filesystem;
 
 void LogLines(const std::string& text) {
-  for (size_t start = 0; start < text.size();) {
-    const size_t end = std::min(text.find('\n', start), text.size());
-    LogInfo(text.substr(start, end - start));
-    start = end + 1;
-  }
+  for (const std::string& line : Lines(text)) LogInfo(line);
 }
 
 std::string TierFile(const char* tier, const Lab& lab) {
-  return std::string(tier) + "/" + lab.experiment.name + ".json";
+  return "checks/" + std::string(tier) + "/" + lab.experiment.name + ".json";
 }
 
 // What was asked beside the table. Returns whether numbers are as they should be.
@@ -96,10 +93,10 @@ void TellCommitted(const Json& results) {
 // Claims of papers against what is committed; nothing is computed anew.
 void CheckPublished(const Flags& f, const Experiment& experiment) {
   const std::vector<Claim> claims =
-      LoadClaims(CommittedFile("published/arithmetic.json").parent_path(), experiment.name);
+      LoadClaims(CommittedFile("checks/published/arithmetic.json").parent_path(), experiment.name);
   Json results;
   try {
-    results = ReadResults(CommittedFile(experiment.name + ".json"));
+    results = ReadResults(CommittedFile(experiment.name + "/" + experiment.name + ".json"));
   } catch (const Error& error) {
     LogWarning(fmt::format("claims about numbers are not_run: {}", error.what()));
   }
@@ -117,7 +114,8 @@ void UpdateReference(const Flags& f, const Experiment& experiment, const Compute
   EmptyStore fresh(CacheFolder(f));
   const Json reference = MakeReference(experiment, FoldersOf(f, experiment.backbone), compute,
                                        fresh.store(), options, f.update_reference);
-  const fs::path file = CommittedFile("reference/" + experiment.name + ".json", /*write=*/true);
+  const fs::path file =
+      CommittedFile("checks/reference/" + experiment.name + ".json", /*write=*/true);
   CreateFolders(file.parent_path());
   WriteFileAtomically(file, reference.dump(1) + "\n");
   LogInfo(fmt::format("reference: wrote {}", file.string()));

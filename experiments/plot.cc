@@ -18,14 +18,14 @@
 #include "core/escape.h"
 #include "core/files.h"
 #include "core/read_file.h"
-#include "experiments/table_view.h"
+#include "experiments/tables/table_view.h"
 
 namespace excise {
 namespace {
 
 namespace fs = std::filesystem;
 
-// Colour-blind safe (Okabe and Ito 2008), then shapes tell apart.
+// Colour-blind safe (Okabe and Ito 2008), then by shape.
 constexpr const char* kColours[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
                                     "#e69f00", "#56b4e9", "#000000"};
 constexpr int kShapes[] = {7, 5, 9, 11, 13, 6, 4, 8, 10, 12};

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "experiments/record.h"
-#include "experiments/table.h"
+#include "experiments/results/record.h"
+#include "experiments/tables/table.h"
 
 namespace excise {
 

@@ -10,7 +10,7 @@
 #include <iterator>
 
 #include "core/error.h"
-#include "experiments/hostile_results.h"
+#include "tests/hostile_results.h"
 #include "tests/testdata.h"
 
 namespace excise {

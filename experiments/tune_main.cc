@@ -6,26 +6,26 @@
 #include <cstdlib>
 #include <thread>
 
+#include "core/data_file.h"
+#include "core/digest_cache.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "core/program.h"
 #include "core/progress.h"
 #include "core/version.h"
-#include "datasets/data_file.h"
+#include "experiments/check/tune.h"
 #include "experiments/flags.h"
-#include "experiments/grid.h"
-#include "experiments/lab.h"
-#include "experiments/runner.h"
-#include "experiments/tune.h"
-#include "models/digest_cache.h"
-#include "models/numerics.h"
-#include "models/program.h"
+#include "experiments/lab/lab.h"
+#include "experiments/run/grid.h"
+#include "experiments/run/runner.h"
+#include "models/tensors/numerics.h"
 
 namespace excise {
 namespace {
 
 struct Options {
   Flags flags;
-  std::string out = "results/tuning.json";
+  std::string out = "results/quality/tuning.json";
   int64_t trials = 8;
   uint64_t seed = 1;
 };

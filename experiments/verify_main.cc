@@ -6,13 +6,13 @@
 #include <cstdio>
 #include <thread>
 
+#include "core/digest_cache.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "core/program.h"
 #include "core/progress.h"
+#include "experiments/check/verify.h"
 #include "experiments/flags.h"
-#include "experiments/verify.h"
-#include "models/digest_cache.h"
-#include "models/program.h"
 
 namespace excise {
 namespace {

@@ -8,9 +8,9 @@
 #include <optional>
 
 #include "core/error.h"
-#include "models/nn.h"
-#include "models/picture_file.h"
-#include "models/snapshot.h"
+#include "models/nets/nn.h"
+#include "models/pictures/picture_file.h"
+#include "models/snapshots/snapshot.h"
 
 namespace excise {
 

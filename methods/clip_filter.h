@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "core/params.h"
-#include "datasets/concept.h"
-#include "models/backbone.h"
-#include "models/hooks.h"
+#include "datasets/formats/concept.h"
+#include "models/nets/hooks.h"
+#include "models/snapshots/backbone.h"
 
 namespace excise {
 

@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 
 #include "core/error.h"
-#include "models/compute.h"
+#include "models/tensors/compute.h"
 
 namespace excise {
 namespace {

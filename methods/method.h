@@ -1,4 +1,4 @@
-// The interface of a removal method: from an unmodified model and concepts to replacement tensors
+// The interface of a removal method: from the unmodified model and concepts to replacement tensors
 // and hooks. A method is one file, methods/<name>.cc, and nothing else; see methods/README.md.
 #pragma once
 
@@ -11,9 +11,9 @@
 #include "core/params.h"
 #include "core/random.h"
 #include "core/registry.h"
-#include "datasets/concept.h"
-#include "datasets/dataset.h"
-#include "models/backbone.h"
+#include "datasets/formats/concept.h"
+#include "datasets/formats/dataset.h"
+#include "models/snapshots/backbone.h"
 
 namespace excise {
 

@@ -12,7 +12,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "methods/method.h"
-#include "models/autograd.h"
+#include "models/tensors/autograd.h"
 
 namespace excise {
 namespace {

@@ -13,7 +13,7 @@
 
 #include "core/error.h"
 #include "methods/method.h"
-#include "models/safetensors.h"
+#include "models/tensors/safetensors.h"
 
 namespace excise {
 namespace {

@@ -4,7 +4,7 @@
 
 #include "core/error.h"
 #include "methods/method.h"
-#include "models/safetensors.h"
+#include "models/tensors/safetensors.h"
 #include "tests/testdata.h"
 #include "tests/tiny_models.h"
 

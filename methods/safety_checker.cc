@@ -29,11 +29,12 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "methods/clip_filter.h"
 #include "methods/method.h"
-#include "models/autograd.h"
-#include "models/nn.h"
-#include "models/safetensors.h"
+#include "models/nets/nn.h"
+#include "models/tensors/autograd.h"
+#include "models/tensors/safetensors.h"
 
 namespace excise {
 namespace {
@@ -163,7 +164,7 @@ ClipModel SafetyChecker::LoadChecker(StateDict* state) const {
   const StateDict all = LoadSafetensorsFolder(folder, "model", at::kFloat, most);
   for (const auto& [name, tensor] : all) {
     const std::string nested = "vision_model.vision_model.";
-    const bool inner = name.rfind(nested, 0) == 0;
+    const bool inner = StartsWith(name, nested);
     clip.weights.Set(inner ? "vision_model." + name.substr(nested.size()) : name, tensor);
   }
   for (const char* name : {kConcepts, kConceptThresholds, kSpecial, kSpecialThresholds,

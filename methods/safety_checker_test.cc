@@ -10,8 +10,8 @@
 
 #include "core/error.h"
 #include "methods/method.h"
-#include "models/autograd.h"
-#include "models/safetensors.h"
+#include "models/tensors/autograd.h"
+#include "models/tensors/safetensors.h"
 #include "tests/testdata.h"
 #include "tests/tiny_models.h"
 

@@ -17,7 +17,7 @@
 #include <Eigen/Cholesky>
 
 #include "methods/method.h"
-#include "models/autograd.h"
+#include "models/tensors/autograd.h"
 
 namespace excise {
 namespace {

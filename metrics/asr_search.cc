@@ -1,4 +1,4 @@
-// What: success of a white-box search by the oracle's word, on the noise that it searched
+// What: success of a white-box search by the oracle's answer, on the noise that it searched
 // Paper: Zhang et al., "To Generate or Not?" (UnlearnDiffAtk), ECCV 2024, arXiv 2310.11868, whose
 //   success rate this is; success at a budget as in Chen et al., arXiv 2107.03374
 // Equation: success@q = #{prompts with a success within q judged generations} / #{prompts}; the

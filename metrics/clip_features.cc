@@ -7,8 +7,8 @@
 #include <cmath>
 
 #include "core/error.h"
-#include "models/autograd.h"
-#include "models/nn.h"
+#include "models/nets/nn.h"
+#include "models/tensors/autograd.h"
 
 namespace excise {
 namespace {

@@ -18,6 +18,7 @@
 #include <cmath>
 
 #include "core/random.h"
+#include "core/text.h"
 #include "metrics/clip_features.h"
 #include "metrics/frechet.h"
 #include "metrics/sample_table.h"
@@ -79,9 +80,7 @@ class ConceptShift : public Metric {
   Score Compute() const override;
 
  private:
-  bool Reads(const std::string& shown) const {
-    return only_.empty() || std::find(only_.begin(), only_.end(), shown) != only_.end();
-  }
+  bool Reads(const std::string& shown) const { return only_.empty() || IsOneOf(shown, only_); }
   static std::vector<double> Values(const at::Tensor& embedding) {
     const at::Tensor values = embedding.to(at::kDouble).contiguous();
     return {values.data_ptr<double>(), values.data_ptr<double>() + values.numel()};

@@ -115,7 +115,7 @@ TEST_CASE("filter_auroc: pairs counted by hand, ties half, labels by judge") {
   CHECK(score.low < score.value);
   // By judge the 0.5 of the target group joins the others: 0.9: 3.5 of 4; 0.4: 1 of 4.
   CHECK(ScoreOf("filter_auroc", samples, {{"label_by", "judge"}}).value == Approx(4.5 / 8));
-  // Nothing to tell apart.
+  // Nothing to distinguish.
   CHECK(ScoreOf("filter_auroc", Seen(subject, "target", {0.1, 0.2}, "++")).n == 0);
 }
 

@@ -7,15 +7,12 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "metrics/judge_styles.h"
-#include "models/autograd.h"
+#include "models/tensors/autograd.h"
 
 namespace excise {
 namespace {
-
-bool Contains(const std::vector<std::string>& list, const std::string& item) {
-  return std::find(list.begin(), list.end(), item) != list.end();
-}
 
 Judge LoadChecked(const std::filesystem::path& folder) {
   Judge judge = LoadJudge(folder);
@@ -86,8 +83,8 @@ std::string OutcomeName(Outcome outcome) {
 Outcome OutcomeOf(const Verdict& verdict, const Concept& subject) {
   if (verdict.class_id.empty()) return Outcome::kGarbage;
   const std::string& seen = subject.judge.kind == "style" ? verdict.style : verdict.class_id;
-  if (Contains(subject.judge.target, seen)) return Outcome::kTarget;
-  if (Contains(subject.judge.anchor, seen)) return Outcome::kAnchor;
+  if (IsOneOf(seen, subject.judge.target)) return Outcome::kTarget;
+  if (IsOneOf(seen, subject.judge.anchor)) return Outcome::kAnchor;
   return Outcome::kOtherValid;
 }
 
@@ -118,12 +115,12 @@ const Judge& JudgePanel::oracle() const {
       "Train it with //models:pretrain_emoji, or leave such attacks out with --attacks.");
 }
 
-std::vector<OracleWord> JudgePanel::AskOracle(const at::Tensor& images,
-                                              const Concept& subject) const {
+std::vector<OracleAnswer> JudgePanel::AskOracle(const at::Tensor& images,
+                                                const Concept& subject) const {
   const bool style = subject.judge.kind == "style";
   const std::vector<std::string>& names = style ? JudgeStyles() : oracle().config.class_ids;
   for (const std::string& name : subject.judge.target) {
-    if (Contains(names, name)) continue;
+    if (IsOneOf(name, names)) continue;
     throw Error(fmt::format(
         "concept '{}': the attacks' oracle knows no {} '{}', so it cannot say whether an attack "
         "worked. Train it on the reporting judge's classes.",
@@ -131,16 +128,16 @@ std::vector<OracleWord> JudgePanel::AskOracle(const at::Tensor& images,
   }
   const Reading reading = Read(oracle(), images);
   const at::Tensor& probabilities = style ? reading.styles : reading.classes;
-  std::vector<OracleWord> words(reading.verdicts.size());
-  for (size_t i = 0; i < words.size(); ++i) {
-    words[i].success = OutcomeOf(reading.verdicts[i], subject) == Outcome::kTarget;
+  std::vector<OracleAnswer> answers(reading.verdicts.size());
+  for (size_t i = 0; i < answers.size(); ++i) {
+    answers[i].success = OutcomeOf(reading.verdicts[i], subject) == Outcome::kTarget;
     for (size_t k = 0; k < names.size(); ++k) {
-      if (!Contains(subject.judge.target, names[k])) continue;
-      words[i].target_probability +=
+      if (!IsOneOf(names[k], subject.judge.target)) continue;
+      answers[i].target_probability +=
           probabilities[static_cast<int64_t>(i)][static_cast<int64_t>(k)].item<double>();
     }
   }
-  return words;
+  return answers;
 }
 
 }  // namespace excise

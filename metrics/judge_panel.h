@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "datasets/concept.h"
-#include "models/judge_net.h"
+#include "datasets/formats/concept.h"
+#include "models/nets/judge_net.h"
 
 namespace excise {
 
@@ -28,8 +28,8 @@ std::string OutcomeName(Outcome outcome);
 // A broken model must not look like perfect removal: garbage is its own outcome.
 Outcome OutcomeOf(const Verdict& verdict, const Concept& subject);
 
-// What the attacks' oracle says of one picture.
-struct OracleWord {
+// The answer of the attacks' oracle for one picture.
+struct OracleAnswer {
   bool success = false;           // the outcome is the target
   double target_probability = 0;  // of all target classes (or the target styles) together
 };
@@ -44,11 +44,11 @@ class JudgePanel {
   const Judge& reporting() const { return reporting_; }
   std::string digest() const { return reporting_.digest; }
 
-  // What searches ask, so that no attack is tuned to the judge that reports. Throws Error when
-  // there is none.
+  // The judge that searches ask, so that no attack is tuned to the judge that reports. Throws
+  // Error when there is none.
   const Judge& oracle() const;
   // Throws Error when there is no oracle, or when it does not know a target class of `subject`.
-  std::vector<OracleWord> AskOracle(const at::Tensor& images, const Concept& subject) const;
+  std::vector<OracleAnswer> AskOracle(const at::Tensor& images, const Concept& subject) const;
 
  private:
   Judge reporting_;

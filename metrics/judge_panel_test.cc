@@ -9,8 +9,8 @@
 #include <set>
 
 #include "core/error.h"
-#include "models/backbone.h"
-#include "models/safetensors.h"
+#include "models/snapshots/backbone.h"
+#include "models/tensors/safetensors.h"
 #include "tests/testdata.h"
 #include "tests/tiny_models.h"
 
@@ -121,11 +121,11 @@ TEST_CASE("the oracle is another network, and gives all target classes together"
   const at::Tensor classes = at::softmax(output.class_logits, 1);
   const at::Tensor styles = at::softmax(output.style_logits, 1);
   const auto check = [&](const auto& probability, const auto& success) {
-    const std::vector<OracleWord> words = panel->AskOracle(images, subject);
-    REQUIRE(words.size() == 6);
+    const std::vector<OracleAnswer> answers = panel->AskOracle(images, subject);
+    REQUIRE(answers.size() == 6);
     for (int64_t i = 0; i < 6; ++i) {
-      CHECK(words[i].target_probability == Approx(probability(i)).epsilon(1e-5));
-      CHECK(words[i].success == success(i));
+      CHECK(answers[i].target_probability == Approx(probability(i)).epsilon(1e-5));
+      CHECK(answers[i].success == success(i));
     }
   };
   check([&](int64_t i) { return classes[i][0].item<double>(); },

@@ -1,4 +1,4 @@
-// The styles that judges tell apart.
+// The styles that judges distinguish.
 #pragma once
 
 #include <string>

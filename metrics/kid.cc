@@ -19,7 +19,7 @@
 #include "metrics/clip_features.h"
 #include "metrics/kernel_distance.h"
 #include "metrics/sample_table.h"
-#include "models/autograd.h"
+#include "models/tensors/autograd.h"
 
 namespace excise {
 namespace {

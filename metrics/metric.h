@@ -12,10 +12,10 @@
 
 #include "core/params.h"
 #include "core/registry.h"
-#include "datasets/concept.h"
-#include "datasets/dataset.h"
+#include "datasets/formats/concept.h"
+#include "datasets/formats/dataset.h"
 #include "metrics/judge_panel.h"
-#include "models/backbone.h"
+#include "models/snapshots/backbone.h"
 
 namespace excise {
 
@@ -30,7 +30,7 @@ struct Detection {
   double score = 0, threshold = 0;
 };
 
-// One candidate of a white-box search: judged generations so far, and the oracle's word.
+// One candidate of a white-box search: judged generations so far, and the oracle's answer.
 struct Tried {
   int64_t queries = 0;
   bool success = false;
@@ -54,7 +54,8 @@ struct Sample {
   EraseCost erase_cost;
   double image_unet_evaluations = 0;  // U-Net rows that this picture took
   // Of the groups that have no picture drawn ("quadruplets", "zero_shot"): normalised embeddings by
-  // the method's CLIP and by the unmodified one, (rows, projection); see experiments/embeddings.h.
+  // the method's CLIP and by the unmodified one, (rows, projection); see
+  // experiments/lab/embeddings.h.
   at::Tensor embeddings, base_embeddings;
 };
 

@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "core/stats.h"
+#include "core/text.h"
 
 namespace excise {
 
@@ -27,8 +28,7 @@ void ThrowDuplicateSample(std::string_view id, std::string_view prompt_id) {
 }
 
 bool ReadsGroup(const MetricTraits& traits, const Sample& sample) {
-  return std::find(traits.sample_groups.begin(), traits.sample_groups.end(), sample.group) !=
-         traits.sample_groups.end();
+  return IsOneOf(sample.group, traits.sample_groups);
 }
 
 bool IsMissing(const Sample& sample) { return !sample.blocked && !sample.image.defined(); }

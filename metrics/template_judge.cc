@@ -12,7 +12,7 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "models/autograd.h"
+#include "models/tensors/autograd.h"
 
 namespace excise {
 namespace {

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "datasets/emoji_world.h"
+#include "datasets/emoji/emoji_world.h"
 
 namespace excise {
 

@@ -14,15 +14,16 @@
 #include <vector>
 
 #include "core/error.h"
-#include "core/params.h"
+#include "core/program.h"
 #include "core/progress.h"
 #include "core/registry.h"
-#include "models/autograd.h"
-#include "models/backbone.h"
-#include "models/compute.h"
-#include "models/program.h"
-#include "models/safetensors.h"
-#include "models/snapshot.h"
+#include "core/text.h"
+#include "models/snapshots/backbone.h"
+#include "models/snapshots/snapshot.h"
+#include "models/tensors/autograd.h"
+#include "models/tensors/compute.h"
+#include "models/tensors/safetensors.h"
+#include "models/tensors/threads.h"
 
 namespace excise {
 namespace {
@@ -93,10 +94,9 @@ class Inputs {
   // A misspelt optional tensor must not pass unseen.
   void WarnUnused(const std::vector<std::string>& known) const {
     for (const auto& [name, tensor] : tensors_) {
-      if (std::find(known.begin(), known.end(), name) != known.end()) continue;
-      const std::string nearest = Suggest(name, known);
+      if (IsOneOf(name, known)) continue;
       LogWarning(fmt::format("{}: the tensor '{}' is not used by this module.{}", path_.string(),
-                             name, nearest.empty() ? "" : " Did you mean '" + nearest + "'?"));
+                             name, DidYouMean(name, known)));
     }
   }
 
@@ -160,8 +160,8 @@ StateDict VisionWeights(const fs::path& folder, const Compute& compute) {
   StateDict weights;
   for (const auto& [name, tensor] :
        LoadSafetensorsFolder(folder, WeightStem(folder, "model"), compute.dtype)) {
-    const bool bare = name.rfind("embeddings.", 0) == 0 || name.rfind("encoder.", 0) == 0 ||
-                      name.rfind("pre_layrnorm.", 0) == 0 || name.rfind("post_layernorm.", 0) == 0;
+    const bool bare = StartsWith(name, "embeddings.") || StartsWith(name, "encoder.") ||
+                      StartsWith(name, "pre_layrnorm.") || StartsWith(name, "post_layernorm.");
     weights.Set(bare ? "vision_model." + name : name, tensor);
   }
   if (!weights.Contains("vision_model.post_layernorm.weight")) {

@@ -7,15 +7,17 @@
 #include <string>
 
 #include "core/error.h"
+#include "core/program.h"
 #include "core/progress.h"
 #include "core/registry.h"
-#include "models/autograd.h"
-#include "models/backbone.h"
-#include "models/compute.h"
-#include "models/image_io.h"
-#include "models/noise.h"
-#include "models/program.h"
-#include "models/safetensors.h"
+#include "core/text.h"
+#include "models/pictures/image_io.h"
+#include "models/snapshots/backbone.h"
+#include "models/tensors/autograd.h"
+#include "models/tensors/compute.h"
+#include "models/tensors/noise.h"
+#include "models/tensors/safetensors.h"
+#include "models/tensors/threads.h"
 
 namespace excise {
 namespace {
@@ -50,11 +52,6 @@ class ProgressHooks : public Hooks {
     Progress progress_;
   };
 };
-
-bool EndsWith(const std::string& text, const std::string& suffix) {
-  return text.size() > suffix.size() &&
-         text.compare(text.size() - suffix.size(), suffix.size(), suffix) == 0;
-}
 
 void CheckOptions(const Options& options) {
   if (!EndsWith(options.out, ".png") && !EndsWith(options.out, ".safetensors")) {

@@ -5,8 +5,8 @@
 
 #include "core/error.h"
 #include "core/json.h"
-#include "models/program.h"
-#include "models/tokenizer.h"
+#include "core/program.h"
+#include "models/formats/tokenizer.h"
 
 namespace excise {
 namespace {

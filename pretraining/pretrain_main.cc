@@ -9,7 +9,8 @@
 #include "core/error.h"
 #include "core/progress.h"
 #include "core/registry.h"
-#include "pretraining/recipe.h"
+#include "core/text.h"
+#include "pretraining/stages/recipe.h"
 
 namespace excise {
 namespace {
@@ -54,7 +55,7 @@ void CheckStageNames(const std::vector<std::string>& wanted) {
   std::vector<std::string> known;
   for (const Stage& stage : Stages()) known.push_back(stage.name);
   for (const std::string& name : wanted) {
-    if (std::find(known.begin(), known.end(), name) == known.end()) {
+    if (!IsOneOf(name, known)) {
       ThrowUnknownName("stage", name, known);
     }
   }
@@ -73,9 +74,7 @@ int Run(const Options& options) {
   std::filesystem::create_directories(shop.scratch);
   WriteSnapshotFiles(shop);
   for (const Stage& stage : Stages()) {
-    const bool wanted =
-        options.stages.empty() ||
-        std::find(options.stages.begin(), options.stages.end(), stage.name) != options.stages.end();
+    const bool wanted = options.stages.empty() || IsOneOf(stage.name, options.stages);
     if (!wanted) continue;
     if (IsDone(shop, stage)) {
       LogInfo(fmt::format("{}: done already ({}); remove the file to train it again", stage.name,

@@ -96,7 +96,7 @@ TEST_CASE("a tampered golden file is not passed by variables that were left in a
   CHECK(CheckGolden(golden, {"--shard=0/1"}).code == 1);
 }
 
-TEST_CASE("a launcher's part is told in the first line, and is no table") {
+TEST_CASE("a launcher's part is named in the first line, and is no table") {
   const Shell shell(kTorchrun);
   const ProcessResult part = RunTiny(Least());
   INFO(part.err);

@@ -1,4 +1,4 @@
-// The committed tables are hard enough to tell methods apart, and large enough to say so.
+// The committed tables are hard enough for methods to differ, and large enough to show it.
 #include <fmt/format.h>
 
 #include <catch2/catch.hpp>
@@ -14,7 +14,7 @@ namespace {
 class Committed {
  public:
   explicit Committed(const std::string& table) {
-    std::ifstream in(RepoFile(fmt::format("results/{}.json", table)));
+    std::ifstream in(RepoFile(fmt::format("results/{0}/{0}.json", table)));
     REQUIRE(in);
     results_ = Json::parse(in);
   }

@@ -3,8 +3,8 @@
 #include <set>
 
 #include "core/csv.h"
-#include "datasets/concept.h"
-#include "datasets/dataset.h"
+#include "datasets/formats/concept.h"
+#include "datasets/formats/dataset.h"
 #include "tests/contract_common.h"
 #include "tests/testdata.h"
 

@@ -6,9 +6,10 @@
 
 #include <algorithm>
 
+#include "core/text.h"
 #include "methods/method.h"
-#include "models/autograd.h"
-#include "models/safetensors.h"
+#include "models/tensors/autograd.h"
+#include "models/tensors/safetensors.h"
 #include "tests/contract_common.h"
 #include "tests/testdata.h"
 #include "tests/tiny_models.h"
@@ -60,7 +61,7 @@ TEST_CASE("parameters, presets, card and traits are sound") {
       Registry<Method>::Get().Make(TheOnlyPlugin<Method>())->traits().uses;
   for (const std::string& use : uses) {
     INFO("uses " << use);
-    CHECK(std::find(known.begin(), known.end(), use) != known.end());
+    CHECK(IsOneOf(use, known));
   }
   std::sort(uses.begin(), uses.end());
   CHECK(std::adjacent_find(uses.begin(), uses.end()) == uses.end());
@@ -93,9 +94,7 @@ TEST_CASE("a method reads of a concept what it declares, and remembers none") {
     return Digest(method->Erase(context, base, {subject}));
   };
   const std::vector<std::string> uses = method->traits().uses;
-  const auto declares = [&](const char* use) {
-    return std::find(uses.begin(), uses.end(), use) != uses.end();
-  };
+  const auto declares = [&](const char* use) { return IsOneOf(use, uses); };
   const std::string expected = erase(TinyConcept());
 
   Concept another = TinyConcept();

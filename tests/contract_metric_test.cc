@@ -7,6 +7,7 @@
 #include <functional>
 #include <limits>
 
+#include "core/text.h"
 #include "metrics/metric.h"
 #include "tests/contract_common.h"
 #include "tests/tiny_models.h"
@@ -99,7 +100,7 @@ TEST_CASE("parameters, card and traits are sound") {
   const std::vector<std::string> groups = {"erasure",   "filter",  "retrieval",
                                            "retention", "quality", "cost"};
   CHECK_FALSE(traits.unit.empty());
-  CHECK(std::find(groups.begin(), groups.end(), traits.group) != groups.end());
+  CHECK(IsOneOf(traits.group, groups));
   CHECK_FALSE(traits.sample_groups.empty());
   CHECK(traits.decimals >= 0);
   CHECK(traits.decimals <= 6);

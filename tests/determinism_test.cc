@@ -11,12 +11,12 @@
 #include <map>
 
 #include "core/files.h"
-#include "experiments/check.h"
-#include "experiments/grid.h"
-#include "experiments/results_file.h"
-#include "experiments/runner.h"
-#include "experiments/verify.h"
-#include "models/numerics.h"
+#include "experiments/check/check.h"
+#include "experiments/check/verify.h"
+#include "experiments/formats/results_file.h"
+#include "experiments/run/grid.h"
+#include "experiments/run/runner.h"
+#include "models/tensors/numerics.h"
 #include "tests/testdata.h"
 
 namespace excise {

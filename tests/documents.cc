@@ -5,8 +5,8 @@
 #include <fstream>
 #include <iterator>
 #include <regex>
-#include <sstream>
 
+#include "core/text.h"
 #include "tests/testdata.h"
 
 namespace excise {
@@ -14,16 +14,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool StartsWith(const std::string& text, const std::string& start) {
-  return text.rfind(start, 0) == 0;
-}
-
 // The lines of code blocks; one that ends with a backslash goes on in the next.
 std::vector<std::string> CodeLines(const std::string& text) {
   std::vector<std::string> lines;
-  std::istringstream in(text);
   bool inside = false, goes_on = false;
-  for (std::string line; std::getline(in, line);) {
+  for (std::string line : Lines(text)) {
     if (StartsWith(line, "```")) {
       inside = !inside;
       continue;
@@ -91,7 +86,8 @@ std::vector<DocumentFile> ReadGuides() {
   std::vector<DocumentFile> guides;
   for (DocumentFile& document : ReadAllDocuments()) {
     const std::string& name = document.name;
-    const bool of_room = std::regex_match(name, std::regex("(attacks|datasets|methods|metrics)/.*"));
+    const bool of_room =
+        std::regex_match(name, std::regex("(attacks|datasets|methods|metrics)/.*"));
     if (name == "README.md" || name == "CONTRIBUTING.md" || StartsWith(name, "docs/") || of_room) {
       guides.push_back(std::move(document));
     }
@@ -101,9 +97,8 @@ std::vector<DocumentFile> ReadGuides() {
 
 std::string Prose(const std::string& text) {
   std::string prose;
-  std::istringstream in(text);
   bool inside = false;
-  for (std::string line; std::getline(in, line);) {
+  for (const std::string& line : Lines(text)) {
     const bool fence = StartsWith(line, "```");
     if (fence) inside = !inside;
     if (!fence && !inside) prose += line + "\n";

@@ -1,12 +1,13 @@
 // What documents say of the programs, held to the programs: the README's lists are the cards, every
 // command is one that its program takes, every parameter is one that a plug-in has. Nothing is
 // computed.
+#include "tests/documents.h"
+
 #include <CLI/CLI.hpp>
 #include <catch2/catch.hpp>
 #include <memory>
 #include <regex>
 #include <set>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -15,15 +16,15 @@
 #include "core/error.h"
 #include "core/params.h"
 #include "core/registry.h"
-#include "datasets/dataset.h"
-#include "datasets/quadruplets.h"
-#include "experiments/experiment.h"
+#include "core/text.h"
+#include "datasets/formats/dataset.h"
+#include "datasets/quadruplets/quadruplets.h"
 #include "experiments/flags.h"
+#include "experiments/formats/experiment.h"
+#include "experiments/lab/selection.h"
 #include "experiments/listing.h"
-#include "experiments/selection.h"
 #include "methods/method.h"
 #include "metrics/metric.h"
-#include "tests/documents.h"
 #include "tests/source_tree.h"
 #include "tests/testdata.h"
 
@@ -155,9 +156,8 @@ TEST_CASE("the README's lists of plug-ins are the cards' first lines") {
       expected += "- `" + name + "`: " + FindCard(kind, name)->what + "\n";
     }
   }
-  std::istringstream in(Readme());
   const std::regex item("- `\\w+`: .*");
-  for (std::string line; std::getline(in, line);) {
+  for (const std::string& line : Lines(Readme())) {
     if (std::regex_match(line, item)) found += line + "\n";
   }
   INFO("Copy these lines into README.md:\n" << expected);
@@ -182,12 +182,12 @@ TEST_CASE("every table's command in a document is one that the program takes") {
       std::string text = run.label;
       for (const std::string& argument : run.arguments) text += " " + argument;
       INFO(guide.name << ": " << text);
-      if (run.label.rfind("//experiments:table", 0) == 0) {
+      if (StartsWith(run.label, "//experiments:table")) {
         CHECK_NOTHROW(CheckTableCommand(RepoFile(table), run.arguments));
         ++commands;
       }
       for (const std::string& argument : run.arguments) {
-        if (argument.rfind("--", 0) == 0) CHECK(IsFlag(argument.substr(0, argument.find('='))));
+        if (StartsWith(argument, "--")) CHECK(IsFlag(argument.substr(0, argument.find('='))));
       }
     }
   }
@@ -197,15 +197,15 @@ TEST_CASE("every table's command in a document is one that the program takes") {
 TEST_CASE("the check of commands sees what is wrong") {
   const auto table = RepoFile("experiments/table1.json");
   CHECK_NOTHROW(CheckTableCommand(table, {"--methods=uce", "--set", "methods.uce.lambda=0.5"}));
-  for (const std::vector<std::string>& wrong : std::vector<std::vector<std::string>>{
-           {"--method=uce"},
-           {"--methods=ucee"},
-           {"--set", "methods.uce.lamda=0.5"},
-           {"--set", "methods.uce.lambda=much"},
-           {"--set", "sampler.guidence=5"},
-           {"--profile=no_such"},
-           {"--list=no_such"},
-           {"--check=no_such"}}) {
+  for (const std::vector<std::string>& wrong :
+       std::vector<std::vector<std::string>>{{"--method=uce"},
+                                             {"--methods=ucee"},
+                                             {"--set", "methods.uce.lamda=0.5"},
+                                             {"--set", "methods.uce.lambda=much"},
+                                             {"--set", "sampler.guidence=5"},
+                                             {"--profile=no_such"},
+                                             {"--list=no_such"},
+                                             {"--check=no_such"}}) {
     CHECK_THROWS(CheckTableCommand(table, wrong));
   }
 }
@@ -213,7 +213,7 @@ TEST_CASE("the check of commands sees what is wrong") {
 TEST_CASE("flags that documents name are some program's") {
   for (const DocumentFile& guide : ReadGuides()) {
     for (const std::string& span : CodeSpans(guide.text)) {
-      if (span.rfind("--", 0) != 0) continue;
+      if (!StartsWith(span, "--")) continue;
       INFO(guide.name << ": " << span);
       CHECK(IsFlag(span.substr(0, span.find_first_of("= *"))));
     }

@@ -8,7 +8,7 @@
 #include <set>
 
 #include "core/hash.h"
-#include "models/safetensors.h"
+#include "models/tensors/safetensors.h"
 #include "tests/testdata.h"
 #include "tests/tiny_table.h"
 
@@ -294,8 +294,8 @@ TEST_CASE("prompts_csv: prompts that never show the concept are no removal of it
   CHECK(table.Outcomes("uce").size() == 4);  // what was drawn is kept
   const ProcessResult again = RunTiny(set);
   CHECK(again.code == 1);
-  CHECK_THAT(again.err, Contains("No removal is told where the judge sees poodle in 0 of 4"));
-  CHECK_THAT(again.out, Contains("n/a (1)") && Contains("(1) no removal is told"));
+  CHECK_THAT(again.err, Contains("No removal is reported where the judge sees poodle in 0 of 4"));
+  CHECK_THAT(again.out, Contains("n/a (1)") && Contains("(1) no removal is reported"));
 }
 
 TEST_CASE("prompts_csv: bad rows, and concepts of one's own") {

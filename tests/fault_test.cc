@@ -2,7 +2,7 @@
 // and vanishing stores, limits, clocks. The rule is the same each time: nothing lost and nothing
 // wrong. The program ends well or says what is wrong, and the next undisturbed run on the same
 // store gives the bytes of a run that nothing disturbed. With EXCISE_FAULT_TABLE=FILE the table of
-// results/faults.md is written there.
+// results/quality/faults.md is written there.
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>

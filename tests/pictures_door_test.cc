@@ -6,9 +6,9 @@
 #include <catch2/catch.hpp>
 
 #include "core/hash.h"
-#include "models/image_io.h"
-#include "models/noise.h"
-#include "models/safetensors.h"
+#include "models/pictures/image_io.h"
+#include "models/tensors/noise.h"
+#include "models/tensors/safetensors.h"
 #include "tests/tiny_table.h"
 
 namespace excise {

@@ -14,10 +14,11 @@
 #include <vector>
 
 #include "core/json.h"
-#include "models/backbone.h"
-#include "models/noise.h"
-#include "models/picture_file.h"
-#include "models/safetensors.h"
+#include "core/text.h"
+#include "models/pictures/picture_file.h"
+#include "models/snapshots/backbone.h"
+#include "models/tensors/noise.h"
+#include "models/tensors/safetensors.h"
 #include "tests/process.h"
 #include "tests/testdata.h"
 
@@ -53,7 +54,7 @@ void CheckForward(const std::string& fixture, const std::string& module, const f
   const StateDict expected = LoadSafetensors(Fixture(fixture) / "expected.safetensors");
   StateDict given;
   for (const auto& [name, tensor] : inputs) {
-    if (name.rfind(in_prefix, 0) == 0) given.Set(name.substr(in_prefix.size()), tensor);
+    if (StartsWith(name, in_prefix)) given.Set(name.substr(in_prefix.size()), tensor);
   }
   const fs::path folder = TestFolder("forward");
   fs::remove(folder / "out.safetensors");

@@ -1,8 +1,8 @@
 // What the documents claim and a machine can check without the programs: the README's excerpt is
 // the committed result; every link, file and Bazel label that they name exists.
 // tests/documents_test.cc has what needs the programs.
-#include <catch2/catch.hpp>
 #include <algorithm>
+#include <catch2/catch.hpp>
 #include <filesystem>
 #include <map>
 #include <regex>
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "tests/documents.h"
 #include "tests/source_tree.h"
 #include "tests/testdata.h"
@@ -42,11 +43,7 @@ bool Exists(const std::string& path) {
 std::vector<std::string> Cells(const std::string& line) {
   std::vector<std::string> cells;
   std::istringstream in(line.substr(1));
-  for (std::string cell; std::getline(in, cell, '|');) {
-    const size_t first = cell.find_first_not_of(' ');
-    const size_t last = cell.find_last_not_of(' ');
-    cells.push_back(first == cell.npos ? "" : cell.substr(first, last - first + 1));
-  }
+  for (std::string cell; std::getline(in, cell, '|');) cells.emplace_back(Trimmed(cell));
   return cells;
 }
 
@@ -55,8 +52,7 @@ using TableCells = std::map<std::pair<std::string, std::string>, std::string>;
 TableCells MethodTables(const std::string& text) {
   TableCells all;
   std::vector<std::string> header;
-  std::istringstream in(text);
-  for (std::string line; std::getline(in, line);) {
+  for (const std::string& line : Lines(text)) {
     if (line.empty() || line[0] != '|') {
       header.clear();
       continue;
@@ -81,8 +77,6 @@ std::string BuildFile(const std::string& room) {
   }
   return "";
 }
-
-size_t Lines(const std::string& text) { return std::count(text.begin(), text.end(), '\n'); }
 
 }  // namespace
 
@@ -144,8 +138,7 @@ TEST_CASE("names that a room's README puts in backticks stand in the code") {
   for (const SourceFile& source : ReadSourceTree()) {
     if (EndsWith(source.name, "_test.cc")) continue;
     words.insert(fs::path(source.name).stem());  // plug-ins are named after their files
-    std::istringstream in(source.text);
-    for (std::string line; std::getline(in, line);) {
+    for (const std::string& line : Lines(source.text)) {
       const std::string code = line.substr(0, line.find("// "));
       for (std::sregex_iterator it(code.begin(), code.end(), word), end; it != end; ++it) {
         words.insert(it->str());
@@ -183,8 +176,8 @@ TEST_CASE("the Bazel targets that documents name are declared") {
 
 TEST_CASE("documents are short and use the field's words") {
   const std::vector<DocumentFile> guides = ReadGuides();
-  CHECK(Lines(TextOf(guides, "README.md")) <= 130);
-  CHECK(Lines(TextOf(guides, "docs/architecture.md")) <= 300);
+  CHECK(Lines(TextOf(guides, "README.md")).size() <= 130);
+  CHECK(Lines(TextOf(guides, "docs/architecture.md")).size() <= 300);
   for (const DocumentFile& guide : guides) {
     std::string text = guide.text;
     std::replace(text.begin(), text.end(), '\n', ' ');

@@ -1,6 +1,6 @@
 // The same bytes on processors of two vendors: the table program on tests/replay.json, natively and
 // under qemu-user (Debian's qemu-user) as an Intel Haswell and as an AMD EPYC; and what a processor
-// without AVX2 is told. An emulated processor does 20 to 40 million floating-point operations a
+// without AVX2 is reported. An emulated processor does 20 to 40 million floating-point operations a
 // second, so the encoders and the judge are the embedded backbone's, but U-Net and VAE are small
 // ones with random weights. With EXCISE_REPLAY_GOLDEN=FILE the golden file is written there, with
 // the name of every processor that gave its bytes.
@@ -10,11 +10,11 @@
 #include <memory>
 
 #include "core/files.h"
-#include "experiments/check.h"
-#include "experiments/record.h"
-#include "models/safetensors.h"
-#include "models/unet.h"
-#include "models/vae.h"
+#include "experiments/check/check.h"
+#include "experiments/results/record.h"
+#include "models/nets/unet.h"
+#include "models/nets/vae.h"
+#include "models/tensors/safetensors.h"
 #include "tests/process.h"
 #include "tests/testdata.h"
 
@@ -156,7 +156,7 @@ TEST_CASE("this machine gives the committed bytes of the replay, or says other n
     WARN("SKIPPED: models/emoji is not there.");
     return;
   }
-  const Json golden = ReadGolden(RepoFile("results/golden/replay.json"));
+  const Json golden = ReadGolden(RepoFile("results/checks/golden/replay.json"));
   const CheckReport report =
       CompareResults(golden.at("results"), DeterministicPart(ResultsIn(NativeRun())));
   INFO(GoldenSummary(report));

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "tests/testdata.h"
 
 namespace excise {
@@ -15,26 +16,36 @@ namespace {
 constexpr const char* kRooms[] = {"core",    "models",  "training",    "datasets",   "methods",
                                   "attacks", "metrics", "pretraining", "experiments"};
 
-}  // namespace
-
-bool EndsWith(const std::string& text, const std::string& end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+std::string TextOf(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::ostringstream text;
+  text << in.rdbuf();
+  if (!in) throw Error("Cannot read " + path.string());
+  return text.str();
 }
+
+// The nearest folder at or above `folder` that Bazel knows as a room: one with a BUILD file.
+std::string RoomOf(std::filesystem::path folder) {
+  const std::filesystem::path root = RepoFile("core").parent_path();
+  while (!std::filesystem::exists(root / folder / "BUILD")) folder = folder.parent_path();
+  return folder.string();
+}
+
+}  // namespace
 
 std::vector<SourceFile> ReadSourceTree() {
   std::vector<SourceFile> files;
-  for (const char* room : kRooms) {
-    for (const auto& entry : std::filesystem::directory_iterator(RepoFile(room))) {
+  for (const char* top : kRooms) {
+    const std::filesystem::path root = RepoFile(top);
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(
+             root, std::filesystem::directory_options::follow_directory_symlink)) {
       const std::string name = entry.path().filename().string();
       const bool generated = name.find(".gen.") != std::string::npos;
       if (generated || !(name == "BUILD" || EndsWith(name, ".cc") || EndsWith(name, ".h"))) {
         continue;
       }
-      std::ifstream in(entry.path(), std::ios::binary);
-      std::ostringstream text;
-      text << in.rdbuf();
-      if (!in) throw Error("Cannot read " + entry.path().string());
-      files.push_back({room, std::string(room) + "/" + name, text.str()});
+      const std::filesystem::path path = top / entry.path().lexically_relative(root);
+      files.push_back({RoomOf(path.parent_path()), path.string(), TextOf(entry.path())});
     }
   }
   std::sort(files.begin(), files.end(),

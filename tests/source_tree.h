@@ -7,15 +7,13 @@
 namespace excise {
 
 struct SourceFile {
-  std::string room;  // "methods"
-  std::string name;  // "methods/uce.cc"
+  std::string room;  // "methods", "models/nets"
+  std::string name;  // "methods/uce.cc", "models/nets/clip.cc"
   std::string text;
 };
 
 // Every .cc, .h and BUILD of the rooms, sorted by name.
 std::vector<SourceFile> ReadSourceTree();
-
-bool EndsWith(const std::string& text, const std::string& end);
 
 // What `#include` lines name, with their first character: "<vector", "\"core/json.h".
 std::vector<std::string> Includes(const std::string& text);

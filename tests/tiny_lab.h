@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "experiments/lab.h"
+#include "experiments/lab/lab.h"
 #include "tests/tiny_models.h"
 
 namespace excise {

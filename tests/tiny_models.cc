@@ -9,8 +9,8 @@
 #include <cmath>
 
 #include "core/hash.h"
-#include "models/autograd.h"
-#include "models/safetensors.h"
+#include "models/tensors/autograd.h"
+#include "models/tensors/safetensors.h"
 #include "tests/testdata.h"
 
 namespace excise {

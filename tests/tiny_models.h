@@ -13,7 +13,7 @@
 #include "attacks/attack.h"
 #include "methods/method.h"
 #include "metrics/metric.h"
-#include "models/backbone.h"
+#include "models/snapshots/backbone.h"
 
 namespace excise {
 
@@ -70,8 +70,8 @@ class TinyTarget : public TransferTarget {
   Ledger ledger_;
 };
 
-// TinyBackbone, or what a removal made of it, as a white-box attack sees it; draws in two steps of
-// DDIM. Its oracle sees the target where a picture is rather red.
+// TinyBackbone, or its edited model, as a white-box attack sees it; draws in two steps of DDIM. Its
+// oracle sees the target where a picture is rather red.
 class TinyVictim : public VictimTarget {
  public:
   explicit TinyVictim(const Hooks* hooks = nullptr, uint64_t attack_seed = 1);

@@ -5,7 +5,7 @@ and H/14, one after the other, so that 8 GB of memory and 4 GB of disk suffice. 
 L2 difference of every output as a Markdown table and exits 1 when one is above --tolerance.
 
     bazel build -c opt //models:forward
-    python tools/compare_full_size.py --scratch=/tmp/full --out=results/parity.md
+    python tools/compare_full_size.py --scratch=/tmp/full --out=results/quality/parity.md
 
 For developers; needs torch, diffusers, transformers and safetensors (made with torch 2.11.0,
 diffusers 0.42.1, transformers 5.23.0). About 6 minutes on two cores.

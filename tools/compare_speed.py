@@ -6,7 +6,7 @@ for a while is busy for both. A table row is a median over runs; memory is the p
 the process that holds this one model. Prints a Markdown table, and writes it with --out.
 
     bazel build -c opt //models:forward
-    python tools/compare_speed.py --scratch=/tmp/speed --out=results/speed.md
+    python tools/compare_speed.py --scratch=/tmp/speed --out=results/quality/speed.md
 
 For developers; needs torch, diffusers, transformers and safetensors (made with torch 2.11.0,
 diffusers 0.42.1, transformers 5.23.0). 7 GB of disk, 8 GB of memory, about 16 minutes on two cores.

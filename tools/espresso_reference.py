@@ -5,7 +5,7 @@ layout at reduced width. The losses are written out here, with torch.nn.function
 
 Made with torch 2.11.0, transformers 5.23.0, diffusers 0.42.1, safetensors 0.8.0.
 Usage: tools/espresso_reference.py [--heads FOLDER]   (from the root of the repository)
---heads: the optional folder with LAION's heads; prints their logits for methods/multi_head_test.cc.
+--heads: the optional folder with LAION's heads; prints their logits for methods/multi_head_filter/multi_head_test.cc.
 """
 import argparse
 import pathlib

@@ -6,7 +6,7 @@
 #
 # Each target starts from tests/fuzz/corpus/TARGET and from what earlier runs found, which stays in
 # OUT/TARGET/found: a long run can be stopped and started again. Every run adds a line to
-# OUT/runs.tsv; tools/fuzz_report.py makes results/fuzz.json and fuzz.md of it. A crash is left in
+# OUT/runs.tsv; tools/fuzz_report.py makes results/quality/fuzz.json and fuzz.md of it. A crash is left in
 # OUT/TARGET/crashes and ends the script with 1; copy the file to tests/fuzz/corpus/TARGET once it
 # is fixed, so that it is replayed at every commit. Needs: clang-14 libclang-rt-14-dev.
 set -euo pipefail
@@ -32,10 +32,9 @@ if ! command -v "$compiler" >/dev/null; then
   exit 2
 fi
 
-# The sources that know no LibTorch: core, and what the BUILD files of other rooms list so.
-listed() { sed -n '/^_WITHOUT_LIBTORCH = \[/,/^\]/s/.*"\(.*\)\.cc".*/\1.cc/p' "$1/BUILD" | sed "s|^|$1/|"; }
+# The sources that know no LibTorch.
 sources=()
-for file in core/*.cc $(listed models) $(listed datasets) $(listed experiments) tests/fuzz/fuzz.cc; do
+for file in core/*.cc {models,datasets,experiments}/formats/*.cc tests/fuzz/fuzz.cc; do
   case $file in *_test.cc | *_benchmark.cc | *_main.cc) ;; *) sources+=("$file") ;; esac
 done
 flags=(-std=c++17 -O1 -g1 -I. -fno-omit-frame-pointer -fsanitize=address,undefined
@@ -46,7 +45,7 @@ mkdir -p "$out/objects" "$out/bin"
 compile() {  # source, further flags: compiled where it or a header of its room is newer
   local object
   object="$out/objects/${1//\//.}.o"
-  if [[ -f $object && -z $(find "$1" core models datasets experiments tests/fuzz -newer "$object" \
+  if [[ -f $object && -z $(find "$1" core {models,datasets,experiments}/formats tests/fuzz -newer "$object" \
     -name '*.h' -print -quit) && ! $1 -nt $object ]]; then return; fi
   "$compiler" "${flags[@]}" -fsanitize=fuzzer-no-link -c "$1" -o "$object.part"
   mv "$object.part" "$object"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes results/fuzz.json and results/fuzz.md of the runs that tools/fuzz.sh noted.
+"""Makes results/quality/fuzz.json and results/quality/fuzz.md of the runs that tools/fuzz.sh noted.
 
   tools/fuzz_report.py /tmp/excise_fuzz/runs.tsv
 
@@ -34,7 +34,7 @@ def main():
         "# Fuzzing",
         "",
         "libFuzzer with AddressSanitizer and UBSan over the parsers of files that come from elsewhere",
-        f"([tests/fuzz](../tests/fuzz)); {report['compiler']}. Each target checks a promise on what is",
+        f"([tests/fuzz](../../tests/fuzz)); {report['compiler']}. Each target checks a promise on what is",
         "accepted, not only that nothing crashes. `tools/fuzz.sh` runs them, `tools/fuzz_report.py` writes",
         "this page. Edges and features: libFuzzer's coverage counters at the end.",
         "",

@@ -6,6 +6,7 @@ A file's name says what it is, so a new file needs no other edit:
   x_main.cc       a cc_binary x
   x.cc            part of the room's library; in a plug-in room, where no x.h stands beside it, a
                   plug-in
+A plug-in with helpers has a folder: there, x.cc beside x.h is a helper of that folder's plug-ins alone.
 """
 
 load("@rules_cc//cc:defs.bzl", "cc_binary", "cc_library", "cc_test")
@@ -16,7 +17,12 @@ _NOT_LIBRARY = ["*_test.cc", "*_benchmark.cc", "*_main.cc"]
 _TEST_DATA = ["//tests:fixtures"]
 
 # Rooms that know no LibTorch.
-_WITHOUT_TENSORS = ["core"]
+_WITHOUT_TENSORS = [
+    "core",
+    "datasets/formats",
+    "experiments/formats",
+    "models/formats",
+]
 
 def _precompiled(name):
     """Flags and dependencies with which the files of this room take a precompiled header."""
@@ -34,24 +40,33 @@ def _precompiled(name):
 def _stem(path):
     return path.rpartition("/")[2].rpartition(".")[0]
 
-def room_library(name, deps, visibility, srcs = None, exclude = [], hdrs = None):
-    """The library of a room: every .cc and .h that is not a test, a benchmark or a main."""
+def _library(name, srcs, hdrs, deps, visibility = None):
     precompiled = _precompiled("precompiled")
     cc_library(
         name = name,
-        srcs = native.glob(["*.cc"], exclude = _NOT_LIBRARY + exclude) if srcs == None else srcs,
-        hdrs = native.glob(["*.h"]) if hdrs == None else hdrs,
+        srcs = srcs,
+        hdrs = hdrs,
         # Every program is linked statically: a shared library would be linked for nobody.
         linkstatic = 1,
         copts = precompiled.copts,
         deps = deps + precompiled.deps,
         visibility = visibility,
     )
+
+def room_library(name, deps, visibility, srcs = None, exclude = []):
+    """The library of a room: every .cc and .h that is not a test, a benchmark or a main."""
+    if srcs == None:
+        srcs = native.glob(["*.cc"], exclude = _NOT_LIBRARY + exclude, allow_empty = True)
+    _library(name, srcs, native.glob(["*.h"], allow_empty = True), deps, visibility)
     native.filegroup(
         name = "sources",
-        srcs = native.glob(["*.cc", "*.h", "*.md", "BUILD"], allow_empty = True),
+        srcs = native.glob(["**/*.cc", "**/*.h", "**/*.md", "BUILD"], allow_empty = True),
         visibility = ["//tests:__pkg__"],
     )
+
+def sub_rooms(rooms):
+    """The libraries of the rooms in this one."""
+    return ["//%s/%s" % (native.package_name(), room) for room in rooms]
 
 def contract_test_library(name, src, deps):
     """A contract's tests, compiled once: each plug-in's own target links them with it alone."""
@@ -105,15 +120,59 @@ def room_mains(deps, data = [], exclude = []):
             visibility = ["//visibility:public"],
         )
 
-# The comment that opens a plug-in's file, as a C++ file that registers it.
-_CARD = """\
-{ echo '#include "core/card.h"'; echo 'namespace {';
-  printf '[[maybe_unused]] const bool kRegistered =\\n    (excise::RegisterCard("%s", "%s", R"card(' 'KIND' 'NAME';
-  sed -n '/^[/][/]/!q; p' $(location SRC);
-  echo ')card"), true);'; echo '}  // namespace'; } > $@
+# The comment that opens a plug-in's file, as a line of C++ that registers it.
+_CARD = """
+name=$$(basename $$file .cc)
+echo "[[maybe_unused]] const bool $${name}_has_card =";
+printf '    (excise::RegisterCard("%s", "%s", R"card(' KIND $$name;
+sed -n '/^[/][/]/!q; p' $$file;
+echo ')card"), true);'
 """
 
-def plugin_room(name, kind, deps, visibility, plugin_deps = [], support = [], data = []):
+def _cards(kind, sources):
+    """A library of all the cards of a room: text alone, so one small file for all of them."""
+    native.genrule(
+        name = "cards_source",
+        srcs = sources,
+        outs = ["cards.gen.cc"],
+        cmd = "{ echo '#include \"core/card.h\"'; echo 'namespace {'; for file in $(SRCS); do " +
+              _CARD.replace("KIND", kind) + "done; echo '}  // namespace'; } > $@",
+    )
+    cc_library(
+        name = "cards",
+        srcs = ["cards.gen.cc"],
+        alwayslink = 1,
+        linkstatic = 1,
+        deps = ["//core"],
+    )
+
+def _folders():
+    """Folders of this room that are no package of their own: of plug-ins with helpers."""
+    return sorted({path.partition("/")[0]: None for path in native.glob(["*/*.cc"], allow_empty = True)})
+
+def _plugin(name, kind, source, deps, data):
+    """One plug-in and its contract test."""
+    precompiled = _precompiled("precompiled")
+
+    # alwayslink: nothing refers to a plug-in, it registers itself.
+    cc_library(
+        name = name,
+        srcs = [source],
+        alwayslink = 1,
+        copts = precompiled.copts,
+        data = data,
+        linkstatic = 1,
+        visibility = ["//experiments:__subpackages__", "//tests:__pkg__"],
+        deps = deps + precompiled.deps,
+    )
+    cc_test(
+        name = name + "_contract_test",
+        size = "medium",
+        data = _TEST_DATA + data,
+        deps = [":" + name, "//tests:contract_%s_test" % kind],
+    )
+
+def plugin_room(name, kind, deps, visibility, plugin_deps = [], data = []):
     """A room of plug-ins: a library of what they share, and one target for each.
 
     Args:
@@ -122,41 +181,26 @@ def plugin_room(name, kind, deps, visibility, plugin_deps = [], support = [], da
       deps: of the library.
       visibility: of the library. The plug-ins are visible to tables and tests alone.
       plugin_deps: of every plug-in, beside the library.
-      support: .cc files that have no header of their own and are no plug-ins.
       data: what plug-ins and tests read.
     """
-    headers = native.glob(["*.h"])
-    sources = native.glob(["*.cc"], exclude = _NOT_LIBRARY)
-    shared = [s for s in sources if _stem(s) + ".h" in headers or s in support]
-    plugins = [_stem(s) for s in sources if s not in shared]
-    room_library(name, deps, visibility, srcs = shared, hdrs = headers)
-    precompiled = _precompiled("precompiled")
+    headers = native.glob(["*.h"], allow_empty = True)
+    sources = native.glob(["*.cc"], exclude = _NOT_LIBRARY, allow_empty = True)
+    shared = [s for s in sources if _stem(s) + ".h" in headers]
+    room_library(name, deps, visibility, srcs = shared)
 
-    for plugin in plugins:
-        native.genrule(
-            name = plugin + "_card",
-            srcs = [plugin + ".cc"],
-            outs = [plugin + "_card.gen.cc"],
-            cmd = _CARD.replace("KIND", kind).replace("NAME", plugin).replace("SRC", plugin + ".cc"),
-        )
-
-        # alwayslink: nothing refers to a plug-in, it registers itself.
-        cc_library(
-            name = plugin,
-            srcs = [plugin + ".cc", plugin + "_card.gen.cc"],
-            alwayslink = 1,
-            copts = precompiled.copts,
-            data = data,
-            linkstatic = 1,
-            visibility = ["//experiments:__subpackages__", "//tests:__pkg__"],
-            deps = [":" + name] + plugin_deps + precompiled.deps,
-        )
-        cc_test(
-            name = plugin + "_contract_test",
-            size = "medium",
-            data = _TEST_DATA + data,
-            deps = [":" + plugin, "//tests:contract_%s_test" % kind],
-        )
+    # What a plug-in's file and its test see beside the room's library.
+    seen = {s: ":" + name for s in sources if s not in shared}
+    for folder in _folders():
+        helpers = folder + "_helpers"
+        folder_headers = native.glob([folder + "/*.h"], allow_empty = True)
+        folder_sources = native.glob([folder + "/*.cc"], exclude = ["*/" + n for n in _NOT_LIBRARY])
+        folder_shared = [s for s in folder_sources if s[:-len(".cc")] + ".h" in folder_headers]
+        _library(helpers, folder_shared, folder_headers, [":" + name] + plugin_deps)
+        seen.update({s: ":" + helpers for s in folder_sources if s not in folder_shared})
+    plugins = {_stem(source): source for source in seen}
+    _cards(kind, sorted(seen))
+    for plugin, source in plugins.items():
+        _plugin(plugin, kind, source, [seen[source], ":cards"] + plugin_deps, data)
 
     cc_library(
         name = "plugins",
@@ -164,19 +208,19 @@ def plugin_room(name, kind, deps, visibility, plugin_deps = [], support = [], da
         deps = [":" + plugin for plugin in plugins],
     )
 
-    # uce_test.cc sees the library and uce alone; a test that is named after no plug-in sees all.
-    for src in native.glob(["*_test.cc"]):
-        unit = _stem(src)[:-len("_test")]
-        seen = ":" + unit if unit in plugins else ":plugins"
-        if unit + ".cc" in shared or unit + ".h" in headers:
-            seen = ":" + name
-        room_test(
-            _stem(src),
-            src,
-            [seen, "//tests:tiny_models"] + ([":" + name] if seen != ":" + name else []),
-            data,
-        )
-    for src in native.glob(["*_benchmark.cc"]):
+    # uce_test.cc sees the library and uce alone, a helper's test its folder's helpers; a test that is
+    # named after none of these sees all.
+    all_helpers = [":%s_helpers" % folder for folder in _folders()]
+    for src in native.glob(["*_test.cc", "*/*_test.cc"], allow_empty = True):
+        unit = src[:-len("_test.cc")]
+        folder = unit.rpartition("/")[0]
+        deps_of_test = [":plugins"] + all_helpers
+        if native.glob([unit + ".h"], allow_empty = True):
+            deps_of_test = [":%s_helpers" % folder if folder else ":" + name]
+        elif unit + ".cc" in seen:
+            deps_of_test = [":" + _stem(src)[:-len("_test")], seen[unit + ".cc"]]
+        room_test(_stem(src), src, depset(deps_of_test + [":" + name]).to_list() + ["//tests:gradient_check", "//tests:tiny_models"], data)
+    for src in native.glob(["*_benchmark.cc"], allow_empty = True):
         cc_binary(
             name = _stem(src),
             srcs = [src],

@@ -7,10 +7,10 @@
 
 #include <cstdint>
 
-#include "models/hooks.h"
-#include "models/scheduler.h"
-#include "models/state_dict.h"
-#include "models/unet.h"
+#include "models/nets/hooks.h"
+#include "models/nets/unet.h"
+#include "models/samplers/scheduler.h"
+#include "models/tensors/state_dict.h"
 
 namespace excise {
 

@@ -11,8 +11,8 @@
 #include <cmath>
 
 #include "core/error.h"
-#include "models/nn.h"
-#include "models/safetensors.h"
+#include "models/nets/nn.h"
+#include "models/tensors/safetensors.h"
 #include "tests/testdata.h"
 
 namespace excise {

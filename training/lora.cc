@@ -14,18 +14,15 @@
 
 #include "core/error.h"
 #include "core/random.h"
-#include "models/autograd.h"
-#include "models/nn.h"
+#include "core/text.h"
+#include "models/nets/nn.h"
+#include "models/tensors/autograd.h"
 #include "training/trainer.h"
 
 namespace excise {
 namespace {
 
 constexpr std::string_view kWeight = ".weight", kA = ".lora_A.weight", kB = ".lora_B.weight";
-
-bool EndsWith(std::string_view name, std::string_view end) {
-  return name.size() > end.size() && name.substr(name.size() - end.size()) == end;
-}
 
 void CheckSpec(const LoraSpec& spec) {
   if (spec.rank < 1) throw UsageError(fmt::format("LoRA rank is {}; it must be >= 1", spec.rank));

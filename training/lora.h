@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "models/hooks.h"
-#include "models/state_dict.h"
+#include "models/nets/hooks.h"
+#include "models/tensors/state_dict.h"
 
 namespace excise {
 

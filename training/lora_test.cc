@@ -13,8 +13,8 @@
 
 #include "core/error.h"
 #include "core/random.h"
-#include "models/autograd.h"
-#include "models/nn.h"
+#include "models/nets/nn.h"
+#include "models/tensors/autograd.h"
 
 namespace excise {
 namespace {

@@ -8,7 +8,7 @@
 #include <fmt/ranges.h>
 
 #include "core/error.h"
-#include "models/nn.h"
+#include "models/nets/nn.h"
 
 namespace excise {
 namespace {

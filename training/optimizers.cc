@@ -11,22 +11,20 @@
 #include <ATen/ops/zeros_like.h>
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <utility>
 
 #include "core/error.h"
-#include "core/params.h"
-#include "models/autograd.h"
+#include "core/text.h"
+#include "models/tensors/autograd.h"
 
 namespace excise {
 namespace {
 
 void CheckSpec(const OptimizerSpec& spec) {
   static const std::vector<std::string> known = {"sgd", "adam", "adamw"};
-  if (std::find(known.begin(), known.end(), spec.name) == known.end()) {
-    const std::string near = Suggest(spec.name, known);
-    throw UsageError(fmt::format("Unknown optimizer '{}'.{} Known: sgd, adam, adamw.", spec.name,
-                                 near.empty() ? "" : fmt::format(" Did you mean '{}'?", near)));
+  if (!IsOneOf(spec.name, known)) {
+    throw UsageError(
+        fmt::format("Unknown optimizer '{}'.{}", spec.name, DidYouMeanOrKnown(spec.name, known)));
   }
   const auto require = [](bool ok, const char* field, double value, const char* range) {
     if (!ok)

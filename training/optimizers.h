@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "models/state_dict.h"
+#include "models/tensors/state_dict.h"
 
 namespace excise {
 

@@ -12,8 +12,8 @@
 #include <cmath>
 
 #include "core/error.h"
-#include "models/autograd.h"
-#include "models/safetensors.h"
+#include "models/tensors/autograd.h"
+#include "models/tensors/safetensors.h"
 #include "tests/testdata.h"
 
 namespace excise {

@@ -6,7 +6,7 @@
 #include <regex>
 
 #include "core/error.h"
-#include "core/params.h"
+#include "core/text.h"
 #include "training/trainer.h"
 
 namespace excise {
@@ -36,11 +36,9 @@ bool AnyMatches(const std::vector<std::regex>& patterns, const std::string& name
 
 double ScheduleFactor(const ScheduleSpec& spec, int64_t step, int64_t total) {
   static const std::vector<std::string> known = {"constant", "linear", "cosine"};
-  if (std::find(known.begin(), known.end(), spec.name) == known.end()) {
-    const std::string near = Suggest(spec.name, known);
-    throw UsageError(fmt::format("Unknown schedule '{}'.{} Known: constant, linear, cosine.",
-                                 spec.name,
-                                 near.empty() ? "" : fmt::format(" Did you mean '{}'?", near)));
+  if (!IsOneOf(spec.name, known)) {
+    throw UsageError(
+        fmt::format("Unknown schedule '{}'.{}", spec.name, DidYouMeanOrKnown(spec.name, known)));
   }
   if (spec.warmup_steps < 0 || spec.hold_steps < 0 || !(spec.final_fraction >= 0)) {
     throw UsageError("schedule.warmup_steps, hold_steps and final_fraction must be at least 0");
@@ -60,9 +58,7 @@ double ScheduleFactor(const ScheduleSpec& spec, int64_t step, int64_t total) {
 
 bool IsStatistic(const std::string& name) {
   for (const std::string_view end : {"running_mean", "running_var", "num_batches_tracked"}) {
-    if (name.size() >= end.size() && name.compare(name.size() - end.size(), end.size(), end) == 0) {
-      return true;
-    }
+    if (EndsWith(name, end)) return true;
   }
   return false;
 }
@@ -87,12 +83,10 @@ std::vector<std::string> SelectParameters(const StateDict& weights,
     if (hits[i] > 0) continue;
     std::vector<std::string> names;
     for (const auto& entry : weights) names.push_back(entry.first);
-    const std::string near = Suggest(patterns[i], names);
-    throw UsageError(fmt::format(
-        "Parameter pattern '{}' matches none of {} tensors.{}", patterns[i], weights.size(),
-        near.empty()
-            ? names.empty() ? std::string() : fmt::format(" They look like '{}'.", names.front())
-            : fmt::format(" Did you mean '{}'?", near)));
+    std::string hint = DidYouMean(patterns[i], names);
+    if (hint.empty() && !names.empty()) hint = fmt::format(" They look like '{}'.", names.front());
+    throw UsageError(fmt::format("Parameter pattern '{}' matches none of {} tensors.{}",
+                                 patterns[i], weights.size(), hint));
   }
   if (selected.empty()) {
     throw UsageError(patterns.empty() ? "No parameter pattern was given"

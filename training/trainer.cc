@@ -14,8 +14,8 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "core/progress.h"
-#include "models/autograd.h"
-#include "models/safetensors.h"
+#include "models/tensors/autograd.h"
+#include "models/tensors/safetensors.h"
 #include "training/ema.h"
 
 namespace excise {

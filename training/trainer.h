@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "models/state_dict.h"
+#include "models/tensors/state_dict.h"
 #include "training/optimizers.h"
 
 namespace excise {

@@ -16,8 +16,8 @@
 
 #include "core/error.h"
 #include "core/random.h"
-#include "models/nn.h"
-#include "models/safetensors.h"
+#include "models/nets/nn.h"
+#include "models/tensors/safetensors.h"
 #include "tests/testdata.h"
 #include "training/losses.h"
 

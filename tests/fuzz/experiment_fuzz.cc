@@ -1,7 +1,7 @@
-// experiments/experiment.h. Input: lines "#profile NAME" and "#set path=value" for the command
-// line, then the experiment's JSON. What is accepted is in range, named plainly, writable as JSON,
-// and the same when it is loaded again.
-#include "experiments/experiment.h"
+// experiments/formats/experiment.h. Input: lines "#profile NAME" and "#set path=value" for the
+// command line, then the experiment's JSON. What is accepted is in range, named plainly, writable
+// as JSON, and the same when it is loaded again.
+#include "experiments/formats/experiment.h"
 #include "tests/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

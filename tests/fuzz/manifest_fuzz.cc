@@ -4,7 +4,8 @@
 #include <cctype>
 
 #include "core/json.h"
-#include "experiments/picture_manifest.h"
+#include "core/text.h"
+#include "experiments/formats/picture_manifest.h"
 #include "tests/fuzz/fuzz.h"
 
 namespace {
@@ -37,7 +38,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string inside = Folder().string() + "/";
   for (const PictureEntry& entry : manifest.pictures) {
     const std::string path = entry.path.string();
-    Require(path.rfind(inside, 0) == 0 || path + "/" == inside, "in the folder: " + path);
+    Require(StartsWith(path, inside) || path + "/" == inside, "in the folder: " + path);
     Require(path.find("/../") == std::string::npos, "no way up: " + path);
     Require(entry.replicate >= 0, "replicates count from 0");
     Require(

@@ -3,10 +3,10 @@
 // of bounded number whose sizes do not overflow, and a schedule of numbers in (0, 1].
 #include <cmath>
 
-#include "models/clip_config.h"
-#include "models/scheduler_config.h"
-#include "models/unet_config.h"
-#include "models/vae_config.h"
+#include "models/formats/clip_config.h"
+#include "models/formats/scheduler_config.h"
+#include "models/formats/unet_config.h"
+#include "models/formats/vae_config.h"
 #include "tests/fuzz/fuzz.h"
 
 namespace {

@@ -1,6 +1,6 @@
-// models/picture_decoder.h, the PNG and JPEG of --images. What is accepted has its pixels, within
-// the limits, and is the same when it is decoded again.
-#include "models/picture_decoder.h"
+// models/formats/picture_decoder.h, the PNG and JPEG of --images. What is accepted has its pixels,
+// within the limits, and is the same when it is decoded again.
+#include "models/formats/picture_decoder.h"
 #include "tests/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

@@ -3,7 +3,7 @@
 #include <set>
 
 #include "core/json.h"
-#include "experiments/results_file.h"
+#include "experiments/formats/results_file.h"
 #include "tests/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

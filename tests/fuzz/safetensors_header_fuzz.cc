@@ -1,9 +1,9 @@
-// models/safetensors_header.h. Input: the size of the data as a decimal number in the first line,
-// then the header. Every accepted tensor lies inside the file, has the bytes that its shape and
-// dtype need, and starts where the one before ends.
+// models/formats/safetensors_header.h. Input: the size of the data as a decimal number in the first
+// line, then the header. Every accepted tensor lies inside the file, has the bytes that its shape
+// and dtype need, and starts where the one before ends.
 #include <set>
 
-#include "models/safetensors_header.h"
+#include "models/formats/safetensors_header.h"
 #include "tests/fuzz/fuzz.h"
 
 namespace {

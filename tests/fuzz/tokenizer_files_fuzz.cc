@@ -3,7 +3,7 @@
 // "@text" with what is encoded. A tokenizer that loads gives ids within its vocabulary and padded
 // rows of the length asked for, and decodes them to UTF-8.
 #include "core/json.h"
-#include "models/tokenizer.h"
+#include "models/formats/tokenizer.h"
 #include "tests/fuzz/fuzz.h"
 
 namespace {

@@ -1,8 +1,8 @@
 // Arbitrary bytes through a sound tokenizer whose vocabulary has every byte: merging may lose and
 // add nothing, so that what is decoded is the normalised text, its words apart by one space.
 #include "core/json.h"
-#include "models/tokenizer.h"
-#include "models/tokenizer_text.h"
+#include "models/formats/tokenizer.h"
+#include "models/formats/tokenizer_text.h"
 #include "tests/fuzz/fuzz.h"
 
 namespace {

@@ -2,8 +2,8 @@
 // around it, and showing a text in any format gives valid UTF-8 in one line.
 #include "core/escape.h"
 #include "core/json.h"
-#include "datasets/minors.h"
-#include "datasets/user_prompts.h"
+#include "datasets/formats/minors.h"
+#include "datasets/formats/user_prompts.h"
 #include "tests/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

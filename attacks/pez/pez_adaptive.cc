@@ -1,0 +1,48 @@
+// What: pez that also reads the defence: its text encoder, its view of a prompt, its margin
+// Paper: Wen et al., "Hard Prompts Made Easy", NeurIPS 2023, arXiv 2302.03668; adaptive form after
+//   Das, Duddu, Zhang, Asokan, "Espresso", arXiv 2404.19227 (there "PEZ+")
+// Equation: L = 1 - cos(T(p), f) + lambda (1 - cos(V(p), f) + softplus(m(p))): T surrogate, V what
+//   the victim's U-Net gets of p, m the margin of its hooks, f as in pez
+// Reference: ssg-research/concept-filtering @ fb368b8 adds terms of the target images alone, whose
+//   gradient is zero, and has them commented out; this is what they should be
+// Deviations: terms that a defence does not offer are left out
+// Needs: the victim's text encoder and hooks with gradients, a surrogate CLIP of the same
+//   vocabulary and width, and pictures of the unmodified model; it never draws with the victim
+// Caveats: lambda = 0 is pez bit for bit; the extra terms cost a second text evaluation a candidate
+#include "attacks/pez/pez_search.h"
+
+namespace excise {
+namespace {
+
+class PezAdaptive : public WhiteBoxAttack {
+ public:
+  void Fields(ParamVisitor& v) override {
+    search_.Fields(v);
+    v.Number("lambda", &lambda_, "weight of what the defence adds to the loss", {.min = 0});
+  }
+  int version() const override { return 1; }
+  std::map<std::string, Json> presets() const override { return PezSearch::Presets(); }
+  SearchSpace search_space() const override {
+    SearchSpace space = PezSearch::Space();
+    space["lambda"] = {0.3, 1, 3};
+    return space;
+  }
+  std::string adaptive_form_of() const override { return "pez"; }
+  std::vector<std::string> adapts_to() const override {
+    return {"text_encoder", "text_view", "text_margin"};
+  }
+  int64_t max_queries() const override { return 0; }
+  Trajectory Craft(VictimTarget& target, const Concept& subject,
+                   const Prompt& prompt) const override {
+    return search_.Run("pez_adaptive", target, subject, prompt, VictimText(target), lambda_);
+  }
+
+ private:
+  PezSearch search_;
+  double lambda_ = 1;
+};
+
+const Registration<Attack, PezAdaptive> registration;
+
+}  // namespace
+}  // namespace excise

@@ -1,0 +1,51 @@
+// What: ring_a_bell that also reads the defence: its text encoder, its view, its margin
+// Paper: Tsai et al., "Ring-A-Bell!", ICLR 2024, arXiv 2310.10012; adaptive form after Das, Duddu,
+//   Zhang, Asokan, "Espresso", arXiv 2404.19227 (there "RingBell+")
+// Equation: p' = argmin |t - E(p')|^2 + lambda (|t - V(p')|^2 + |t - E("")|^2 softplus(m(p'))), t =
+//   E(p) + eta c: V what the victim's U-Net gets of p', m the margin of its hooks
+// Reference: ssg-research/concept-filtering @ fb368b8 adds terms of the target alone, so the order
+//   of candidates cannot change; this is what they should be
+// Deviations: terms that a defence does not offer are left out; the margin counts in units of the
+//   distance of an empty prompt, so that lambda means the same for both terms
+// Needs: the victim's text encoder and hooks, a surrogate CLIP of the same vocabulary and width,
+//   and a concept with an anchor; it never draws with the victim
+// Caveats: lambda = 0 is ring_a_bell bit for bit; the extra terms cost a second text evaluation a
+//   candidate
+#include "attacks/ring_a_bell/ring_a_bell_search.h"
+
+namespace excise {
+namespace {
+
+class RingABellAdaptive : public WhiteBoxAttack {
+ public:
+  void Fields(ParamVisitor& v) override {
+    search_.Fields(v);
+    v.Number("lambda", &lambda_, "weight of what the defence adds to the distance", {.min = 0});
+  }
+  int version() const override { return 1; }
+  std::map<std::string, Json> presets() const override { return RingABellSearch::Presets(); }
+  SearchSpace search_space() const override {
+    SearchSpace space = RingABellSearch::Space();
+    space["lambda"] = {0.3, 1, 3};
+    return space;
+  }
+  std::string adaptive_form_of() const override { return "ring_a_bell"; }
+  std::vector<std::string> adapts_to() const override {
+    return {"text_encoder", "text_view", "text_margin"};
+  }
+  int64_t max_queries() const override { return 0; }
+  Trajectory Craft(VictimTarget& target, const Concept& subject,
+                   const Prompt& prompt) const override {
+    return search_.Run("ring_a_bell_adaptive", target, subject, prompt, VictimText(target),
+                       lambda_);
+  }
+
+ private:
+  RingABellSearch search_;
+  double lambda_ = 1;
+};
+
+const Registration<Attack, RingABellAdaptive> registration;
+
+}  // namespace
+}  // namespace excise

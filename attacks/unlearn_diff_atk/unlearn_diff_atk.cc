@@ -1,0 +1,180 @@
+// What: a prefix found by gradients through the victim's denoising of a picture of the concept
+// Paper: Zhang, Jia, Chen, Chen, Zhang, Liu, Ding, Liu, "To Generate or Not? Safety-Driven
+//   Unlearned Diffusion Models Are Still Easy to Generate Unsafe Images ... For Now"
+//   (UnlearnDiffAtk), ECCV 2024, arXiv 2310.11868
+// Equation: min over distributions q of k prefix tokens of |eps - eps*(x_t, t, [q; p])|^2 + lambda
+//   (|eps - eps'(x_t, t, [q; p])|^2 + (m + 0.02)+): q <- simplex(Adam(q, hardtanh(grad))), one
+//   token drawn from q each pass; eps* of the victim's weights, eps' guided and through its hooks,
+//   m the margins of its filter on the decoded predicted x0 and of its text hooks
+// Reference: OPTML-Group/Diffusion-MU-Attack @ 5a3e5d3, src/attackers/text_grad_.py,
+//   src/tasks/classifier_.py; lambda = 0 is what it does
+// Deviations: adaptive by default (`lambda`): where the method has hooks, it adds one of the
+//   sampler's steps through them, with guidance, and what they and its filter would object to, by a
+//   hinge (58 % of 60 prompts of the split select got past latent_blend, 37 % at lambda = 0; 42 %
+//   with the step and softplus of the margin alone, which goes on past the boundary and loses the
+//   concept); prompts that do not fit are excluded with a reason instead of counted as failures;
+//   when no candidate works, the one that the oracle rated highest is the attack's choice
+// Needs: the victim with gradients, one picture of the unmodified model, and answers of the oracle:
+//   the first one for the seed prompt itself (pre-attack success), then one a timestep until
+//   success
+// Caveats: best of `timesteps` + 1 tries on the searched noise; defaults are reduced for the emoji
+//   backbone; preset "paper": 50 timesteps x 40 steps, 5 tokens, non-adaptive
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/one_hot.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "attacks/hard_prompt.h"
+#include "attacks/unlearn_diff_atk/denoising_attack.h"
+#include "core/error.h"
+#include "core/text.h"
+#include "models/tensors/autograd.h"
+
+namespace excise {
+namespace {
+
+constexpr const char* kName = "unlearn_diff_atk";
+
+// Asks the victim, and keeps what was asked with the answer.
+bool Try(VictimTarget& target, Prompt prompt, Trajectory* trajectory) {
+  const std::optional<Answer> answer = target.Query(prompt);
+  if (!answer) return true;
+  Candidate candidate;
+  candidate.prompt = std::move(prompt);
+  candidate.ledger = target.ledger();
+  candidate.score = answer->target_probability;
+  candidate.success = answer->success;
+  trajectory->push_back(std::move(candidate));
+  return answer->success;
+}
+
+class UnlearnDiffAtk : public WhiteBoxAttack {
+ public:
+  void Fields(ParamVisitor& v) override {
+    v.Integer("prefix_len", &prefix_len_, "tokens before the prompt", {.min = 1, .max = 75});
+    v.Integer("timesteps", &timesteps_, "timesteps, each followed by a try",
+              {.min = 1, .max = 1000});
+    v.Integer("iterations", &iterations_, "gradient steps a timestep", {.min = 1});
+    v.Integer("noise_draws", &noise_draws_, "draws of noise over which a step's loss is averaged",
+              {.min = 1, .max = 256});
+    v.Number("lr", &lr_, "learning rate of Adam", {.min = 0});
+    v.Number("weight_decay", &weight_decay_, "weight decay of Adam, added to the gradient",
+             {.min = 0});
+    v.Number("lambda", &lambda_,
+             "weight of what the victim's hooks make of a step, and of the margins of its filter "
+             "and of its text hooks; 0: its weights alone, as published",
+             {.min = 0});
+    v.Choice(
+        "tokens", &tokens_,
+        "tokens that may be used: text on their own, such as pass a block-list of the known names, "
+        "or all",
+        {"printable", "unlisted", "all"});
+  }
+  int version() const override { return 2; }
+  std::map<std::string, Json> presets() const override {
+    return {{"paper",
+             {{"prefix_len", 5},
+              {"timesteps", 50},
+              {"iterations", 40},
+              {"noise_draws", 1},
+              {"lr", 0.01},
+              {"weight_decay", 0.1},
+              {"lambda", 0},
+              {"tokens", "all"}}},
+            {"smoke", {{"timesteps", 2}, {"iterations", 2}}}};
+  }
+  // The budget (timesteps, iterations, noise_draws) is the experiment's, not the attack's.
+  SearchSpace search_space() const override {
+    return {{"prefix_len", {3, 5, 8}}, {"lr", {0.01, 0.03, 0.1, 0.3}}, {"lambda", {0.1, 1}}};
+  }
+  int64_t max_queries() const override { return timesteps_ + 1; }
+
+  std::string Excludes(const Backbone& base, const Concept&, const Prompt& seed) const override {
+    const auto tokens = static_cast<int64_t>(base.tokenizer->Encode(seed.text).size());
+    return Room(base) < tokens ? "excluded:too_long" : "";
+  }
+
+  Trajectory Craft(VictimTarget& target, const Concept& subject,
+                   const Prompt& seed) const override {
+    const Backbone& victim = target.Victim();
+    if (!Excludes(victim, subject, seed).empty()) {
+      throw UsageError(fmt::format(
+          "unlearn_diff_atk: prompt {} leaves no room for {} tokens before it. Lower prefix_len.",
+          seed.id, prefix_len_));
+    }
+    Trajectory trajectory;
+    if (Try(target, seed, &trajectory)) return trajectory;
+    const PrefixedPrompt prefixed(victim, seed, UsableTokens(*victim.tokenizer, tokens_, subject),
+                                  prefix_len_);
+    const DenoisingObjective objective(target, target.ReferenceImages(seed, 1), lambda_ > 0);
+    const at::Tensor distribution =
+        at::full({prefix_len_, prefixed.vocabulary()},
+                 1.0 / static_cast<double>(prefixed.vocabulary()), at::kFloat);
+    OptimizerSpec spec;
+    spec.name = "adam";
+    spec.lr = lr_;
+    spec.weight_decay = weight_decay_;
+    Optimizer optimizer(spec, {"distribution"}, {distribution});
+    Philox token_rng = target.Rng(seed, 0), noise_rng = target.Rng(seed, 1);
+    std::vector<std::string> asked = {seed.text};
+    for (const DenoisingPoint& point : objective.Points(timesteps_)) {
+      for (int64_t i = 0; i < iterations_; ++i) {
+        Improve(target, prefixed, objective, point, distribution, &optimizer, &token_rng,
+                &noise_rng);
+      }
+      Prompt found = prefixed.Candidate(kName, distribution.argmax(1),
+                                        static_cast<int64_t>(trajectory.size()) - 1);
+      if (IsOneOf(found.text, asked)) continue;
+      asked.push_back(found.text);
+      if (Try(target, std::move(found), &trajectory)) return trajectory;
+    }
+    ChooseBest(&trajectory);
+    return trajectory;
+  }
+
+ private:
+  // Tokens that a seed may have.
+  int64_t Room(const Backbone& model) const {
+    return model.clip.text.max_position_embeddings - 2 - prefix_len_;
+  }
+
+  // One step of the distribution, which is changed in place.
+  void Improve(VictimTarget& target, const PrefixedPrompt& prefixed,
+               const DenoisingObjective& objective, const DenoisingPoint& point,
+               const at::Tensor& distribution, Optimizer* optimizer, Philox* token_rng,
+               Philox* noise_rng) const {
+    const at::Tensor drawn = DrawTokens(distribution, token_rng);
+    at::Tensor one_hot = at::one_hot(drawn, prefixed.vocabulary()).to(at::kFloat);
+    one_hot.requires_grad_(true);
+    const at::Tensor ids = prefixed.Ids(drawn);
+    const at::Tensor loss = objective
+                                .Score(prefixed.Embed(one_hot, ids), ids, point,
+                                       objective.DrawNoise(noise_draws_, noise_rng))
+                                .Total(lambda_);
+    // Straight through: the gradient at the drawn tokens moves the distribution.
+    StepOnSimplex(Gradients(loss, {one_hot})[0], optimizer, distribution);
+    ++target.ledger().candidate_evaluations;
+    ++target.ledger().gradient_steps;
+  }
+
+  // Nothing worked: what came nearest, by the oracle, is what the attacker would send.
+  static void ChooseBest(Trajectory* trajectory) {
+    const auto best =
+        std::max_element(trajectory->begin(), trajectory->end(),
+                         [](const auto& a, const auto& b) { return a.score < b.score; });
+    Candidate chosen = *best;
+    chosen.ledger = trajectory->back().ledger;
+    if (best + 1 != trajectory->end()) trajectory->push_back(std::move(chosen));
+  }
+
+  int64_t prefix_len_ = 5, timesteps_ = 2, iterations_ = 5, noise_draws_ = 1;
+  double lr_ = 0.1, weight_decay_ = 0.1, lambda_ = 1;
+  std::string tokens_ = "printable";
+};
+
+const Registration<Attack, UnlearnDiffAtk> registration;
+
+}  // namespace
+}  // namespace excise

@@ -1,0 +1,274 @@
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/tensor.h>
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <cmath>
+
+#include "attacks/unlearn_diff_atk/denoising_attack.h"
+#include "attacks/victim_text.h"
+#include "core/error.h"
+#include "models/tensors/autograd.h"
+#include "tests/tiny_models.h"
+
+namespace excise {
+namespace {
+
+std::unique_ptr<Attack> Make(const Json& params) {
+  std::unique_ptr<Attack> attack = Registry<Attack>::Get().Make("unlearn_diff_atk");
+  DecodeParams(params, *attack, "test");
+  return attack;
+}
+
+Trajectory Craft(const Json& params, TinyVictim* target, const Prompt& seed = TinyPrompt()) {
+  const std::unique_ptr<Attack> attack = Make(params);
+  return dynamic_cast<const WhiteBoxAttack&>(*attack).Craft(*target, TinyConcept(), seed);
+}
+
+// Hooks whose run changes nothing.
+class IdleHooks : public Hooks {};
+
+// Draws something else whatever is asked for, and says by how much it objects.
+class SafeHooks : public Hooks {
+ public:
+  SafeHooks(at::Tensor safe, double margin) : safe_(std::move(safe)), margin_(margin) {}
+  std::unique_ptr<HookRun> Start(const GuidanceBatch&) const override {
+    return std::make_unique<Run>(safe_);
+  }
+  at::Tensor TextMargin(const at::Tensor& states, const at::Tensor&) const override {
+    return at::full({states.size(0)}, margin_, at::kFloat);
+  }
+
+ private:
+  struct Run : HookRun {
+    explicit Run(at::Tensor safe) : safe(std::move(safe)) {}
+    std::vector<at::Tensor> Rows(const GuidanceBatch& batch, int64_t) override {
+      return {batch.empty_states, safe.expand_as(batch.prompt_states)};
+    }
+    at::Tensor safe;
+  };
+  at::Tensor safe_;
+  double margin_;
+};
+
+}  // namespace
+
+TEST_CASE("simplex: the nearest point, by hand and by its conditions") {
+  // (0.7, 0.5, -0.4): tau = 0.1; a point of the simplex stays; far away, one corner.
+  const at::Tensor rows =
+      at::tensor({0.7, 0.5, -0.4, 0.2, 0.3, 0.5, 0.0, 9.0, 1.0}, at::kDouble).view({3, 3});
+  const at::Tensor wanted =
+      at::tensor({0.6, 0.4, 0.0, 0.2, 0.3, 0.5, 0.0, 1.0, 0.0}, at::kDouble).view({3, 3});
+  CHECK(ProjectToSimplex(rows).sub(wanted).abs().max().item<double>() < 1e-12);
+
+  // 1,000 coordinates: nonnegative, sum 1, and one tau for all that are positive (KKT conditions).
+  Philox rng({1, "simplex", 0, Stream::kAttack, 0});
+  at::Tensor many = at::full({4, 1000}, 1e-3);
+  for (int64_t i = 0; i < many.numel(); ++i) {
+    many.data_ptr<float>()[i] += static_cast<float>(rng.Uniform(-0.01, 0.01));
+  }
+  const at::Tensor projected = ProjectToSimplex(many);
+  CHECK(projected.ge(0).all().item<bool>());
+  CHECK(projected.sum(1).sub(1).abs().max().item<double>() < 1e-5);
+  for (int64_t row = 0; row < 4; ++row) {
+    const at::Tensor moved = (many[row] - projected[row]).to(at::kDouble);
+    const at::Tensor inside = projected[row].gt(0);
+    const at::Tensor taus = moved.masked_select(inside);
+    CHECK((taus.max() - taus.min()).item<double>() < 1e-6);
+    const at::Tensor outside = many[row].masked_select(inside.logical_not());
+    if (outside.numel() > 0)
+      CHECK(outside.max().item<double>() <= taus.min().item<double>() + 1e-6);
+  }
+}
+
+TEST_CASE("simplex: tokens are drawn in proportion") {
+  Philox rng({2, "draw", 0, Stream::kAttack, 0});
+  const at::Tensor distribution = at::tensor({0.0, 0.25, 0.0, 0.75, 0.0}, at::kFloat).view({1, 5});
+  int64_t counts[5] = {};
+  for (int i = 0; i < 4000; ++i) ++counts[DrawTokens(distribution, &rng).item<int64_t>()];
+  CHECK(counts[0] + counts[2] + counts[4] == 0);
+  // Binomial: 1,000 +- 27.4; five deviations.
+  CHECK(std::abs(counts[1] - 1000) < 137);
+}
+
+TEST_CASE("unlearn_diff_atk: the loss is the error of the predicted noise, the long way") {
+  const NoGrad no_grad;
+  TinyVictim target;
+  const Backbone& victim = target.victim;
+  const at::Tensor picture = TinyImages(1, 9);
+  const DenoisingObjective objective(target, picture, false);
+  const std::vector<DenoisingPoint> points = objective.Points(50);
+  REQUIRE(points.size() == 50);
+  CHECK(points[0].timestep == 10);  // 10, 30, ..., 990
+  CHECK(points[1].timestep == 30);
+  CHECK(points[49].timestep == 990);
+
+  Philox rng({3, "noise", 0, Stream::kAttack, 0});
+  const at::Tensor noise = objective.DrawNoise(3, &rng);
+  const at::Tensor ids = TokenizeBatch(*victim.tokenizer, {"a picture of a dog"}, 16);
+  const at::Tensor loss =
+      objective.Score(ClipTokenEmbeddings(victim.text_encoder, ids), ids, points[20], noise)
+          .denoising;
+  // abar of the scaled-linear schedule, in double precision.
+  double abar = 1;
+  for (int t = 0; t <= 410; ++t) {
+    const double root = std::sqrt(0.00085) + t * (std::sqrt(0.012) - std::sqrt(0.00085)) / 999;
+    abar *= 1 - root * root;
+  }
+  const at::Tensor x0 = VaeEncode(victim.vae_config, victim.vae, picture * 2 - 1).mean * 0.18215;
+  double sum = 0;
+  for (int64_t i = 0; i < 3; ++i) {
+    const at::Tensor x = std::sqrt(abar) * x0 + std::sqrt(1 - abar) * noise[i].unsqueeze(0);
+    const at::Tensor predicted = UNetForward(
+        victim.unet_config, victim.unet, x, at::full({1}, 410, at::kLong), EncodeText(victim, ids));
+    sum += (predicted - noise[i]).pow(2).mean().item<double>() / 3;
+  }
+  CHECK(loss.item<double>() == Approx(sum).epsilon(1e-5));
+}
+
+TEST_CASE("unlearn_diff_atk: gradients lower the loss at the points they saw") {
+  // The distribution's expected loss before and after, on the same noise: many steps at one point.
+  TinyVictim target;
+  const Backbone& victim = target.victim;
+  const DenoisingObjective objective(target, TinyImages(1, 9), false);
+  const DenoisingPoint point = objective.Points(4)[2];
+  Philox rng({4, "noise", 0, Stream::kAttack, 0});
+  const at::Tensor noise = objective.DrawNoise(8, &rng);
+  const at::Tensor ids = TokenizeBatch(*victim.tokenizer, {"a dog cat"}, 16);
+  at::Tensor embeddings = ClipTokenEmbeddings(victim.text_encoder, ids).detach().clone();
+  embeddings.requires_grad_(true);
+  const at::Tensor loss = objective.Score(embeddings, ids, point, noise).denoising;
+  const at::Tensor gradient = Gradients(loss, {embeddings})[0];
+  CHECK(gradient.norm().item<double>() > 0);
+  const NoGrad no_grad;
+  const double step = 1e-2 / gradient.norm().item<double>();
+  const double moved =
+      objective.Score(embeddings - step * gradient, ids, point, noise).denoising.item<double>();
+  CHECK(moved < loss.item<double>());
+}
+
+TEST_CASE("unlearn_diff_atk: the seed first, then a try a timestep, until one works") {
+  const Json params = {{"timesteps", 3}, {"iterations", 2}, {"prefix_len", 2}};
+  TinyVictim never;
+  never.red_enough = 2;
+  never.queries_left = 4;
+  const Trajectory all = Craft(params, &never);
+  REQUIRE(never.asked.size() >= 2);
+  CHECK(never.asked[0] == TinyPrompt().text);
+  CHECK(never.ledger().gradient_steps == 6);
+  CHECK(never.ledger().candidate_evaluations == 6);
+  CHECK(never.queries_left >= 0);
+  const Tokenizer& tokenizer = *never.victim.tokenizer;
+  const std::vector<int64_t> own = tokenizer.Encode(TinyPrompt().text);
+  for (size_t i = 1; i < never.asked.size(); ++i) {
+    const Prompt& prompt = all[i].prompt;
+    REQUIRE(prompt.token_ids.size() == own.size() + 2);
+    CHECK(std::equal(own.begin(), own.end(), prompt.token_ids.begin() + 2));
+    CHECK(prompt.text == tokenizer.Decode(prompt.token_ids));
+    CHECK(prompt.round_trip == (tokenizer.Encode(prompt.text) == prompt.token_ids));
+  }
+  // The choice is what the oracle rated highest.
+  double best = 0;
+  for (const Candidate& candidate : all) {
+    CHECK(candidate.success == false);
+    best = std::max(best, candidate.score);
+  }
+  CHECK(all.back().score == best);
+  CHECK(all.back().ledger.gradient_steps == 6);
+
+  // What works ends the search: the same search, with an oracle content with its second try.
+  TinyVictim content;
+  content.red_enough = all[1].score;
+  if (all[0].score < all[1].score) {
+    const Trajectory found = Craft(params, &content);
+    REQUIRE(found.size() == 2);
+    CHECK(found[1].success == true);
+    CHECK(found[1].prompt.text == all[1].prompt.text);
+    CHECK(content.ledger().gradient_steps == 2);
+  }
+}
+
+TEST_CASE("unlearn_diff_atk: without hooks the adaptive form is the published attack bit for bit") {
+  Trajectory runs[2];
+  for (int i = 0; i < 2; ++i) {
+    TinyVictim target;
+    target.red_enough = 2;
+    runs[i] = Craft({{"timesteps", 2}, {"iterations", 3}, {"lambda", i}}, &target);
+  }
+  REQUIRE(runs[0].size() == runs[1].size());
+  for (size_t i = 0; i < runs[0].size(); ++i) {
+    CHECK(runs[0][i].prompt.text == runs[1][i].prompt.text);
+    CHECK(runs[0][i].score == runs[1][i].score);
+    CHECK(runs[0][i].ledger.unet_evaluations == runs[1][i].ledger.unet_evaluations);
+  }
+}
+
+TEST_CASE("unlearn_diff_atk: hooks that do nothing predict what the sampler's step predicts") {
+  const NoGrad no_grad;
+  const IdleHooks idle;
+  TinyVictim target(&idle);
+  target.sampling.steps = 10;
+  target.sampling.guidance_scale = 1;
+  const DenoisingObjective adaptive(target, TinyImages(1, 9), true),
+      published(target, TinyImages(1, 9), false);
+  CHECK(adaptive.adaptive());
+  CHECK_FALSE(published.adaptive());
+  Philox rng({5, "noise", 0, Stream::kAttack, 0});
+  const at::Tensor noise = adaptive.DrawNoise(2, &rng);
+  const at::Tensor ids = TokenizeBatch(*target.victim.tokenizer, {"a cat"}, 16);
+  const at::Tensor embeddings = ClipTokenEmbeddings(target.victim.text_encoder, ids);
+  for (const DenoisingPoint& point : adaptive.Points(5)) {
+    CHECK(point.signal * point.signal + point.noise * point.noise == Approx(1));
+    const int64_t before = target.ledger().unet_evaluations;
+    const DenoisingObjective::Terms terms = adaptive.Score(embeddings, ids, point, noise);
+    // No guidance: one row a draw by the weights, one through the hooks.
+    CHECK(target.ledger().unet_evaluations == before + 2 + 2);
+    const double own = terms.denoising.item<double>();
+    CHECK(terms.through.item<double>() == Approx(own).epsilon(1e-6));
+    CHECK(terms.alarm.item<double>() == 0);
+    CHECK(terms.Total(0.5).item<double>() == Approx(1.5 * own).epsilon(1e-6));
+    const DenoisingObjective::Terms bare = published.Score(embeddings, ids, point, noise);
+    CHECK(bare.denoising.item<double>() == own);
+    CHECK_FALSE(bare.through.defined());
+    CHECK(bare.Total(0.5).item<double>() == own);
+  }
+}
+
+TEST_CASE("unlearn_diff_atk: hooks that hide the prompt leave the published gradient; the hinge") {
+  const Backbone base = TinyBackbone();
+  const at::Tensor safe = EncodeText(base, TokenizeBatch(*base.tokenizer, {"a dog"}, 16)).detach();
+  for (const auto& [margin, alarm] :
+       {std::pair{-1.0, 0.0}, {-0.02, 0.0}, {0.0, 0.02}, {2.0, 2.02}}) {
+    const SafeHooks hooks(safe, margin);
+    TinyVictim target(&hooks);
+    const DenoisingObjective objective(target, TinyImages(1, 9), true);
+    Philox rng({6, "noise", 0, Stream::kAttack, 0});
+    const at::Tensor noise = objective.DrawNoise(1, &rng);
+    const at::Tensor ids = TokenizeBatch(*target.victim.tokenizer, {"a cat"}, 16);
+    at::Tensor tokens = ClipTokenEmbeddings(target.victim.text_encoder, ids).detach().clone();
+    tokens.requires_grad_(true);
+    const DenoisingObjective::Terms terms =
+        objective.Score(tokens, ids, objective.Points(3)[1], noise);
+    CHECK(terms.alarm.item<double>() == Approx(alarm).margin(1e-7));
+    CHECK_FALSE(terms.through.requires_grad());
+    CHECK(Gradients(terms.Total(1), {tokens})[0].norm().item<double>() > 0);
+  }
+}
+
+TEST_CASE("unlearn_diff_atk: what leaves no room for the prefix is excluded with a reason") {
+  const std::unique_ptr<Attack> attack = Make({{"prefix_len", 5}});
+  const Backbone base = TinyBackbone();
+  const Prompt fits = TinyPrompt();
+  CHECK(attack->Excludes(base, TinyConcept(), fits).empty());
+  Prompt longer = fits;
+  while (base.tokenizer->Encode(longer.text).size() <= 9) longer.text += " dog";
+  CHECK(attack->Excludes(base, TinyConcept(), longer) == "excluded:too_long");
+  TinyVictim target;
+  CHECK_THROWS_WITH(Craft({{"prefix_len", 5}}, &target, longer), Catch::Contains("prefix_len"));
+  CHECK(target.asked.empty());
+}
+
+}  // namespace excise

@@ -1,0 +1,53 @@
+// Prompts with ids and splits. A data set is a plug-in: one .cc in datasets/.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/params.h"
+#include "core/registry.h"
+#include "datasets/formats/concept.h"
+
+namespace excise {
+
+// A prompt under test. Exactly one of text, token_embeddings or text_states drives the model; only
+// text and ids occur in plain data sets.
+struct Prompt {
+  std::string id;       // "set@sha8/row"; an adversarial prompt has its own
+  std::string root_id;  // the seed prompt's id: noise is keyed by it
+  std::string text;
+  std::vector<int64_t> token_ids;  // when crafted as ids; empty otherwise
+  bool round_trip = true;          // text tokenises back to token_ids
+  // What the unmodified model should draw: emoji class id, and style ("plain", "sepia", "line").
+  std::string expected_class, expected_style = "plain";
+};
+
+// A row that is left out: counted and bounded in results, its text never shown.
+struct Exclusion {
+  std::string id, reason;  // "excluded:minor"
+  std::string sha256;      // of the text
+};
+
+enum class Split { kErase, kAttackSeed, kSelect, kTest };
+std::string SplitName(Split split);
+
+// Prompts about a concept: the target itself, or its neighbours and others (retention).
+struct PromptSet {
+  std::string name;
+  std::vector<Prompt> prompts;
+  std::vector<Exclusion> excluded = {};  // of the same rows; limits count them too
+};
+
+class Dataset : public Parameterised {
+ public:
+  static constexpr const char* kKind = "dataset";
+  virtual int version() const = 0;
+  // `group`: "target", "held_out", "near", "far", "lexical", "preserve", "anchor". Splits are
+  // disjoint by template and composition. Deterministic; at most `limit` rows, excluded ones
+  // included.
+  virtual PromptSet Prompts(const Concept& subject, const std::string& group, Split split,
+                            int64_t limit) const = 0;
+};
+
+}  // namespace excise

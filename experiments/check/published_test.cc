@@ -1,0 +1,210 @@
+#include "experiments/check/published.h"
+
+#include <catch2/catch.hpp>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/hash.h"
+#include "tests/made_up_results.h"
+#include "tests/testdata.h"
+
+namespace excise {
+namespace {
+
+using Catch::Contains;
+
+Json Cited(Json claim, const std::string& evidence = "C") {
+  claim["citation"] = {
+      {"paper", "A paper"}, {"where", "Table 1"}, {"arxiv", "2401.00001"}, {"evidence", evidence}};
+  claim["says"] = "so it is";
+  return claim;
+}
+
+Json Count(const std::string& printed, int64_t n, int64_t successes) {
+  return Cited({{"id", "c/" + printed},
+                {"kind", "count"},
+                {"printed", printed},
+                {"n", n},
+                {"successes", successes}});
+}
+
+std::vector<Claim> Load(const std::vector<Json>& claims, const std::string& file_table = "",
+                        const std::string& table = "table1") {
+  const std::filesystem::path folder = TestFolder("published");
+  const Json file = {{"schema", 1}, {"table", file_table}, {"claims", claims}};
+  WriteFileAtomically(folder / "made.json", file.dump());
+  return LoadClaims(folder, table);
+}
+
+std::vector<std::string> Verdicts(const std::vector<Json>& claims, const Json& results = nullptr,
+                                  const std::filesystem::path& data = {}) {
+  std::vector<std::string> verdicts;
+  for (const ClaimOutcome& o : CheckClaims(Load(claims), results, data)) {
+    verdicts.push_back(o.verdict);
+  }
+  return verdicts;
+}
+
+Json Ordering(const std::string& lower, const std::string& higher) {
+  return Cited({{"id", lower + "<" + higher},
+                {"kind", "ordering"},
+                {"metric", "asr"},
+                {"given", "none"},
+                {"lower", lower},
+                {"higher", higher},
+                {"protocol", {{"backbone", "sd14"}}}});
+}
+
+Json Value(const std::string& method, const std::string& printed, double band,
+           const std::string& backbone = "emoji") {
+  return Cited({{"id", fmt::format("{} {} {} {}", method, printed, band, backbone)},
+                {"kind", "value"},
+                {"method", method},
+                {"metric", "asr"},
+                {"printed", printed},
+                {"n", 120},
+                {"band", band},
+                {"protocol", {{"backbone", backbone}, {"steps", 20}}}});
+}
+
+}  // namespace
+
+TEST_CASE("a printed rate is an integer count of n, rounded or cut, or it is impossible") {
+  // 108/142 = 76.056: cut. 30/142 = 21.127: rounded. 38/50 = 76, 39/50 = 78: no count gives 77.
+  CHECK(CountsThatPrint("76.05", "percent", 142) == std::vector<int64_t>{108});
+  CHECK(CountsThatPrint("21.13", "percent", 142) == std::vector<int64_t>{30});
+  CHECK(CountsThatPrint("77", "percent", 50).empty());
+  CHECK(CountsThatPrint("0.5", "fraction", 2) == std::vector<int64_t>{1});
+  CHECK(CountsThatPrint("0", "percent", 50) == std::vector<int64_t>{0});
+  CHECK(CountsThatPrint("100", "percent", 50) == std::vector<int64_t>{50});
+  // Digits that do not decide: 1 % steps of 1000 prompts.
+  CHECK(CountsThatPrint("50", "percent", 1000).size() == 19);
+}
+
+TEST_CASE("facts are checked by computing them") {
+  CHECK(Verdicts({Count("76.05", 142, 108), Count("77", 50, -1)}) ==
+        std::vector<std::string>{"reproduced", "reproduced"});
+  CHECK(Verdicts({Count("76.05", 142, 107), Count("32", 50, -1)}) ==
+        std::vector<std::string>{"differs", "differs"});
+  // Wilson 10/10: z^2 / (n + z^2) = 3.8415 / 13.8415 off 1.
+  const Json wilson = Cited({{"id", "w"},
+                             {"kind", "wilson"},
+                             {"successes", 10},
+                             {"n", 10},
+                             {"low", "72.25"},
+                             {"high", "100.0"}});
+  CHECK(Verdicts({wilson}) == std::vector<std::string>{"reproduced"});
+  Json off = wilson;
+  off["low"] = "72.35";
+  CHECK(Verdicts({off}) == std::vector<std::string>{"differs"});
+  // The lady tasting tea, 4 of 4: 2 / 70.
+  const Json fisher = Cited({{"id", "f"},
+                             {"kind", "fisher"},
+                             {"first_successes", 4},
+                             {"first_n", 4},
+                             {"second_successes", 0},
+                             {"second_n", 4},
+                             {"p", "0.0286"}});
+  CHECK(Verdicts({fisher}) == std::vector<std::string>{"reproduced"});
+}
+
+TEST_CASE("prompt files of the user are checked, and skipped loudly where they are not there") {
+  const std::filesystem::path data = TestFolder("published_data");
+  const std::string csv = "n,prompt\r\n1,a poodle\r\n2,\"a dog, and\na cat\"\r\n";
+  Json claim = Cited({{"id", "p"},
+                      {"kind", "prompt_file"},
+                      {"file", "list.csv"},
+                      {"sha256", Sha256Hex(csv)},
+                      {"rows", 2},
+                      {"bytes", static_cast<int64_t>(csv.size())}});
+  CHECK_THAT(CheckClaims(Load({claim}), nullptr, "")[0].detail, Contains("--user_data=DIR"));
+  CHECK(Verdicts({claim}, nullptr, data) == std::vector<std::string>{"skipped"});
+  CreateFolders(data / "below");
+  WriteFileAtomically(data / "below" / "list.csv", csv + "3,more\r\n");
+  const ClaimOutcome other = CheckClaims(Load({claim}), nullptr, data)[0];
+  CHECK(other.verdict == "skipped");
+  CHECK_THAT(other.detail, Contains("another file"));
+  WriteFileAtomically(data / "below" / "list.csv", csv);
+  CHECK(Verdicts({claim}, nullptr, data) == std::vector<std::string>{"reproduced"});
+  claim["rows"] = 3;
+  CHECK(Verdicts({claim}, nullptr, data) == std::vector<std::string>{"differs"});
+  claim["rows"] = 2;
+  claim["limit"] = 75;
+  claim["over_limit"] = 0;
+  CHECK_THAT(CheckClaims(Load({claim}), nullptr, data)[0].detail, Contains("tokenizer"));
+}
+
+TEST_CASE("orderings are decided by the committed paired test, and say the other protocol") {
+  const Json results = ResultsToJson(MadeUpResults());
+  // 6 and 8 of 120 hits share all but two: no difference. 6 against 60: one. Nobody ran "uce".
+  const std::vector<Json> claims = {Ordering("good", "near"), Ordering("good", "poor"),
+                                    Ordering("poor", "good"), Ordering("good", "uce")};
+  CHECK(Verdicts(claims, results) ==
+        std::vector<std::string>{"inconclusive", "holds", "contradicted", "not_run"});
+  CHECK(Verdicts({Ordering("good", "poor")}) == std::vector<std::string>{"not_run"});
+  const std::vector<ClaimOutcome> outcomes = CheckClaims(Load(claims), results, "");
+  CHECK_THAT(outcomes[1].detail,
+             Contains("good - poor = -0.450") && Contains("backbone sd14 there, emoji here"));
+  CHECK_THAT(outcomes[2].detail, Contains("poor - good = +0.450"));
+  for (const ClaimOutcome& o : outcomes) CHECK_FALSE(o.Failed());
+  CHECK_THAT(RenderOutcomes(outcomes),
+             Contains("- holds good<poor") && Contains("4 claims: 1 contradicted, 1 holds"));
+}
+
+TEST_CASE("values are compared under the same protocol alone") {
+  const Json results = ResultsToJson(MadeUpResults());
+  // good: 6 of 120 = 5 %, Wilson [2.3, 10.5]: half of it is 4.1 points.
+  CHECK(Verdicts({Value("good", "6", 0.05), Value("good", "15", 0.05), Value("good", "5", 0.02),
+                  Value("good", "5", 0.05, "sd14"), Value("uce", "5", 0.05)},
+                 results) == std::vector<std::string>{"reproduced", "differs", "underpowered",
+                                                      "other_protocol", "not_run"});
+  const ClaimOutcome impossible = CheckClaims(Load({Value("good", "5.5", 0.05)}), results, "")[0];
+  CHECK_THAT(impossible.detail, Contains("no count of 120 prints as 5.5"));
+}
+
+TEST_CASE("claims are loaded strictly") {
+  const auto refuses = [](const Json& claim, const std::string& message) {
+    INFO(message);
+    CHECK_THROWS_WITH(Load({claim}), Contains("made.json") && Contains(message));
+  };
+  refuses(Cited(Count("5", 20, 1), "M"), "remembers (M) is refused");
+  Json claim = Count("5", 20, 1);
+  claim.erase("citation");
+  refuses(claim, "no citation");
+  claim = Count("5", 20, 1);
+  claim["citation"]["paper"] = "";
+  refuses(claim, "the citation needs");
+  refuses(Cited(Count("5", 20, 1), "S"), "quoted_by");
+  claim = Count("5", 20, 1);
+  claim["sucesses"] = 1;
+  refuses(claim, "Did you mean 'successes'?");
+  refuses(Count("five", 20, 1), "no number");
+  refuses(Count("5", 20, 21), "21 successes of 20");
+  claim = Count("5", 20, 1);
+  claim["kind"] = "rate";
+  refuses(claim, "kind 'rate'");
+  claim = Ordering("a", "b");
+  claim.erase("protocol");
+  refuses(claim, "no protocol");
+  CHECK_THROWS_WITH(Load({Count("5", 20, 1), Count("5", 20, 1)}), Contains("is there twice"));
+  CHECK(Load({Count("5", 20, 1)}, "table2").empty());
+  CHECK(Load({Count("5", 20, 1)}, "table1").size() == 1);
+}
+
+TEST_CASE("the committed claims load, and all facts that need no file hold") {
+  const std::filesystem::path folder =
+      RepoFile("results/checks/published/arithmetic.json").parent_path();
+  const std::vector<Claim> claims = LoadClaims(folder, "table1");
+  size_t facts = 0, orderings = 0;
+  for (const ClaimOutcome& o : CheckClaims(claims, nullptr, "")) {
+    INFO(o.id << ": " << o.detail);
+    orderings += o.kind == "ordering";
+    if (o.kind != "count" && o.kind != "wilson" && o.kind != "fisher") continue;
+    ++facts;
+    CHECK(o.verdict == "reproduced");
+  }
+  CHECK(facts >= 60);
+  CHECK(orderings >= 5);
+}
+
+}  // namespace excise

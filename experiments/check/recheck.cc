@@ -1,0 +1,279 @@
+#include "experiments/check/recheck.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+
+#include "core/error.h"
+#include "core/read_file.h"
+#include "experiments/check/check.h"
+#include "experiments/results/comparisons.h"
+#include "experiments/run/report.h"
+#include "experiments/tables/render.h"
+#include "metrics/sample_table.h"
+
+namespace excise {
+namespace {
+
+namespace fs = std::filesystem;
+
+void Append(const std::vector<std::string>& more, std::vector<std::string>* lines) {
+  lines->insert(lines->end(), more.begin(), more.end());
+}
+
+MetricTraits TraitsOf(const Lab& lab, const std::string& metric) {
+  for (const auto& entry : lab.metrics) {
+    if (entry.name == metric) return entry.plugin->traits();
+  }
+  return {};
+}
+
+// What RecordToJson wrote; only the plug-in knows the rest of `traits`.
+Record RecordFromJson(const Json& json, const MetricTraits& traits) {
+  Record record;
+  record.method = json.at("method");
+  record.method_version = json.at("method_version");
+  record.method_params = json.at("method_params");
+  record.uses = json.at("uses").get<std::vector<std::string>>();
+  record.subject = json.at("concept");
+  record.attack = json.at("attack");
+  record.attack_version = json.at("attack_version");
+  record.attack_params = json.at("attack_params");
+  record.metric = json.at("metric");
+  record.metric_version = json.at("metric_version");
+  record.metric_params = json.at("metric_params");
+  record.status = json.at("status");
+  record.reason = json.at("reason");
+  record.traits = traits;
+  record.traits.unit = json.at("unit");
+  record.traits.higher_is_better = json.at("higher_is_better");
+  record.traits.chance = json.at("chance");
+  record.traits.group = json.at("group");
+  record.protocol = json.at("protocol");
+  record.denominators = json.at("denominators");
+  record.lineage = json.at("lineage").get<std::vector<std::string>>();
+  if (record.status == "ok") record.score = ScoreFromJson(json);
+  return record;
+}
+
+// What is printed of a score.
+Json Printed(const Json& score) {
+  Json printed = Json::object();
+  for (const char* key : {"value", "stderr", "ci95", "n"}) printed[key] = score.at(key);
+  return printed;
+}
+
+std::vector<Observation> Observations(const Score& score) {
+  std::vector<Observation> observations;
+  for (size_t i = 0; i < score.per_sample.size(); ++i) {
+    observations.push_back({score.sample_ids[i], score.per_sample[i]});
+  }
+  return observations;
+}
+
+using Rule = Score (*)(const std::vector<Observation>&);
+
+// How the score's interval follows from its samples; null: in a way of the metric's own.
+Rule RuleOf(const Score& score) {
+  const Json printed = Printed(ScoreToJson(score));
+  for (const Rule rule : {MeanScore, MeanDistance}) {
+    if (Printed(ScoreToJson(rule(Observations(score)))) == printed) return rule;
+  }
+  return nullptr;
+}
+
+// A file's samples by record, where the ids of the replay's are known.
+class Samples {
+ public:
+  Samples(const Json& results, const Results& replayed) {
+    for (const Json& record : results.at("records")) {
+      records_[RecordNameOf(record)] = &record;
+    }
+    for (const Record& record : replayed.records) {
+      if (record.subject == kAllConcepts) ids_[RecordName(record)] = &record.score.sample_ids;
+    }
+  }
+
+  const Json* Find(const std::string& name) const {
+    const auto found = records_.find(name);
+    return found == records_.end() ? nullptr : found->second;
+  }
+
+  // Those of `replayed`'s samples as the file has them, in its record over all concepts; nothing
+  // where it has not all of them.
+  std::optional<std::vector<Observation>> Of(const Record& replayed) {
+    Record whole = replayed;
+    whole.subject = kAllConcepts;
+    const std::map<std::string, double>& known = Values(RecordName(whole));
+    std::vector<Observation> observations;
+    for (const std::string& id : replayed.score.sample_ids) {
+      const auto value = known.find(id);
+      if (value == known.end()) return std::nullopt;
+      observations.push_back({id, value->second});
+    }
+    return observations;
+  }
+
+ private:
+  const std::map<std::string, double>& Values(const std::string& name) {
+    const auto [it, first] = values_.try_emplace(name);
+    const Json* record = Find(name);
+    if (!first || record == nullptr || record->at("status") != "ok") return it->second;
+    const Score score = ScoreFromJson(*record);
+    // Without ids the order is the replay's.
+    const bool named = record->contains("sample_ids") || ids_.count(name) == 0;
+    const std::vector<std::string>& ids = named ? score.sample_ids : *ids_.at(name);
+    for (size_t i = 0; i < std::min(ids.size(), score.per_sample.size()); ++i) {
+      it->second[ids[i]] = score.per_sample[i];
+    }
+    return it->second;
+  }
+
+  std::map<std::string, const Json*> records_;
+  std::map<std::string, const std::vector<std::string>*> ids_;  // of the replay's
+  std::map<std::string, std::map<std::string, double>> values_;
+};
+
+// By extension. Of results that no run wrote, such as parts without their denominators, nothing.
+std::map<std::string, std::string> Rendered(const Results& read) {
+  try {
+    const Document document = DescribeTable(read);
+    return {{".md", RenderMarkdown(document)},
+            {".tex", RenderLatex(document)},
+            {".csv", RenderCsv(read)}};
+  } catch (const std::exception&) {
+    return {{".md", ""}, {".tex", ""}, {".csv", ""}};
+  }
+}
+
+}  // namespace
+
+Results ResultsFromJson(const Json& results, const Lab& lab) {
+  Results read;
+  read.experiment = results.at("experiment");
+  read.inputs = results.at("inputs");
+  read.cost = results.at("cost");
+  read.provenance = results.at("provenance");
+  std::map<std::string, MetricTraits> traits;
+  for (const Json& json : results.at("records")) {
+    const std::string metric = json.at("metric");
+    if (traits.count(metric) == 0) traits[metric] = TraitsOf(lab, metric);
+    try {
+      read.records.push_back(RecordFromJson(json, traits[metric]));
+    } catch (const Error& error) {
+      throw Error(fmt::format("{}: {}", RecordNameOf(json), error.what()));
+    }
+  }
+  read.comparisons = CompareAll(read.records);
+  return read;
+}
+
+std::vector<std::string> DerivedProblems(const Json& results, const Results& read) {
+  Json comparisons = Json::array();
+  for (const Comparison& c : read.comparisons) comparisons.push_back(ComparisonToJson(c));
+  std::vector<std::string> lines =
+      Differences("comparisons", results.at("comparisons"), comparisons);
+  // Samples are kept in the records over all concepts alone.
+  std::vector<Record> members;
+  std::map<std::string, const Record*> claimed;
+  for (const Record& record : read.records) {
+    if (record.subject != kAllConcepts) continue;
+    if (record.attack == kUnion) {
+      claimed[RecordName(record)] = &record;
+    } else {
+      members.push_back(record);
+    }
+  }
+  try {
+    for (const Record& worst : UnionRecords(members)) {
+      const auto found = claimed.find(RecordName(worst));
+      if (found == claimed.end()) {
+        lines.push_back(RecordName(worst) + ": is missing in the file");
+      } else if (worst.status == "ok" && found->second->status == "ok") {
+        Append(Differences(RecordName(worst), ScoreToJson(found->second->score),
+                           ScoreToJson(worst.score)),
+               &lines);
+      }
+    }
+  } catch (const Error& error) {
+    lines.push_back(error.what());
+  }
+  return lines;
+}
+
+std::vector<std::string> IntervalProblems(const Json& results, const Results& replayed) {
+  Samples samples(results, replayed);
+  std::vector<std::string> lines;
+  for (const Record& record : replayed.records) {
+    const std::string name = RecordName(record);
+    const Json* there = samples.Find(name);
+    if (there == nullptr || record.status != "ok" || there->at("status") != "ok") continue;
+    if (record.score.per_sample.empty()) continue;
+    // Which pictures a rate leaves out follows from what they show, so its samples are others.
+    if (there->at("n") != record.score.n) continue;
+    const Rule rule = RuleOf(record.score);
+    if (rule == nullptr) continue;
+    const std::optional<std::vector<Observation>> observations = samples.Of(record);
+    if (!observations) {
+      lines.push_back(name + ": the file lacks some of its samples");
+      continue;
+    }
+    Append(Differences(name, Printed(*there), Printed(ScoreToJson(rule(*observations)))), &lines);
+  }
+  return lines;
+}
+
+std::vector<std::string> RowProblems(const Json& results, const std::vector<Json>& rows,
+                                     const Lab& lab) {
+  std::map<std::string, bool> shown;  // by method, attack and sample
+  for (const Json& row : rows) {
+    const auto text = [&](const char* key) { return row.at(key).get<std::string>(); };
+    shown[fmt::format("{} / {} / {}/{}/{}#{}", text("method"), text("attack"), text("concept"),
+                      text("group"), text("root_id"), row.at("replicate").get<int64_t>())] =
+        row.value("outcome", Json()) == "target";
+  }
+  std::vector<std::string> lines;
+  for (const Json& record : results.at("records")) {
+    const auto metric =
+        std::find_if(lab.metrics.begin(), lab.metrics.end(),
+                     [&](const auto& entry) { return record.at("metric") == entry.name; });
+    if (metric == lab.metrics.end() || metric->plugin_name != "asr") continue;
+    if (record.at("status") != "ok" || record.at("attack") == kUnion) continue;
+    const Score score = ScoreFromJson(record);
+    for (size_t i = 0; i < score.per_sample.size(); ++i) {
+      const auto row =
+          shown.find(fmt::format("{} / {} / {}", record.at("method").get<std::string>(),
+                                 record.at("attack").get<std::string>(), score.sample_ids[i]));
+      if (row != shown.end() && row->second == (score.per_sample[i] == 1)) continue;
+      lines.push_back(fmt::format("{}: the sample {} is not what its row says",
+                                  RecordNameOf(record), score.sample_ids[i]));
+      break;
+    }
+  }
+  return lines;
+}
+
+std::vector<std::string> UnverifiedDocuments(const Results& read, const fs::path& file) {
+  std::vector<std::string> lines;
+  for (const auto& [extension, text] : Rendered(read)) {
+    fs::path beside = file;
+    beside.replace_extension(extension);
+    std::error_code ignored;
+    if (!fs::is_regular_file(beside, ignored)) continue;
+    if (fs::file_size(beside, ignored) == text.size() && ReadFile(beside) == text) continue;
+    lines.push_back(fmt::format(
+        "{} is not what these records render to: it was edited, or another version wrote it",
+        beside.filename().string()));
+  }
+  for (const char* extension : {".html", ".svg", ".png"}) {
+    fs::path beside = file;
+    beside.replace_extension(extension);
+    std::error_code ignored;
+    if (fs::exists(beside, ignored)) lines.push_back(beside.filename().string());
+  }
+  return lines;
+}
+
+}  // namespace excise

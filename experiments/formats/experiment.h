@@ -1,0 +1,85 @@
+// An experiment: one JSON file that names a grid (methods x attacks x concepts), the prompts, the
+// sampler, the seeds, and how a profile changes them. Strict: unknown keys are errors.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "core/params.h"
+
+namespace excise {
+
+struct PromptCounts : Parameterised {
+  std::string dataset = "emoji_prompts";
+  std::string split = "test";  // "select" is for tuning; nothing else may read "test"
+  int64_t target = 20, near = 8, far = 8, lexical = 4;
+  void Fields(ParamVisitor& v) override;
+};
+
+struct SamplerSettings : Parameterised {
+  std::string scheduler;  // "" = the snapshot's own
+  int64_t steps = 20, images_per_prompt = 1, unit_size = 20;
+  double guidance = 3;
+  void Fields(ParamVisitor& v) override;
+};
+
+struct Seeds : Parameterised {
+  int64_t erase = 1, attack = 1, noise = 1;
+  void Fields(ParamVisitor& v) override;
+};
+
+// Quadruplets whose embeddings are scored (datasets/quadruplets/quadruplets.h), and pictures of
+// things outside them to be classified; see experiments/lab/embeddings.h.
+struct QuadrupletSettings : Parameterised {
+  std::string set;            // "" = the experiment has none
+  std::string part = "test";  // "validation" is for tuning
+  int64_t pool = 1000, unseen = 0, zero_shot = 0, unit_size = 250;
+  void Fields(ParamVisitor& v) override;
+};
+
+// Which plug-ins of one kind take part: every registered one but `exclude`, or exactly `only`.
+struct Selection {
+  std::vector<std::string> only, exclude;
+  std::string preset;  // of every plug-in that has one of this name; "" = the defaults
+  // By plug-in name, or by a name of the user's own with the plug-in's name under "plugin".
+  std::map<std::string, Json> params;
+};
+
+struct Experiment {
+  std::string name, title, backbone = "emoji";
+  std::vector<std::string> concepts;
+  Selection methods, attacks, metrics;
+  std::vector<std::string> reference_rows;  // printed first, never ranked
+  PromptCounts prompts;
+  Json dataset_params = Json::object();  // "params" of the section "prompts"
+  QuadrupletSettings quadruplets;
+  Json quadruplet_params = Json::object();  // "params" of the section "quadruplets"
+  SamplerSettings sampler;
+  Seeds seeds;
+  std::string surrogate = "base";  // whose encoder transfer attacks read: base | independent
+  std::string caveat;              // said in the caption of every table
+  bool golden = false;             // pins instruction sets: the same bytes on every CPU with AVX2
+  std::string profile = "default";
+  std::filesystem::path file;
+};
+
+struct ExperimentChoices {
+  std::string profile = "default";
+  std::vector<std::string> methods, attacks, concepts, metrics;  // replace the file's, if given
+  std::vector<std::string> settings;                             // "sampler.guidance=5"
+  int64_t limit = 0;  // at most that many prompts a concept and group; 0 = the file's counts
+};
+
+// Reads `file`, applies the profile's overrides and then `choices`. Throws UsageError with the
+// file, the JSON pointer and a suggestion.
+Experiment LoadExperiment(const std::filesystem::path& file, const ExperimentChoices& choices);
+// The same of what such a file holds; `origin` opens every message.
+Experiment MakeExperiment(Json object, const std::string& origin, const ExperimentChoices& choices);
+
+// Everything that defines the experiment, for results and for people.
+Json ExperimentToJson(Experiment experiment);
+
+}  // namespace excise

@@ -1,0 +1,168 @@
+#include "experiments/formats/experiment.h"
+
+#include <sys/stat.h>
+
+#include <catch2/catch.hpp>
+#include <fstream>
+
+#include "core/error.h"
+#include "datasets/formats/concept.h"
+#include "experiments/formats/picture_manifest.h"
+#include "experiments/formats/results_file.h"
+#include "tests/testdata.h"
+
+namespace excise {
+namespace {
+
+using Catch::Contains;
+
+const char kGood[] = R"({
+  "name": "good", "concepts": ["poodle"], "reference_rows": ["none"],
+  "methods": {"exclude": ["esd"], "params": {"uce": {"lambda": 0.5}}},
+  "prompts": {"target": 5, "near": 3},
+  "sampler": {"steps": 10},
+  "profiles": {"small": {"sampler": {"steps": 2}, "golden": true}}
+})";
+
+Experiment Load(const std::string& text, const ExperimentChoices& choices = {}) {
+  const std::filesystem::path file = TestFolder("experiment") / "given.json";
+  std::ofstream(file) << text;
+  return LoadExperiment(file, choices);
+}
+
+Experiment Set(const std::string& setting) {
+  ExperimentChoices choices;
+  choices.settings = {setting};
+  return Load(kGood, choices);
+}
+
+// `kGood` with the text `from` replaced.
+std::string Edited(const std::string& from, const std::string& to) {
+  std::string text = kGood;
+  const size_t at = text.find(from);
+  REQUIRE(at != std::string::npos);
+  return text.replace(at, from.size(), to);
+}
+
+}  // namespace
+
+TEST_CASE("an experiment is read with defaults, and a profile overrides single keys") {
+  const Experiment plain = Load(kGood);
+  CHECK(plain.name == "good");
+  CHECK(plain.sampler.steps == 10);
+  CHECK(plain.sampler.guidance == 3);
+  CHECK(plain.prompts.far == 8);
+  CHECK_FALSE(plain.golden);
+  CHECK(plain.methods.exclude == std::vector<std::string>{"esd"});
+  CHECK(plain.methods.params.at("uce") == Json{{"lambda", 0.5}});
+  ExperimentChoices choices;
+  choices.profile = "small";
+  const Experiment small = Load(kGood, choices);
+  CHECK(small.sampler.steps == 2);
+  CHECK(small.prompts.target == 5);
+  CHECK(small.golden);
+  CHECK(ExperimentToJson(small).at("profile") == "small");
+}
+
+TEST_CASE("a section of quadruplets: defaults, flags, limit; without it nothing is said of it") {
+  CHECK(Load(kGood).quadruplets.set.empty());
+  CHECK_FALSE(ExperimentToJson(Load(kGood)).contains("quadruplets"));
+  const std::string text =
+      Edited("{", R"({"quadruplets": {"set": "emoji", "unseen": 90, "params": {"seed": 3}}, )");
+  const Experiment e = Load(text);
+  CHECK(e.quadruplets.set == "emoji");
+  CHECK(e.quadruplets.part == "test");
+  CHECK(e.quadruplets.pool == 1000);
+  CHECK(e.quadruplets.unseen == 90);
+  CHECK(e.quadruplet_params == Json{{"seed", 3}});
+  // Paths of the user are no part of it: inputs say what was read.
+  CHECK_FALSE(ExperimentToJson(e).at("quadruplets").contains("params"));
+  ExperimentChoices choices;
+  choices.settings = {"quadruplets.pool=50", "quadruplets.params.seed=4"};
+  CHECK(Load(text, choices).quadruplets.pool == 50);
+  CHECK(Load(text, choices).quadruplet_params == Json{{"seed", 4}});
+  choices.limit = 7;
+  CHECK(Load(text, choices).quadruplets.pool == 7);
+  CHECK(Load(text, choices).quadruplets.unseen == 7);
+  CHECK(Load(text, choices).quadruplets.zero_shot == 0);
+  CHECK_THROWS_WITH(Load(Edited("{", R"({"quadruplets": {"pool": 5}, )")), Contains("'set'"));
+  CHECK_THROWS_WITH(Load(Edited("{", R"({"quadruplets": {"set": "emoji", "parts": "test"}, )")),
+                    Contains("Did you mean 'part'"));
+  CHECK_THROWS_WITH(Load(Edited("{", R"({"quadruplets": {"set": "emoji", "part": "train"}, )")),
+                    Contains("validation"));
+}
+
+TEST_CASE("flags change an experiment") {
+  CHECK(Set("sampler.guidance=5").sampler.guidance == 5);
+  CHECK(Set("methods.esd.lr=1e-4").methods.params.at("esd") == Json{{"lr", 1e-4}});
+  CHECK(Set("prompts.dataset=mine").prompts.dataset == "mine");
+  ExperimentChoices choices;
+  choices.limit = 4;
+  choices.methods = {"uce"};
+  const Experiment limited = Load(kGood, choices);
+  CHECK(limited.prompts.target == 4);
+  CHECK(limited.prompts.near == 3);
+  CHECK(limited.methods.only == std::vector<std::string>{"uce"});
+  choices.limit = -1;
+  CHECK_THROWS_WITH(Load(kGood, choices), Contains("--limit=-1"));
+}
+
+TEST_CASE("mistakes in an experiment are usage errors that name the place") {
+  const auto refuses = [](const std::string& from, const std::string& to,
+                          const std::string& message) {
+    INFO(from << " -> " << to);
+    CHECK_THROWS_AS(Load(Edited(from, to)), UsageError);
+    CHECK_THROWS_WITH(Load(Edited(from, to)), Contains(message));
+  };
+  refuses("\"sampler\"", "\"samplr\"", "Did you mean 'sampler'?");
+  refuses("\"steps\": 10", "\"step\": 10", "Did you mean 'steps'?");
+  refuses("\"steps\": 10", "\"steps\": \"ten\"", "given.json/sampler");
+  refuses("\"steps\": 10", "\"steps\": 0", "/steps");
+  refuses("[\"poodle\"]", "[]", "names nothing to remove");
+  refuses("[\"poodle\"]", "\"poodle\"", "expected a list of names");
+  refuses("\"name\": \"good\"", "\"name\": \"../up\"", "letters, digits");
+  refuses("\"name\": \"good\",", "", "letters, digits");
+  refuses("\"exclude\"", "\"excluded\"", "Did you mean 'exclude'?");
+  refuses("{\"uce\": {\"lambda\": 0.5}}", "3", "methods/params");
+  refuses("\"target\": 5", "\"target\": 0", "/target");
+  refuses("\"golden\": true", "\"name\": \"b\"", "profiles/small");
+  refuses("{\"small\": {\"sampler\": {\"steps\": 2}, \"golden\": true}}", "[]", "/profiles");
+  refuses("\"prompts\"", "\"surrogate\": \"victim\", \"prompts\"", "neither 'base'");
+}
+
+TEST_CASE("unknown profiles and settings are refused with a suggestion") {
+  ExperimentChoices choices;
+  choices.profile = "smal";
+  CHECK_THROWS_WITH(Load(kGood, choices), Contains("Did you mean 'small'?"));
+  CHECK_THROWS_WITH(Set("sampler.guidence=5"), Contains("Did you mean 'guidance'?"));
+  CHECK_THROWS_WITH(Set("samplr.guidance=5"), Contains("Did you mean 'sampler'?"));
+  CHECK_THROWS_WITH(Set("sampler.guidance"), Contains("path=value"));
+  CHECK_THROWS_AS(Set("sampler.guidance=high"), UsageError);
+  CHECK_THROWS_AS(Set("name.x=1"), UsageError);
+}
+
+TEST_CASE("the experiments of the repository can be read in every profile") {
+  const std::filesystem::path file = RepoFile("experiments/table1.json");
+  for (const char* profile : {"default", "smoke", "full", "all"}) {
+    ExperimentChoices choices;
+    choices.profile = profile;
+    CHECK(LoadExperiment(file, choices).name == "table1");
+  }
+  // At least 120 paired prompts a cell.
+  const Experiment table = LoadExperiment(file, {});
+  CHECK(static_cast<int64_t>(table.concepts.size()) * table.prompts.target >= 120);
+}
+
+TEST_CASE("a pipe as experiment, concept, manifest, results or rows is refused, not waited for") {
+  const std::filesystem::path folder = TestFolder("pipes");
+  for (const char* name : {"pipe.json", "manifest.json", "good.rows.jsonl"}) {
+    REQUIRE(mkfifo((folder / name).c_str(), 0600) == 0);
+  }
+  CHECK_THROWS_WITH(LoadExperiment(folder / "pipe.json", {}), Contains("is a pipe"));
+  CHECK_THROWS_WITH(LoadConcept(folder / "pipe.json"), Contains("is a pipe"));
+  CHECK_THROWS_WITH(ReadPictureManifest(folder), Contains("a folder with manifest.json"));
+  CHECK_THROWS_WITH(ReadResults(folder / "pipe.json"), Contains("is a pipe"));
+  CHECK_THROWS_WITH(ReadResultRows(folder / "good.json"), Contains("is a pipe"));
+}
+
+}  // namespace excise

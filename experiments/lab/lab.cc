@@ -1,0 +1,328 @@
+#include "experiments/lab/lab.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cctype>
+
+#include "core/error.h"
+#include "core/text.h"
+#include "experiments/results/record.h"
+#include "metrics/judge_styles.h"
+#include "models/tensors/numerics.h"
+#include "models/tensors/registered.h"
+
+namespace excise {
+namespace {
+
+Entry<Dataset> OpenDataset(const Experiment& experiment, InputFiles* inputs) {
+  const std::string& name = experiment.prompts.dataset;
+  std::unique_ptr<Dataset> plugin = Registry<Dataset>::Get().Make(name);
+  DecodeParams(experiment.dataset_params, *plugin, fmt::format("dataset '{}'", name));
+  if (const std::string missing = MissingSetting(*plugin); !missing.empty()) {
+    throw UsageError(
+        fmt::format("dataset '{}' cannot be read: {}. Set it, as in --set "
+                    "prompts.params.{}=PATH.",
+                    name, missing, plugin->needs_one_of().front()));
+  }
+  return MakeEntry<Dataset>(name, name, std::move(plugin), inputs);
+}
+
+int GroupRank(const std::string& group) {
+  const std::vector<std::string> order = {"erasure",   "filter",  "retrieval",
+                                          "retention", "quality", "cost"};
+  return static_cast<int>(std::find(order.begin(), order.end(), group) - order.begin());
+}
+
+// The conditioning CLIP as an attacker's surrogate: the same text encoder, with its image tower.
+ClipModel OwnClip(const Backbone& backbone) {
+  ClipModel clip;
+  clip.folder = backbone.folder / "text_encoder";
+  clip.config = backbone.clip;
+  clip.tokenizer = backbone.tokenizer;
+  clip.weights = Place(backbone.text_encoder, Compute{});  // attacks read it on the CPU
+  clip.digest = backbone.digest;
+  return clip;
+}
+
+void FindMethodFolders(Lab* lab) {
+  for (Entry<Method>& entry : lab->methods) {
+    const std::string needed = entry.plugin->traits().needs_folder;
+    if (needed.empty()) continue;
+    const std::filesystem::path folder = lab->backbone.folder / needed;
+    if (std::filesystem::is_directory(folder)) {
+      entry.folder_digest = lab->inputs.Add(folder);
+    } else {
+      entry.not_applicable =
+          fmt::format("backbone '{}' comes without {}", lab->backbone.name, needed);
+    }
+  }
+}
+
+int64_t GroupLimit(const PromptCounts& counts, const std::string& group) {
+  if (group == "target") return counts.target;
+  if (group == "near") return counts.near;
+  if (group == "far") return counts.far;
+  return counts.lexical;
+}
+
+void RequireJudged(const JudgePanel& judges, const std::string& name, const std::string& where,
+                   bool style) {
+  const std::vector<std::string>& known =
+      style ? JudgeStyles() : judges.reporting().config.class_ids;
+  if (IsOneOf(name, known)) return;
+  throw UsageError(fmt::format("{}: '{}' is nothing that the judge can see.{} It knows {} {}{}.",
+                               where, name, DidYouMean(name, known), known.size(),
+                               style ? "styles: " : "classes, as ",
+                               fmt::join(known.begin(), known.begin() + 3, ", ")));
+}
+
+// A target that the judge does not know would never be found, which looks like perfect removal.
+void CheckJudges(const Lab& lab) {
+  for (const Concept& subject : lab.concepts) {
+    const bool style = subject.judge.kind == "style";
+    for (const auto* list : {&subject.judge.target, &subject.judge.anchor}) {
+      for (const std::string& name : *list) {
+        RequireJudged(*lab.judges, name, fmt::format("concept '{}', judge", subject.name), style);
+      }
+    }
+  }
+}
+
+void CheckExpectedClasses(const Lab& lab,
+                          const std::map<std::string, std::vector<Prompt>>& groups) {
+  for (const auto& [group, prompts] : groups) {
+    for (const Prompt& prompt : prompts) {
+      if (prompt.expected_class.empty()) continue;
+      RequireJudged(*lab.judges, prompt.expected_class,
+                    fmt::format("prompt {}, expected_class", prompt.id), false);
+    }
+  }
+}
+
+void LoadPrompts(Lab* lab) {
+  const PromptCounts& counts = lab->experiment.prompts;
+  const Split split = counts.split == "select" ? Split::kSelect : Split::kTest;
+  for (const Concept& subject : lab->concepts) {
+    std::map<std::string, std::vector<Prompt>> groups;
+    std::map<std::string, std::vector<Exclusion>> excluded;
+    for (const char* group : kGroups) {
+      const int64_t limit = GroupLimit(counts, group);
+      if (limit <= 0) continue;
+      PromptSet set = lab->dataset.plugin->Prompts(subject, group, split, limit);
+      groups[group] = std::move(set.prompts);
+      if (!set.excluded.empty()) excluded[group] = std::move(set.excluded);
+    }
+    CheckExpectedClasses(*lab, groups);
+    for (const char* group : kEmbeddedGroups) {
+      if (lab->quadruplets == nullptr || lab->quadruplets->Prompts(group).empty()) continue;
+      groups[group] = lab->quadruplets->Prompts(group);
+      const std::vector<Exclusion>& left_out = lab->quadruplets->Excluded(group);
+      if (!left_out.empty()) excluded[group] = left_out;
+    }
+    lab->prompts.push_back(std::move(groups));
+    lab->excluded.push_back(std::move(excluded));
+  }
+}
+
+// Asked before any work: an attack that fits none of the prompts is a mistake, and its file is
+// read.
+void CheckAttacks(const Lab& lab) {
+  for (size_t attack = 1; attack < lab.attacks.size(); ++attack) {
+    std::string example;
+    bool any = false;
+    for (size_t subject = 0; subject < lab.concepts.size(); ++subject) {
+      for (const Prompt& seed : lab.prompts[subject].at("target")) {
+        any = any || lab.ReasonNotAttacked(attack, subject, seed).empty();
+        if (example.empty()) example = fmt::format("id {}, text '{}'", seed.id, seed.text);
+      }
+    }
+    if (any || example.empty()) continue;
+    throw UsageError(
+        fmt::format("attack '{}' has a candidate for none of the prompts (the first has {}). "
+                    "--export_prompts=FILE.csv lists them all.",
+                    lab.attacks[attack].name, example));
+  }
+}
+
+// Metrics that read quadruplets alone take no part in an experiment that has none.
+void RemoveEmbeddingMetrics(const Selection& selection, std::vector<Entry<Metric>>* metrics) {
+  const auto unread = [&](const Entry<Metric>& entry) {
+    const std::vector<std::string> groups = entry.plugin->traits().sample_groups;
+    if (!std::all_of(groups.begin(), groups.end(), IsEmbeddedGroup)) return false;
+    if (IsOneOf(entry.name, selection.only)) {
+      throw UsageError(
+          fmt::format("metric '{}' reads {}, and the experiment has no section \"quadruplets\".",
+                      entry.name, fmt::join(groups, ", ")));
+    }
+    return true;
+  };
+  metrics->erase(std::remove_if(metrics->begin(), metrics->end(), unread), metrics->end());
+}
+
+void LoadConcepts(Lab* lab, const Folders& folders) {
+  std::map<std::string, std::filesystem::path> files;
+  for (const std::filesystem::path& folder : {folders.concepts, folders.own_concepts}) {
+    if (folder.empty()) continue;
+    for (const std::string& name : ListConcepts(folder)) {
+      const std::filesystem::path file = folder / (name + ".json");
+      if (files.emplace(name, file).second) continue;
+      throw UsageError(fmt::format("{}: a concept '{}' comes with Excise. Give yours another name.",
+                                   file.string(), name));
+    }
+  }
+  std::vector<std::string> known, seen;
+  for (const auto& [name, file] : files) known.push_back(name);
+  for (const std::string& name : lab->experiment.concepts) {
+    if (files.count(name) == 0) ThrowUnknownName("concept", name, known);
+    if (IsOneOf(name, seen)) continue;
+    seen.push_back(name);
+    lab->concepts.push_back(LoadConcept(files[name]));
+  }
+  lab->experiment.concepts = seen;
+  lab->known_concepts = known;
+}
+
+void LoadModels(Lab* lab, const std::filesystem::path& models) {
+  const std::filesystem::path folder = models / lab->experiment.backbone;
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(folder, ignored)) {
+    const RegisteredModel* registered = FindRegisteredModel(lab->experiment.backbone);
+    throw Error(fmt::format(
+        "The backbone '{}' was looked for in {} and is not there. {}Name the folder that holds it "
+        "with --models=DIR.",
+        lab->experiment.backbone, folder.string(),
+        registered == nullptr ? ""
+                              : DescribeModel(*registered) + " Weights are never downloaded: "));
+  }
+  lab->backbone = LoadBackbone(folder, {lab->compute.device, at::kFloat});
+  // Said now rather than after the removals: a sampler or a number of steps that the model's
+  // schedule does not allow.
+  const SamplerSettings& sampler = lab->experiment.sampler;
+  MakeSampler(WithScheduler(lab->backbone.scheduler, sampler.scheduler), sampler.steps,
+              {0, [](size_t, const at::Tensor& like) { return like; }});
+  lab->judges = JudgePanel::Load(folder / "judges");
+  lab->reference_clip = LoadClipModel(folder / "reference_clip");
+  lab->independent_clip = LoadClipModel(folder / "surrogate_clip");
+  lab->own_clip = OwnClip(lab->backbone);
+  if (lab->experiment.surrogate == "base" &&
+      !lab->own_clip.weights.Contains("visual_projection.weight")) {
+    throw UsageError(fmt::format(
+        "{}: holds a text encoder without its vision part, so attacks cannot read it as a CLIP. "
+        "Set \"surrogate\": \"independent\" in the experiment.",
+        lab->own_clip.folder.string()));
+  }
+}
+
+}  // namespace
+
+const ClipModel& Lab::Surrogate() const {
+  return experiment.surrogate == "independent" ? independent_clip : own_clip;
+}
+
+int64_t Lab::PictureSide() const {
+  return backbone.unet_config.sample_size << (backbone.vae_config.block_out_channels.size() - 1);
+}
+
+size_t Lab::BaseOf(size_t method) const {
+  if (methods[method].pictures == nullptr || methods[method].pictures->base.empty()) {
+    return unmodified;
+  }
+  const auto base = std::find_if(methods.begin(), methods.end(), [&](const auto& entry) {
+    return entry.name == methods[method].pictures->base;
+  });
+  return static_cast<size_t>(base - methods.begin());
+}
+
+std::string Lab::ReasonNotClaimed(size_t method, size_t subject) const {
+  const MethodTraits traits = methods[method].plugin->traits();
+  const Concept& asked = concepts[subject];
+  if (!traits.concepts.empty() && !IsOneOf(asked.name, traits.concepts)) {
+    return fmt::format("it is not said to remove '{}' (its parameter 'concepts')", asked.name);
+  }
+  if (!traits.categories.empty() && !IsOneOf(asked.category, traits.categories)) {
+    return fmt::format("it removes {} concepts only, and '{}' is of category {}",
+                       fmt::join(traits.categories, ", "), asked.name, asked.category);
+  }
+  return "";
+}
+
+std::string Lab::ReasonNotAttacked(size_t attack, size_t subject, const Prompt& seed) const {
+  return attacks[attack].plugin->Excludes(backbone, concepts[subject], seed);
+}
+
+const WhiteBoxAttack* Lab::WhiteBox(size_t attack) const {
+  return dynamic_cast<const WhiteBoxAttack*>(attacks[attack].plugin.get());
+}
+
+bool Lab::AttackApplies(size_t attack, size_t method) const {
+  const WhiteBoxAttack* white_box = WhiteBox(attack);
+  if (white_box == nullptr || white_box->adapts_to().empty()) return true;
+  const std::vector<std::string> seen = white_box->adapts_to();
+  const std::vector<std::string> offered = methods[method].plugin->traits().offers;
+  return std::any_of(offered.begin(), offered.end(),
+                     [&](const std::string& one) { return IsOneOf(one, seen); });
+}
+
+std::unique_ptr<Metric> Lab::MakeMetric(size_t index) const {
+  const Entry<Metric>& entry = metrics[index];
+  std::unique_ptr<Metric> metric = Registry<Metric>::Get().Make(entry.plugin_name);
+  DecodeParams(EncodeParams(*entry.plugin), *metric, entry.name);
+  return metric;
+}
+
+std::unique_ptr<Lab> OpenLab(const Experiment& experiment, const Folders& folders,
+                             const Compute& compute) {
+  auto lab = std::make_unique<Lab>();
+  lab->experiment = experiment;
+  lab->compute = compute;
+  for (const std::string& name : experiment.reference_rows) {
+    const std::string& plugin = Resolve(experiment.methods, Method::kKind, name).plugin;
+    if (!Registry<Method>::Get().Contains(plugin)) {
+      ThrowUnknownName(Method::kKind, plugin, Registry<Method>::Get().Names());
+    }
+  }
+  InputFiles* inputs = &lab->inputs;
+  lab->methods =
+      Instantiate<Method>(experiment.methods, experiment.reference_rows, {kUnmodified}, inputs);
+  lab->attacks = Instantiate<Attack>(experiment.attacks, {kUnmodified}, {kUnmodified}, inputs);
+  lab->metrics = Instantiate<Metric>(experiment.metrics, {}, {}, inputs);
+  std::stable_sort(lab->metrics.begin(), lab->metrics.end(), [](const auto& a, const auto& b) {
+    return GroupRank(a.plugin->traits().group) < GroupRank(b.plugin->traits().group);
+  });
+  const auto none = std::find_if(lab->methods.begin(), lab->methods.end(),
+                                 [](const auto& entry) { return entry.name == kUnmodified; });
+  lab->unmodified = static_cast<size_t>(none - lab->methods.begin());
+  LoadConcepts(lab.get(), folders);
+  for (const Entry<Method>& entry : lab->methods) {
+    for (const std::string& name : entry.plugin->traits().concepts) {
+      const auto& known = lab->known_concepts;
+      if (!IsOneOf(name, known)) {
+        ThrowUnknownName("concept", name, known);
+      }
+    }
+  }
+  lab->dataset = OpenDataset(experiment, inputs);
+  lab->quadruplets = OpenQuadruplets(experiment);
+  if (lab->quadruplets == nullptr) RemoveEmbeddingMetrics(experiment.metrics, &lab->metrics);
+  LoadModels(lab.get(), folders.models);
+  FindMethodFolders(lab.get());
+  CheckJudges(*lab);
+  LoadPrompts(lab.get());
+  CheckAttacks(*lab);
+  if (!folders.pictures.empty()) AddPictureRows(folders.pictures, lab.get());
+  lab->numerics = Numerics(compute);
+  lab->inputs.Check();  // prompts were read by now
+  return lab;
+}
+
+Concept VisibleToMethods(const Concept& subject) {
+  Concept visible = subject;
+  visible.held_out.clear();
+  visible.neighbours = {};
+  visible.judge = {};
+  return visible;
+}
+
+}  // namespace excise

@@ -1,0 +1,96 @@
+// Everything a run works with, loaded and instantiated: plug-ins with their parameters, concepts,
+// prompts, models, numerics. Read-only once open, so workers share it.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "attacks/attack.h"
+#include "core/input_files.h"
+#include "core/json.h"
+#include "datasets/formats/concept.h"
+#include "datasets/formats/dataset.h"
+#include "experiments/formats/experiment.h"
+#include "experiments/lab/embeddings.h"
+#include "experiments/lab/selection.h"
+#include "methods/method.h"
+#include "metrics/judge_panel.h"
+#include "metrics/metric.h"
+#include "models/snapshots/backbone.h"
+#include "models/tensors/compute.h"
+
+namespace excise {
+
+// The method that changes nothing and the attack that changes nothing. They always take part: the
+// unmodified model's pictures are what retention is measured against.
+inline constexpr const char* kUnmodified = "none";
+
+// What a picture is asked to show: the concept itself, or what must stay.
+inline constexpr const char* kGroups[] = {"target", "near", "far", "lexical"};
+
+struct Lab {
+  Experiment experiment;
+  Json numerics;
+  Compute compute;
+  Backbone backbone;
+  std::shared_ptr<const JudgePanel> judges;
+  ClipModel reference_clip, independent_clip, own_clip;
+  std::vector<Concept> concepts;
+  std::vector<std::string> known_concepts;  // names of all that there are
+  Entry<Dataset> dataset;
+  std::vector<Entry<Method>> methods;  // reference rows first, then by name
+  std::vector<Entry<Attack>> attacks;  // "none" first, then by name
+  std::vector<Entry<Metric>> metrics;  // by group (erasure, retention, quality, cost), then by name
+  std::shared_ptr<const QuadrupletBench> quadruplets;  // or null
+  // Test prompts by concept (index) and group; of the embedded groups, the items of the bench.
+  std::vector<std::map<std::string, std::vector<Prompt>>> prompts;
+  // Rows of the same lists that were left out.
+  std::vector<std::map<std::string, std::vector<Exclusion>>> excluded;
+
+  // The user's files that plug-ins read later, and the folders of methods. What the backbone and
+  // the judges are was read at the opening.
+  InputFiles inputs;
+
+  size_t unmodified = 0;  // index of method "none"
+  // The encoder that transfer attacks read.
+  const ClipModel& Surrogate() const;
+  // Height and width of every picture.
+  int64_t PictureSide() const;
+  // Whose pictures a method's are compared with: the unmodified model's, or those that came with
+  // pictures made elsewhere.
+  size_t BaseOf(size_t method) const;
+  // Why the method is not asked to remove the concept, or "": a concept that a method does not
+  // claim to remove is no failure.
+  std::string ReasonNotClaimed(size_t method, size_t subject) const;
+  // Why a target prompt is not attacked ("excluded:no_candidate"), or "".
+  std::string ReasonNotAttacked(size_t attack, size_t subject, const Prompt& seed) const;
+  // The attack as one that is crafted anew against every method, or null.
+  const WhiteBoxAttack* WhiteBox(size_t attack) const;
+  // Whether the attack can be run on this method: an adaptive one needs something to adapt to.
+  bool AttackApplies(size_t attack, size_t method) const;
+  // What the attack did to the method's prompts is not ours to know: pictures made elsewhere.
+  bool MadeElsewhere(size_t method) const { return methods[method].pictures != nullptr; }
+  // A fresh metric of entry `index` with its parameters.
+  std::unique_ptr<Metric> MakeMetric(size_t index) const;
+};
+
+struct Folders {
+  std::filesystem::path models = "models";  // holds the backbone's folder
+  std::filesystem::path concepts = "datasets/concepts";
+  std::filesystem::path own_concepts = "";  // a folder of the user with more of them, or ""
+  std::filesystem::path pictures = "";      // a folder of pictures made elsewhere, or ""
+};
+
+// Throws UsageError (unknown names) or Error (missing weights, a file that changes meanwhile).
+// Erasing and attacking start from float32 weights on `compute`'s device; pictures are drawn in its
+// dtype.
+std::unique_ptr<Lab> OpenLab(const Experiment& experiment, const Folders& folders,
+                             const Compute& compute = {});
+
+// The concept as methods and attacks may see it: nothing that is for evaluation only.
+Concept VisibleToMethods(const Concept& subject);
+
+}  // namespace excise

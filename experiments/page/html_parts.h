@@ -1,0 +1,29 @@
+// Pieces of HTML that the parts of a page share.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "experiments/page/exhibits.h"
+#include "experiments/tables/table.h"
+
+namespace excise {
+
+// Data as text or as the value of a quoted attribute.
+std::string HtmlText(const std::string& data);
+std::string HtmlText(const Text& text);
+
+std::string HtmlTable(const Table& table, const std::string& caption);
+
+// A table of plain data; the first column names the rows.
+std::string HtmlTable(const std::string& caption, const std::vector<std::string>& header,
+                      const std::vector<std::vector<std::string>>& rows);
+
+// A box in which wide content scrolls by itself, reachable with the keyboard.
+std::string HtmlScroll(const std::string& name, const std::string& content);
+
+// The sample pictures of one concept; `number` makes its ids distinct.
+std::string HtmlGallery(const Gallery& gallery, const std::vector<std::string>& methods,
+                        size_t number);
+
+}  // namespace excise

@@ -1,0 +1,25 @@
+// Paired tests between methods and between attacks: "A beats B" needs one.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "experiments/results/record.h"
+
+namespace excise {
+
+// For every metric that keeps single samples (costs excepted: they are counted, not sampled): all
+// pairs of methods under each attack, and all pairs of attacks on each method, over all concepts.
+// Records of which pictures are missing take no part.
+// Exact McNemar where every value is 0 or 1 and no prompt occurs twice, else sign-flip tests with
+// an interval by bootstrap, both clustered by prompt. Metrics over several prompt groups are also
+// compared within each group.
+std::vector<Comparison> CompareAll(const std::vector<Record>& records);
+
+// The comparison of `first` and `second` in either order, or null.
+const Comparison* FindComparison(const std::vector<Comparison>& comparisons,
+                                 const std::string& metric, const std::string& part,
+                                 const std::string& over, const std::string& given,
+                                 const std::string& first, const std::string& second);
+
+}  // namespace excise

@@ -1,0 +1,134 @@
+#include "experiments/results/comparisons.h"
+
+#include <catch2/catch.hpp>
+
+#include "core/stats.h"
+#include "tests/made_up_results.h"
+
+namespace excise {
+
+TEST_CASE("methods are compared on the same samples by the exact McNemar test") {
+  // good hits {0..5}, near {0..7}: two discordant pairs, p = 2 * 0.25 = 0.5.
+  const Results results = MadeUpResults();
+  const Comparison* c =
+      FindComparison(results.comparisons, "asr", "", "methods", "none", "near", "good");
+  REQUIRE(c != nullptr);
+  CHECK(c->test == "mcnemar");
+  CHECK(c->n == 120);
+  CHECK(c->first == "good");
+  CHECK(c->difference == Approx(-2.0 / 120));
+  CHECK(c->p == Approx(0.5));
+  // 52 discordant pairs, all one way: p = 2^-51.
+  const Comparison* far =
+      FindComparison(results.comparisons, "asr", "", "methods", "none", "near", "poor");
+  REQUIRE(far != nullptr);
+  CHECK(far->p == Approx(std::ldexp(1.0, -51)));
+}
+
+TEST_CASE("a row of which pictures are missing is not compared: it could leave out what fails") {
+  Results results = MadeUpResults();
+  for (Record& record : results.records) {
+    if (record.method == "good" && record.attack == "none") record.denominators["missing"] = 1;
+  }
+  const std::vector<Comparison> tests = CompareAll(results.records);
+  for (const Comparison& c : tests) {
+    if (c.over == "methods" && c.given == "none") CHECK((c.first != "good" && c.second != "good"));
+    if (c.over == "attacks") CHECK(c.given != "good");
+  }
+  CHECK(FindComparison(tests, "asr", "", "methods", "pez", "near", "good") != nullptr);
+}
+
+TEST_CASE("p-values are adjusted within one column") {
+  const Results results = MadeUpResults();
+  std::vector<double> p, adjusted;
+  for (const Comparison& c : results.comparisons) {
+    if (c.over != "methods" || c.given != "none") continue;
+    p.push_back(c.p);
+    adjusted.push_back(c.p_holm);
+  }
+  CHECK(p.size() == 6);  // pairs of four methods
+  CHECK(adjusted == Holm(p));
+}
+
+TEST_CASE("attacks are compared on one method") {
+  const Results results = MadeUpResults();
+  // none hits {0..59}, pez {60..89}: 60 against 30 discordant pairs.
+  const Comparison* c =
+      FindComparison(results.comparisons, "asr", "", "attacks", "poor", "none", "pez");
+  REQUIRE(c != nullptr);
+  CHECK(c->p == Approx(McNemarExact(60, 30)));
+  CHECK(c->difference == Approx(0.25));
+}
+
+TEST_CASE("scores that are no rates are compared by sign flips, and costs not at all") {
+  std::vector<Record> records;
+  for (const char* method : {"a", "b"}) {
+    std::vector<Observation> observations;
+    for (int i = 0; i < 30; ++i) {
+      observations.push_back(
+          {fmt::format("poodle/near/set@0/{:02}#0", i), 0.01 * i + (method[0] == 'a' ? 0.5 : 0.0)});
+    }
+    records.push_back(MadeUpRecord(method, "none", "clip_score", MeanScore(observations)));
+    records.back().traits.group = "retention";
+    records.back().traits.sample_groups = {"near", "far"};
+    records.push_back(MadeUpRecord(method, "none", "cost", MeanScore(observations)));
+    records.back().traits.group = "cost";
+  }
+  const std::vector<Comparison> comparisons = CompareAll(records);
+  // Over all samples and within "near"; none of the samples is of "far".
+  REQUIRE(comparisons.size() == 2);
+  CHECK(comparisons[0].test == "sign_flip");
+  CHECK(comparisons[0].difference == Approx(0.5));
+  CHECK(comparisons[0].p < 0.01);
+  CHECK(comparisons[1].part == "near");
+}
+
+namespace {
+
+// `values(i)` of 40 samples.
+template <class F>
+Record Scores(const std::string& method, const F& values, int skipped = -1) {
+  std::vector<Observation> observations;
+  for (int i = 0; i < 40; ++i) {
+    if (i != skipped) {
+      observations.push_back({fmt::format("poodle/near/set@0/{:02}#0", i), values(i)});
+    }
+  }
+  Record record = MadeUpRecord(method, "none", "clip_score", MeanScore(observations));
+  record.traits.group = "retention";
+  record.traits.sample_groups = {"near"};
+  return record;
+}
+
+}  // namespace
+
+TEST_CASE("a clear difference stays clear among many rows") {
+  std::vector<Record> records;
+  for (int row = 0; row < 24; ++row) {
+    const double shift = row == 0 ? 0.5 : 0;
+    records.push_back(Scores(fmt::format("row{}", row),
+                             [&](int i) { return shift + 0.01 * ((i * 7 + row) % 5); }));
+  }
+  int told_apart = 0;
+  for (const Comparison& c : CompareAll(records)) told_apart += c.p_holm <= 0.05;
+  CHECK(told_apart == 23);  // the first row from all others
+}
+
+TEST_CASE("rows with other samples are compared on those that both have") {
+  const auto low = [](int i) { return 0.01 * i; };
+  const auto high = [](int i) { return 0.01 * i + (i % 3 == 0 ? -0.01 : 0.02); };
+  const std::vector<Comparison> whole = CompareAll({Scores("a", low), Scores("b", high)});
+  const std::vector<Comparison> mixed =
+      CompareAll({Scores("a", low), Scores("b", high, 3), Scores("c", low, 5)});
+  REQUIRE(whole.size() == 1);
+  REQUIRE(mixed.size() == 3);
+  CHECK(whole[0].n == 40);
+  CHECK(mixed[0].n == 39);
+  CHECK(mixed[2].n == 38);
+  // 26 of .02 and 13 of -.01 against all signs: far out, and the same for c, which is a's copy.
+  CHECK(mixed[0].p < 0.005);
+  CHECK(mixed[1].p == 1);
+  CHECK(mixed[2].p < 0.005);
+}
+
+}  // namespace excise

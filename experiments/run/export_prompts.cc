@@ -1,0 +1,153 @@
+#include "experiments/run/export_prompts.h"
+
+#include <ATen/core/Tensor.h>
+#include <fmt/format.h>
+
+#include "core/csv.h"
+#include "core/error.h"
+#include "core/escape.h"
+#include "core/files.h"
+#include "core/json.h"
+#include "core/plural.h"
+#include "core/progress.h"
+#include "core/workers.h"
+#include "experiments/run/pipeline.h"
+#include "models/tensors/noise.h"
+#include "models/tensors/numerics.h"
+#include "models/tensors/safetensors.h"
+
+namespace excise {
+namespace {
+
+class Exporter {
+ public:
+  Exporter(const Lab& lab, Store& store) : lab_(lab), pipeline_(lab, store) {}
+
+  void Craft(const Grid& grid, int workers) {
+    const auto& craftings = grid.craftings();
+    Progress progress("attack", static_cast<int64_t>(craftings.size()), "prompts");
+    RunUnits(static_cast<int64_t>(craftings.size()), workers, [&](int64_t i) {
+      UseOneThreadPerWorker();
+      const Crafting& one = craftings[static_cast<size_t>(i)];
+      if (lab_.WhiteBox(one.attack) != nullptr) return;
+      pipeline_.Craft(one.attack, one.method, one.subject, grid.PromptOf(one));
+      progress.Advance(1, lab_.attacks[one.attack].name);
+    });
+  }
+
+  void Add(size_t subject, const std::string& group, size_t attack, const Prompt& seed) {
+    const bool attacked = lab_.attacks[attack].name != kUnmodified;
+    if (attacked && lab_.concepts[subject].sensitivity != "benign_proxy") {
+      ++withheld_;
+      return;
+    }
+    const Prompt prompt =
+        attacked ? pipeline_.Craft(attack, lab_.unmodified, subject, seed).back().prompt : seed;
+    const auto noise_seed = static_cast<uint64_t>(lab_.experiment.seeds.noise);
+    for (int64_t replicate = 0; replicate < lab_.experiment.sampler.images_per_prompt;
+         ++replicate) {
+      const std::string name = fmt::format("{}#{}", seed.root_id, replicate);
+      prompts_.push_back({prompt.id, lab_.concepts[subject].name, group, lab_.attacks[attack].name,
+                          replicate, prompt.text, noise_seed, name});
+      if (latents_.Contains(name)) continue;
+      const int64_t side = lab_.backbone.unet_config.sample_size;
+      latents_.Set(name, LatentNoise(noise_seed, seed.root_id, static_cast<uint64_t>(replicate),
+                                     {lab_.backbone.unet_config.in_channels, side, side}));
+    }
+  }
+
+  void Write(const std::filesystem::path& file) const {
+    const std::string bytes = PromptFileBytes(prompts_, file);
+    std::filesystem::path latents = file;
+    latents.replace_extension(".latents.safetensors");
+    SaveSafetensors(latents, latents_);
+    WriteFileAtomically(file, bytes);
+    LogInfo(fmt::format("prompts: {}; initial latents: {}", file.string(), latents.string()));
+    if (withheld_ > 0) {
+      LogInfo(fmt::format("not written: {} of sensitive concepts",
+                          Plural(withheld_, "attacked prompt")));
+    }
+  }
+
+ private:
+  const Lab& lab_;
+  Pipeline pipeline_;
+  std::vector<ExportedPrompt> prompts_;
+  StateDict latents_;
+  int64_t withheld_ = 0;
+};
+
+void RefuseFormulas(const std::vector<std::string>& fields, const ExportedPrompt& row,
+                    const std::filesystem::path& file) {
+  for (const std::string& field : fields) {
+    if (!IsFormula(field)) continue;
+    throw UsageError(fmt::format(
+        "--export_prompts={}: '{}' ({}, attack {}) begins as a formula does, and a spreadsheet "
+        "would "
+        "run it; with a mark before it, it would be another prompt. Write {} instead, an object a "
+        "line: there every prompt stands as it is.",
+        file.string(), Shortened(field, 80), row.prompt_id, row.attack,
+        std::filesystem::path(file).replace_extension(".jsonl").filename().string()));
+  }
+}
+
+}  // namespace
+
+std::string PromptFileBytes(const std::vector<ExportedPrompt>& prompts,
+                            const std::filesystem::path& file) {
+  const bool csv = file.extension() == ".csv";
+  std::string bytes = csv ? CsvLine({"prompt_id", "concept", "group", "attack", "replicate",
+                                     "prompt", "noise_seed", "latents"})
+                          : "";
+  for (const ExportedPrompt& row : prompts) {
+    if (csv) {
+      const std::vector<std::string> fields = {row.prompt_id,
+                                               row.subject,
+                                               row.group,
+                                               row.attack,
+                                               std::to_string(row.replicate),
+                                               row.prompt,
+                                               std::to_string(row.noise_seed),
+                                               row.latents};
+      RefuseFormulas(fields, row, file);
+      bytes += CsvLine(fields);
+      continue;
+    }
+    const Json object = {{"prompt_id", row.prompt_id},   {"concept", row.subject},
+                         {"group", row.group},           {"attack", row.attack},
+                         {"replicate", row.replicate},   {"prompt", row.prompt},
+                         {"noise_seed", row.noise_seed}, {"latents", row.latents}};
+    bytes += object.dump(-1, ' ', /*ensure_ascii=*/true) + "\n";
+  }
+  return bytes;
+}
+
+void ExportPrompts(const Lab& lab, const Grid& grid, Store& store, int workers,
+                   const std::filesystem::path& file) {
+  if (file.extension() != ".csv" && file.extension() != ".jsonl") {
+    throw UsageError(fmt::format(
+        "--export_prompts={}: the name of a .csv or .jsonl file is expected.", file.string()));
+  }
+  Exporter exporter(lab, store);
+  exporter.Craft(grid, workers);
+  for (size_t subject = 0; subject < lab.concepts.size(); ++subject) {
+    for (const char* group : kGroups) {
+      const auto prompts = lab.prompts[subject].find(group);
+      if (prompts == lab.prompts[subject].end()) continue;
+      const bool target = prompts->first == "target";
+      for (size_t attack = 0; attack < (target ? lab.attacks.size() : 1); ++attack) {
+        // A white-box attack's prompts are made against one method and say nothing to another
+        // model.
+        if (lab.WhiteBox(attack) != nullptr) continue;
+        for (const Prompt& seed : prompts->second) {
+          if (lab.ReasonNotAttacked(attack, subject, seed).empty()) {
+            exporter.Add(subject, group, attack, seed);
+          }
+        }
+      }
+    }
+  }
+  exporter.Write(file);
+}
+
+}  // namespace excise

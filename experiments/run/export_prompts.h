@@ -1,0 +1,41 @@
+// What other software needs to draw this table's pictures: prompts and common noise. The way back
+// is experiments/lab/picture_folder.h.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/store.h"
+#include "experiments/lab/lab.h"
+#include "experiments/run/grid.h"
+
+namespace excise {
+
+// A picture that is to be drawn.
+struct ExportedPrompt {
+  std::string prompt_id, subject, group, attack;
+  int64_t replicate = 0;
+  std::string prompt;
+  uint64_t noise_seed = 0;
+  std::string latents;  // their name in the file beside
+};
+
+// The file's bytes: CSV with a header, or an object a line where `file` ends in .jsonl. CSV is
+// opened by spreadsheets, which run a text that begins with = + - or @; a mark before it would be
+// another prompt to every program that draws it. So such a text is refused there (UsageError) and
+// stands in JSONL letter by letter.
+std::string PromptFileBytes(const std::vector<ExportedPrompt>& prompts,
+                            const std::filesystem::path& file);
+
+// Writes FILE.csv or FILE.jsonl, a row for every picture of a method: prompt_id, concept, group,
+// attack, replicate, prompt, noise_seed, latents; and FILE.latents.safetensors, which holds under
+// the name in the column `latents` unit normal float32 (channels, height, width): the initial
+// latents on which every row of the table draws that picture. Attacked prompts are crafted first,
+// by `workers` threads; those of sensitive concepts are not written. Throws UsageError unless FILE
+// ends in .csv or .jsonl.
+void ExportPrompts(const Lab& lab, const Grid& grid, Store& store, int workers,
+                   const std::filesystem::path& file);
+
+}  // namespace excise

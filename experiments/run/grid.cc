@@ -1,0 +1,146 @@
+#include "experiments/run/grid.h"
+
+#include <algorithm>
+#include <set>
+
+namespace excise {
+
+namespace {
+
+std::vector<std::string> GroupsOf(const Lab& lab, size_t subject) {
+  std::vector<std::string> groups(std::begin(kGroups), std::end(kGroups));
+  if (lab.quadruplets != nullptr) {
+    groups.insert(groups.end(), std::begin(kEmbeddedGroups), std::end(kEmbeddedGroups));
+  }
+  const auto absent = [&](const std::string& group) {
+    return lab.prompts[subject].count(group) == 0;
+  };
+  groups.erase(std::remove_if(groups.begin(), groups.end(), absent), groups.end());
+  return groups;
+}
+
+}  // namespace
+
+bool ReadsTarget(const MetricTraits& traits) {
+  return std::find(traits.sample_groups.begin(), traits.sample_groups.end(), "target") !=
+         traits.sample_groups.end();
+}
+
+Grid::Grid(const Lab& lab, const std::function<bool(const Cell&)>& keep) : lab_(lab) {
+  for (size_t attack = 1; attack < lab.attacks.size(); ++attack) {
+    if (lab.WhiteBox(attack) == nullptr) {
+      AddCraftings(attack, lab.unmodified);  // once for all methods
+      continue;
+    }
+    for (size_t method = 0; method < lab.methods.size(); ++method) {
+      if (!lab.methods[method].not_applicable.empty() || lab.MadeElsewhere(method)) continue;
+      if (lab.AttackApplies(attack, method)) AddCraftings(attack, method);
+    }
+  }
+  for (size_t method = 0; method < lab.methods.size(); ++method) {
+    if (!lab.methods[method].not_applicable.empty()) continue;
+    for (size_t subject = 0; subject < lab.concepts.size(); ++subject) {
+      if (!lab.ReasonNotClaimed(method, subject).empty()) continue;
+      if (lab.methods[method].pictures == nullptr) removals_.push_back({method, subject});
+      for (size_t attack = 0; attack < lab.attacks.size(); ++attack) {
+        for (const std::string& group : GroupsOf(lab, subject)) {
+          if (group != "target" && attack != 0) continue;
+          for (Unit& unit : UnitsOf(lab, method, subject, attack, group)) {
+            places_[{method, subject, attack, group}].push_back(units_.size());
+            units_.push_back(std::move(unit));
+          }
+        }
+      }
+    }
+  }
+  for (size_t metric = 0; metric < lab.metrics.size(); ++metric) {
+    const bool attacked = ReadsTarget(lab.metrics[metric].plugin->traits());
+    for (size_t method = 0; method < lab.methods.size(); ++method) {
+      for (size_t attack = 0; attack < (attacked ? lab.attacks.size() : 1); ++attack) {
+        cells_.push_back({metric, method, attack});
+      }
+    }
+  }
+  if (keep) KeepOnly(keep);
+}
+
+void Grid::AddCraftings(size_t attack, size_t method) {
+  for (size_t subject = 0; subject < lab_.concepts.size(); ++subject) {
+    const auto target = lab_.prompts[subject].find("target");
+    if (target == lab_.prompts[subject].end()) continue;
+    if (!lab_.ReasonNotClaimed(method, subject).empty()) continue;
+    for (size_t prompt = 0; prompt < target->second.size(); ++prompt) {
+      if (!lab_.ReasonNotAttacked(attack, subject, target->second[prompt]).empty()) continue;
+      craftings_.push_back({attack, method, subject, prompt});
+    }
+  }
+}
+
+void Grid::KeepOnly(const std::function<bool(const Cell&)>& keep) {
+  std::vector<Cell> cells;
+  std::set<std::string> digests;
+  for (const Cell& cell : cells_) {
+    if (!keep(cell)) continue;
+    cells.push_back(cell);
+    for (const CellUnits& subject : UnitsOfCell(cell)) {
+      for (const Unit& unit : subject.units) digests.insert(unit.digest);
+      for (const Unit& unit : subject.base) digests.insert(unit.digest);
+    }
+  }
+  cells_ = std::move(cells);
+  std::vector<Unit> units;
+  std::set<std::pair<size_t, size_t>> erased;            // (method, concept)
+  std::set<std::tuple<size_t, size_t, size_t>> crafted;  // (attack, method, concept)
+  places_.clear();
+  for (Unit& unit : units_) {
+    if (digests.count(unit.digest) == 0) continue;
+    erased.insert({unit.method, unit.subject});
+    if (unit.group == "target") {
+      const size_t method = lab_.WhiteBox(unit.attack) ? unit.method : lab_.unmodified;
+      crafted.insert({unit.attack, method, unit.subject});
+    }
+    places_[{unit.method, unit.subject, unit.attack, unit.group}].push_back(units.size());
+    units.push_back(std::move(unit));
+  }
+  units_ = std::move(units);
+  const auto remove = [](auto* list, const auto& unneeded) {
+    list->erase(std::remove_if(list->begin(), list->end(), unneeded), list->end());
+  };
+  remove(&removals_, [&](const Removal& r) { return erased.count({r.method, r.subject}) == 0; });
+  remove(&craftings_, [&](const Crafting& c) {
+    return crafted.count({c.attack, c.method, c.subject}) == 0;
+  });
+}
+
+size_t Grid::RemovalOf(size_t method, size_t subject) const {
+  const auto found = std::find_if(removals_.begin(), removals_.end(), [&](const Removal& removal) {
+    return removal.method == method && removal.subject == subject;
+  });
+  return static_cast<size_t>(found - removals_.begin());
+}
+
+const Prompt& Grid::PromptOf(const Crafting& crafting) const {
+  return lab_.prompts[crafting.subject].at("target")[crafting.prompt];
+}
+
+void Grid::Append(size_t method, size_t subject, size_t attack, const std::string& group,
+                  std::vector<Unit>* units) const {
+  const auto found = places_.find({method, subject, attack, group});
+  if (found == places_.end()) return;
+  for (const size_t index : found->second) units->push_back(units_[index]);
+}
+
+std::vector<CellUnits> Grid::UnitsOfCell(const Cell& cell) const {
+  const MetricTraits traits = lab_.metrics[cell.metric].plugin->traits();
+  std::vector<CellUnits> subjects(lab_.concepts.size());
+  for (size_t subject = 0; subject < subjects.size(); ++subject) {
+    for (const std::string& group : traits.sample_groups) {
+      Append(cell.method, subject, group == "target" ? cell.attack : 0, group,
+             &subjects[subject].units);
+      Append(lab_.BaseOf(cell.method), subject, 0, group, &subjects[subject].base);
+    }
+  }
+  return subjects;
+}
+
+}  // namespace excise

@@ -1,0 +1,239 @@
+#include "experiments/run/keys.h"
+
+#include <algorithm>
+
+#include "core/hash.h"
+#include "core/store.h"
+
+namespace excise {
+namespace {
+
+Json PluginKey(const char* stage, const std::string& name, int version, const Json& params,
+               const Lab& lab) {
+  return {{"stage", stage},
+          {"plugin", name},
+          {"version", version},
+          {"params", params},
+          {"numerics", lab.numerics}};
+}
+
+// Files of the user enter by their content, and only where there are any.
+template <class Base>
+Json EntryKey(const char* stage, const Entry<Base>& entry, const Lab& lab) {
+  return PluginKey(stage, entry.plugin_name, entry.plugin->version(), entry.key_params, lab);
+}
+
+template <class Base>
+void AddFiles(const Entry<Base>& entry, Json* inputs) {
+  if (!entry.files.empty()) (*inputs)["files"] = entry.files;
+}
+
+Json SamplerKey(const Lab& lab) {
+  SamplerSettings sampler = lab.experiment.sampler;
+  Json key = EncodeParams(sampler);
+  key.erase("images_per_prompt");  // more replicates reuse the others
+  return key;
+}
+
+// Reference pictures are drawn in batches of their own.
+Json ReferenceSamplerKey(const Lab& lab) {
+  Json key = SamplerKey(lab);
+  key.erase("unit_size");
+  return key;
+}
+
+Json DatasetKey(const Lab& lab) {
+  Json key = {{"name", lab.dataset.plugin_name},
+              {"version", lab.dataset.plugin->version()},
+              {"params", lab.dataset.key_params}};
+  if (!lab.dataset.files.empty()) key["files"] = lab.dataset.files;
+  return key;
+}
+
+Json PromptKey(const Prompt& prompt) {
+  return {{"id", prompt.id}, {"root_id", prompt.root_id}, {"text", prompt.text}};
+}
+
+// Pictures made elsewhere are keyed by their bytes and by the size to which they are brought.
+Json PictureUnitKey(const Lab& lab, const Unit& unit, Json prompts) {
+  Json pictures = Json::array();
+  for (const Prompt& prompt : unit.prompts) {
+    const PictureRow::Picture* picture = PictureOf(lab, unit, prompt);
+    pictures.push_back(picture == nullptr || picture->sha256.empty() ? Json(nullptr)
+                                                                     : Json(picture->sha256));
+  }
+  Json key = PluginKey("generate", "pictures", 2, {{"side", lab.PictureSide()}}, lab);
+  key["seeds"] = {{"replicate", unit.replicate}};
+  key["inputs"] = {{"pictures", std::move(pictures)}, {"prompts", std::move(prompts)}};
+  return key;
+}
+
+Json UnitKey(const Lab& lab, const Unit& unit) {
+  Json prompts = Json::array();
+  for (const Prompt& prompt : unit.prompts) {
+    // A crafted prompt is named by its attack's artifact; a plain one by its text.
+    prompts.push_back(
+        IsCrafted(lab, unit)
+            ? Json(Store::Digest(AttackKey(lab, unit.attack, unit.method, unit.subject, prompt)))
+            : PromptKey(prompt));
+  }
+  if (lab.methods[unit.method].pictures != nullptr) {
+    return PictureUnitKey(lab, unit, std::move(prompts));
+  }
+  Json key = PluginKey("generate", "sampler", 1, SamplerKey(lab), lab);
+  key["seeds"] = {{"noise", lab.experiment.seeds.noise}, {"replicate", unit.replicate}};
+  key["inputs"] = {{"backbone", lab.backbone.digest},
+                   {"erased", Store::Digest(EraseKey(lab, unit.method, unit.subject))},
+                   {"prompts", std::move(prompts)}};
+  return key;
+}
+
+Json EmbedKey(const Lab& lab, const Unit& unit) {
+  Json items = Json::array();
+  for (const Prompt& prompt : unit.prompts) items.push_back(prompt.id);
+  Json key = PluginKey("embed", "clip", kEmbeddingVersion, Json::object(), lab);
+  key["seeds"] = Json::object();
+  key["inputs"] = {{"backbone", lab.backbone.digest},
+                   {"erased", Store::Digest(EraseKey(lab, unit.method, unit.subject))},
+                   {"quadruplets", lab.quadruplets->Key(unit.group)},
+                   {"items", std::move(items)}};
+  return key;
+}
+
+Json VerdictKey(const Lab& lab, const Unit& unit) {
+  Json key = PluginKey("judge", "reporting", 2, Json::object(), lab);
+  key["seeds"] = Json::object();
+  key["inputs"] = {{"judge", lab.judges->digest()}, {"unit", unit.digest}};
+  return key;
+}
+
+void SetKeys(const Lab& lab, Unit* unit) {
+  const bool embedded = IsEmbeddedGroup(unit->group);
+  unit->key = embedded ? EmbedKey(lab, *unit) : UnitKey(lab, *unit);
+  unit->digest = Store::Digest(unit->key);
+  // Nobody judges embeddings.
+  unit->verdict_key = embedded ? unit->key : VerdictKey(lab, *unit);
+  unit->verdict_digest = Store::Digest(unit->verdict_key);
+}
+
+}  // namespace
+
+Unit UnderMethod(const Lab& lab, Unit unit, size_t method) {
+  unit.method = method;
+  SetKeys(lab, &unit);
+  return unit;
+}
+
+bool IsCrafted(const Lab& lab, const Unit& unit) {
+  if (unit.group != "target" || lab.attacks[unit.attack].name == kUnmodified) return false;
+  return lab.WhiteBox(unit.attack) == nullptr || !lab.MadeElsewhere(unit.method);
+}
+
+Json EraseKey(const Lab& lab, size_t method, size_t subject) {
+  const Entry<Method>& entry = lab.methods[method];
+  Json key = EntryKey("erase", entry, lab);
+  key["seeds"] = {{"erase", lab.experiment.seeds.erase}};
+  key["inputs"] = {{"backbone", lab.backbone.digest},
+                   {"dataset", DatasetKey(lab)},
+                   {"sampler", SamplerKey(lab)}};
+  if (entry.plugin->traits().reads_concepts) {
+    key["inputs"]["concept"] = ConceptToJson(VisibleToMethods(lab.concepts[subject]));
+  }
+  if (!entry.folder_digest.empty()) key["inputs"]["folder"] = entry.folder_digest;
+  AddFiles(entry, &key["inputs"]);
+  return key;
+}
+
+Json AttackKey(const Lab& lab, size_t attack, size_t method, size_t subject, const Prompt& prompt) {
+  const Entry<Attack>& entry = lab.attacks[attack];
+  Json key = EntryKey("attack", entry, lab);
+  key["seeds"] = {{"attack", lab.experiment.seeds.attack}};
+  key["inputs"] = {{"prompt", PromptKey(prompt)},
+                   {"concept", ConceptToJson(VisibleToMethods(lab.concepts[subject]))}};
+  AddFiles(entry, &key["inputs"]);
+  const auto* transfer = dynamic_cast<const TransferAttack*>(entry.plugin.get());
+  if (transfer == nullptr || transfer->uses_surrogate()) {
+    key["inputs"]["backbone"] = lab.backbone.digest;
+    key["inputs"]["surrogate"] = lab.Surrogate().digest;
+    key["inputs"]["sampler"] = ReferenceSamplerKey(lab);
+  }
+  if (lab.WhiteBox(attack) != nullptr) {
+    key["inputs"]["erased"] = Store::Digest(EraseKey(lab, method, subject));
+    key["inputs"]["oracle"] = lab.judges->oracle().digest;
+  }
+  return key;
+}
+
+Json ReferenceKey(const Lab& lab, const Prompt& prompt, int64_t n) {
+  Json key = PluginKey("reference", "sampler", 1, ReferenceSamplerKey(lab), lab);
+  key["seeds"] = {{"attack", lab.experiment.seeds.attack}};
+  key["inputs"] = {
+      {"backbone", lab.backbone.digest}, {"prompt", PromptKey(prompt)}, {"pictures", n}};
+  return key;
+}
+
+Json ScoreKey(const Lab& lab, size_t metric, const std::vector<Unit>& units,
+              const std::vector<Unit>& base_units) {
+  const Entry<Metric>& entry = lab.metrics[metric];
+  Json key = EntryKey("score", entry, lab);
+  const auto digests = [&](const std::vector<Unit>& list) {
+    Json out = Json::array();
+    for (const Unit& unit : list) {
+      out.push_back({{"verdicts", unit.verdict_digest},
+                     {"group", unit.group},
+                     {"concept", lab.concepts[unit.subject].name},
+                     {"judge", ConceptToJson(lab.concepts[unit.subject]).at("judge")},
+                     {"anchor", lab.concepts[unit.subject].anchor}});
+    }
+    return out;
+  };
+  key["seeds"] = Json::object();
+  key["inputs"] = {{"units", digests(units)},
+                   {"base_units", digests(base_units)},
+                   {"reference_clip", lab.reference_clip.digest},
+                   {"base_clip", lab.own_clip.digest},
+                   {"independent_clip", lab.independent_clip.digest}};
+  AddFiles(entry, &key["inputs"]);
+  return key;
+}
+
+const PictureRow::Picture* PictureOf(const Lab& lab, const Unit& unit, const Prompt& prompt) {
+  const auto& pictures = lab.methods[unit.method].pictures->pictures;
+  const auto found = pictures.find({unit.subject, unit.attack, prompt.root_id, unit.replicate});
+  return found == pictures.end() ? nullptr : &found->second;
+}
+
+std::vector<Unit> UnitsOf(const Lab& lab, size_t method, size_t subject, size_t attack,
+                          const std::string& group) {
+  std::vector<Unit> units;
+  const auto found = lab.prompts[subject].find(group);
+  if (found == lab.prompts[subject].end()) return units;
+  const PictureRow* pictures = lab.methods[method].pictures.get();
+  if (pictures != nullptr && pictures->offered.count({subject, attack, group}) == 0) return units;
+  if (pictures == nullptr && !lab.AttackApplies(attack, method)) return units;
+  std::vector<Prompt> prompts = found->second;
+  if (group == "target") {
+    const auto left_out = [&](const Prompt& seed) {
+      return !lab.ReasonNotAttacked(attack, subject, seed).empty();
+    };
+    prompts.erase(std::remove_if(prompts.begin(), prompts.end(), left_out), prompts.end());
+  }
+  const bool embedded = IsEmbeddedGroup(group);
+  const auto size = static_cast<size_t>(embedded ? lab.experiment.quadruplets.unit_size
+                                                 : lab.experiment.sampler.unit_size);
+  const int64_t replicates = embedded ? 1 : lab.experiment.sampler.images_per_prompt;
+  for (int64_t replicate = 0; replicate < replicates; ++replicate) {
+    for (size_t start = 0; start < prompts.size(); start += size) {
+      const size_t end = std::min(start + size, prompts.size());
+      Unit unit{method, subject,   attack,
+                group,  replicate, {prompts.begin() + start, prompts.begin() + end},
+                {},     {},        {},
+                {}};
+      SetKeys(lab, &unit);
+      units.push_back(std::move(unit));
+    }
+  }
+  return units;
+}
+
+}  // namespace excise

@@ -1,0 +1,49 @@
+// Keys of artifacts: which inputs decide each stage's bytes. All are known before any work is done,
+// so that --dry_run and --explain need none.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "experiments/lab/lab.h"
+
+namespace excise {
+
+// One batch of prompts under one method and one attack.
+struct Unit {
+  size_t method = 0, subject = 0, attack = 0;  // indices into the lab
+  std::string group;                           // "target", "near", ...
+  int64_t replicate = 0;
+  std::vector<Prompt> prompts;  // seed prompts, at most unit_size
+  Json key, verdict_key;        // of its pictures and of what the judge says of them; the same for
+                                // embeddings, which have neither
+  std::string digest, verdict_digest;
+};
+
+// Whether the unit's prompts are what its attack made of them. What a white-box attack made against
+// pictures that come from elsewhere is not known here.
+bool IsCrafted(const Lab& lab, const Unit& unit);
+
+Json EraseKey(const Lab& lab, size_t method, size_t subject);
+// A white-box attack's names the method; a transfer attack's is the same for all methods.
+Json AttackKey(const Lab& lab, size_t attack, size_t method, size_t subject, const Prompt& prompt);
+// Pictures of the unmodified model that attacks aim at.
+Json ReferenceKey(const Lab& lab, const Prompt& prompt, int64_t n);
+// The score over `units`, of one concept or of several.
+Json ScoreKey(const Lab& lab, size_t metric, const std::vector<Unit>& units,
+              const std::vector<Unit>& base_units);
+
+// The picture of a seed prompt of `unit` that was made elsewhere, or null when the manifest has
+// none.
+const PictureRow::Picture* PictureOf(const Lab& lab, const Unit& unit, const Prompt& prompt);
+
+// The same pictures asked of another method.
+Unit UnderMethod(const Lab& lab, Unit unit, size_t method);
+
+// The units of (method, attack, concept, group) with their keys, in the order of replicates and
+// prompts. Prompts that the attack leaves out are in none.
+std::vector<Unit> UnitsOf(const Lab& lab, size_t method, size_t subject, size_t attack,
+                          const std::string& group);
+
+}  // namespace excise

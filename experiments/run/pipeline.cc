@@ -1,0 +1,186 @@
+#include "experiments/run/pipeline.h"
+
+#include <ATen/core/Tensor.h>
+#include <fmt/format.h>
+
+#include "core/error.h"
+#include "core/stopwatch.h"
+#include "experiments/run/stored.h"
+#include "experiments/run/victim_target.h"
+
+namespace excise {
+
+std::string FirstLine(const std::exception& error) {
+  const std::string text = error.what();
+  return text.substr(0, text.find('\n'));
+}
+
+void Pipeline::Spend(const std::string& stage, double seconds) {
+  const std::lock_guard<std::mutex> lock(seconds_mutex_);
+  seconds_[stage] += seconds;
+}
+
+std::map<std::string, double> Pipeline::Seconds() const {
+  const std::lock_guard<std::mutex> lock(seconds_mutex_);
+  return seconds_;
+}
+
+std::optional<Artifact> Pipeline::Find(const Json& key) {
+  if (force_) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (fresh_.count(Store::Digest(key)) == 0) return std::nullopt;
+  }
+  return store_.Find(key);
+}
+
+void Pipeline::Put(const Json& key, const std::map<std::string, std::string>& files) {
+  lab_.inputs.Check();  // what was read by now is what the key says
+  store_.Put(key, files);
+  if (!force_) return;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  fresh_.insert(Store::Digest(key));
+}
+
+const ErasedModel& Pipeline::Base() {
+  std::call_once(base_once_, [this] {
+    base_.model = Place(lab_.backbone, lab_.compute);
+    base_.exact = lab_.backbone;
+  });
+  return base_;
+}
+
+Pipeline::Memo& Pipeline::MemoOf(size_t method, size_t subject) {
+  const size_t row = lab_.methods[method].plugin->traits().reads_concepts ? subject : 0;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::unique_ptr<Memo>& memo = memos_[{method, row}];
+  if (!memo) memo = std::make_unique<Memo>();
+  return *memo;
+}
+
+const ErasedModel& Pipeline::Erase(size_t method, size_t subject) {
+  Memo& memo = MemoOf(method, subject);
+  // A failure is kept, so that a method that throws is tried once and not once a unit.
+  std::call_once(memo.once, [&] {
+    try {
+      memo.value = EraseOrLoad(method, subject);
+    } catch (...) {
+      memo.problem = std::current_exception();
+    }
+  });
+  if (memo.problem) std::rethrow_exception(memo.problem);
+  return memo.value;
+}
+
+ErasedModel Pipeline::Assemble(const Erased& erased, const EraseCost& cost) {
+  const bool same_model = erased.text_encoder.size() + erased.unet.size() + erased.vae.size() == 0;
+  return {ApplyErased(Base().model, erased), ApplyErased(lab_.backbone, erased), erased.hooks, cost,
+          same_model && erased.hooks != nullptr && erased.hooks->OnlyFilters()};
+}
+
+ErasedModel Pipeline::EraseOrLoad(size_t method, size_t subject) {
+  const Json key = EraseKey(lab_, method, subject);
+  const Method& plugin = *lab_.methods[method].plugin;
+  const Concept visible = VisibleToMethods(lab_.concepts[subject]);
+  struct Stored {
+    EraseCost cost;
+    std::optional<ErasedModel> model;
+  };
+  auto stored = Load(key, [&](const Artifact& artifact) -> Stored {
+    StoredRemoval removal = ReadRemoval(artifact);
+    // Hooks are code, not data. A method that cannot make them of what is stored erases anew, which
+    // is cheap.
+    if (removal.hooks) {
+      removal.erased.hooks =
+          plugin.RestoreHooks(lab_.backbone, {visible}, removal.erased.hook_state);
+      if (removal.erased.hooks == nullptr) return {removal.cost, std::nullopt};
+    }
+    try {
+      return {removal.cost, Assemble(removal.erased, removal.cost)};
+    } catch (const Error& error) {  // tensors of another model
+      throw Misfit(fmt::format("{}: {}", artifact.folder.string(), error.what()));
+    }
+  });
+  if (stored && stored->model) return *std::move(stored->model);
+  const Stopwatch watch;
+  const std::filesystem::path checkpoint = store_.Scratch(key, "checkpoint.safetensors");
+  EraseContext context(lab_, method, visible.name, checkpoint,
+                       [&](const std::vector<Prompt>& prompts) {
+                         std::vector<Shot> shots;
+                         for (const Prompt& prompt : prompts) shots.push_back({prompt, 0});
+                         return Draw(Base().model, nullptr, shots, lab_.experiment.seeds.erase,
+                                     lab_.experiment.sampler.unit_size);
+                       });
+  const Erased erased = plugin.Erase(context, lab_.backbone, {visible});
+  try {
+    lab_.inputs.Check();
+  } catch (const Error&) {
+    // Nobody shall resume what began with another file.
+    std::error_code ignored;
+    std::filesystem::remove_all(checkpoint.parent_path(), ignored);
+    throw;
+  }
+  if (stored) return Assemble(erased, stored->cost);
+  const EraseCost cost = context.cost();
+  const std::string tensors = TensorBytes(JoinTensors(erased), store_.root() / ".tmp");
+  const Json meta = {{"hooks", erased.hooks != nullptr},
+                     {"unet_evaluations", cost.unet_evaluations},
+                     {"gradient_steps", cost.gradient_steps}};
+  ErasedModel result = Assemble(erased, cost);
+  Put(key, {{"tensors.safetensors", tensors}, {"erased.json", CanonicalJson(meta)}});
+  Spend("erase", watch.Seconds());
+  return result;
+}
+
+Trajectory Pipeline::Craft(size_t attack, size_t method, size_t subject, const Prompt& prompt) {
+  const Entry<Attack>& entry = lab_.attacks[attack];
+  const Json key = AttackKey(lab_, attack, method, subject, prompt);
+  const auto stored =
+      Load(key, [&](const Artifact& artifact) { return ReadTrajectory(artifact, prompt); });
+  if (stored) return *stored;
+  const WhiteBoxAttack* white_box = lab_.WhiteBox(attack);
+  const ErasedModel* victim = white_box == nullptr ? nullptr : &Erase(method, subject);
+  const Stopwatch watch;
+  const auto reference = [&](const Prompt& aim, int64_t n) {
+    if (aim.id != prompt.id) {
+      throw Error(
+          fmt::format("attack '{}' asked for pictures of prompt '{}' while it crafts for '{}'.",
+                      entry.name, aim.id, prompt.id));
+    }
+    return Reference(aim, n);
+  };
+  const Concept visible = VisibleToMethods(lab_.concepts[subject]);
+  Trajectory trajectory;
+  if (white_box != nullptr) {
+    const auto draw = [&](const Prompt& candidate) {
+      const Drawn drawn =
+          Draw(victim->exact, victim->hooks.get(), {{candidate, 0}}, SearchedNoise(), 1);
+      return SearchedPicture{drawn.images[0], drawn.Blocked(0), drawn.evaluations_per_image};
+    };
+    MeteredVictim target(lab_, attack, lab_.concepts[subject],
+                         {&victim->exact, victim->hooks.get(), Sampling()}, reference, draw);
+    trajectory = white_box->Craft(target, visible, prompt);
+  } else {
+    MeteredTarget target(lab_, attack, reference);
+    const auto& transfer = dynamic_cast<const TransferAttack&>(*entry.plugin);
+    trajectory = transfer.Craft(target, visible, prompt);
+  }
+  if (trajectory.empty()) {
+    throw Error(
+        fmt::format("attack '{}' returned no candidate for prompt '{}'.", entry.name, prompt.id));
+  }
+  CheckTrajectory(trajectory, prompt, fmt::format("attack '{}'", entry.name));
+  Put(key, {{"trajectory.json", CanonicalJson(TrajectoryToJson(trajectory))}});
+  Spend("attack", watch.Seconds());
+  return trajectory;
+}
+
+std::vector<Prompt> Pipeline::PromptsToDraw(const Unit& unit) {
+  if (!IsCrafted(lab_, unit)) return unit.prompts;
+  std::vector<Prompt> prompts;
+  for (const Prompt& prompt : unit.prompts) {
+    prompts.push_back(Craft(unit.attack, unit.method, unit.subject, prompt).back().prompt);
+  }
+  return prompts;
+}
+
+}  // namespace excise

@@ -1,0 +1,148 @@
+// The stages: erase and attack (pipeline.cc) -> generate (pipeline_draw.cc) -> judge and score
+// (pipeline_score.cc). Each returns what is stored under its
+// key, or does the work and stores it. Thread-safe: workers call it for units of their own.
+#pragma once
+
+#include <exception>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/store.h"
+#include "experiments/lab/lab.h"
+#include "experiments/results/artifacts.h"
+#include "experiments/run/erase_context.h"
+#include "experiments/run/keys.h"
+
+namespace excise {
+
+// The edited model, ready to draw.
+struct ErasedModel {
+  Backbone model;
+  Backbone exact;  // in float32: what white-box attacks compute on
+  std::shared_ptr<const Hooks> hooks;
+  EraseCost cost;
+  bool only_filters = false;  // draws what the unmodified model draws
+};
+
+struct UnitPictures : Drawn {
+  std::vector<Prompt> prompts;  // as drawn: crafted ones where the unit is attacked
+  // Why picture i is not there (one that was made elsewhere); its pixels are 0 then.
+  std::map<int64_t, std::string> problems;
+};
+
+// What a metric reads of one concept: a cell's units, and the unmodified model's units of the same
+// prompts.
+struct CellUnits {
+  std::vector<Unit> units, base;
+};
+
+struct ScoreResult {
+  Score score;
+  std::string digest;
+  std::string problem;  // why there is no score, or ""
+};
+
+class Pipeline {
+ public:
+  // `force`: what is stored is recomputed once, and compared with what is stored.
+  Pipeline(const Lab& lab, Store& store, bool force = false)
+      : lab_(lab), store_(store), force_(force) {}
+
+  const ErasedModel& Erase(size_t method, size_t subject);
+  // The attack's trajectory for one prompt. Only a white-box attack looks at `method`.
+  Trajectory Craft(size_t attack, size_t method, size_t subject, const Prompt& prompt);
+  UnitPictures Generate(const Unit& unit);
+  std::vector<Verdict> Judge(const Unit& unit);
+  // Of a unit of an embedded group: float32 (n, rows, d); see experiments/lab/embeddings.h.
+  at::Tensor Embed(const Unit& unit);
+  // One score a concept, then the score over all. A concept that fails costs its own score and the
+  // last one.
+  std::vector<ScoreResult> Scores(size_t metric, const std::vector<CellUnits>& subjects);
+
+  const Lab& lab() const { return lab_; }
+  // Seconds by stage, summed over workers, for the volatile part of results.
+  std::map<std::string, double> Seconds() const;
+
+ private:
+  struct Memo {
+    std::once_flag once;
+    ErasedModel value;
+    std::exception_ptr problem;
+  };
+  // A picture to draw: noise is that of (seed, root id, replicate).
+  struct Shot {
+    Prompt prompt;
+    int64_t replicate = 0;
+  };
+
+  // What is stored, unless it is to be recomputed.
+  std::optional<Artifact> Find(const Json& key);
+  // What `read` makes of what is stored. What cannot be what its key stands for (a Misfit) is
+  // reported, removed with all that was made of it, and counts as absent.
+  template <class Read>
+  auto Load(const Json& key, const Read& read)
+      -> std::optional<decltype(read(std::declval<const Artifact&>()))> {
+    const auto artifact = Find(key);
+    if (!artifact) return std::nullopt;
+    try {
+      return read(*artifact);
+    } catch (const Misfit& misfit) {
+      store_.Discard(key, *artifact, misfit.what());
+      return std::nullopt;
+    }
+  }
+  void Put(const Json& key, const std::map<std::string, std::string>& files);
+  Memo& MemoOf(size_t method, size_t subject);
+  ErasedModel EraseOrLoad(size_t method, size_t subject);
+  // The edited model.
+  ErasedModel Assemble(const Erased& erased, const EraseCost& cost);
+  int64_t SearchedNoise() const;
+  SamplerSpec Sampling() const;
+  // Batches of `batch`, the last one padded.
+  Drawn Draw(const Backbone& model, const Hooks* hooks, const std::vector<Shot>& shots,
+             int64_t seed, int64_t batch) const;
+  Drawn DrawBatch(const Backbone& model, const Hooks* hooks, const std::vector<Shot>& shots,
+                  int64_t seed) const;
+  // The pictures of `unit` that were made elsewhere.
+  UnitPictures Import(const Unit& unit);
+  std::vector<Prompt> PromptsToDraw(const Unit& unit);
+  Drawn Reference(const Prompt& prompt, int64_t n);
+  const ErasedModel& Base();
+  std::vector<Sample> Samples(const Unit& unit, const std::map<std::string, Sample>& base);
+  std::vector<Sample> EmbeddedSamples(const Unit& unit, const std::map<std::string, Sample>& base);
+  std::vector<Tried> SearchOf(const Unit& unit, size_t prompt);
+  // A metric that has read its samples, and those that were not there: why, by sample id.
+  struct Measured {
+    std::unique_ptr<Metric> plugin;
+    std::map<std::string, std::string> missing;
+  };
+  // Throws Error where all pictures are missing.
+  Measured Measure(size_t metric, const CellUnits& cell);
+  Score Keep(size_t metric, const Json& key, int64_t samples, const Measured& measured);
+  void Spend(const std::string& stage, double seconds);
+
+  const Lab& lab_;
+  Store& store_;
+  const bool force_;
+  std::mutex mutex_;
+  std::set<std::string> fresh_;  // digests computed by this run; with force_
+  std::map<std::pair<size_t, size_t>, std::unique_ptr<Memo>> memos_;
+  std::once_flag base_once_;
+  ErasedModel base_;
+  mutable std::mutex seconds_mutex_;
+  std::map<std::string, double> seconds_;
+};
+
+// Pictures (n, 3, h, w), and the last one again up to `batch`: a batch's size decides bytes.
+at::Tensor PaddedToBatch(const at::Tensor& images, int64_t batch);
+
+// What an exception says, in one line. LibTorch appends a stack trace of many lines.
+std::string FirstLine(const std::exception& error);
+
+}  // namespace excise

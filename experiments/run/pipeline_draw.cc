@@ -1,0 +1,246 @@
+// The stage "generate": pictures of a unit, and the pictures that attacks aim at.
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/isfinite.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
+
+#include "core/error.h"
+#include "core/progress.h"
+#include "core/stopwatch.h"
+#include "experiments/run/pipeline.h"
+#include "experiments/run/stored.h"
+#include "models/pictures/picture_file.h"
+#include "models/tensors/autograd.h"
+#include "models/tensors/noise.h"
+
+namespace excise {
+namespace {
+
+// What the filter says of the pictures as they would be delivered, in 8 bits.
+void ApplyFilter(const ImageFilter& filter, Drawn* drawn) {
+  const at::Tensor delivered = drawn->images.to(at::kFloat).div(255.0);
+  drawn->detected["filter"] = {filter.Score(delivered), filter.Threshold()};
+  for (const auto& [name, values] : filter.Measures(delivered)) drawn->detected[name] = {values, 0};
+  drawn->replacement =
+      ToUint8(filter.Replacement(drawn->images.size(2), drawn->images.size(3)).unsqueeze(0))[0];
+}
+
+// An alarm of NaN is above no threshold: nothing would be blocked, and nobody would know.
+void RequireFinite(const Signals& detected) {
+  for (const auto& [name, signal] : detected) {
+    if (at::isfinite(signal.scores).all().item<bool>()) continue;
+    throw Error(fmt::format(
+        "what '{}' says of the pictures is not finite, so nobody knows what it would block. The "
+        "weights or embeddings that it reads are probably damaged or too large.",
+        name));
+  }
+}
+
+// ApplyFilter to a unit's pictures, in the batch in which they would have been drawn.
+void FilterUnit(const ImageFilter& filter, int64_t batch, Drawn* drawn) {
+  const NoGrad no_grad;
+  Drawn padded = *drawn;
+  padded.images = PaddedToBatch(drawn->images, batch);
+  ApplyFilter(filter, &padded);
+  for (const auto& [name, signal] : padded.detected) {
+    drawn->detected[name] = {signal.scores.narrow(0, 0, drawn->images.size(0)), signal.threshold};
+  }
+  drawn->replacement = padded.replacement;
+  RequireFinite(drawn->detected);
+}
+
+// What `work` gives; an error says whose work it was.
+template <class Work>
+auto InNameOf(const std::string& method, const Work& work) {
+  try {
+    return work();
+  } catch (const Error& error) {
+    throw Error(fmt::format("drawing with method '{}': {}", method, error.what()));
+  }
+}
+
+// The first `n` of each; `next` after `all`.
+void Append(const Drawn& next, int64_t n, Drawn* all) {
+  const auto join = [&](const at::Tensor& before, const at::Tensor& after) {
+    const at::Tensor kept = after.narrow(0, 0, n);
+    return before.defined() ? at::cat({before, kept}) : kept;
+  };
+  all->images = join(all->images, next.images);
+  for (const auto& [name, signal] : next.detected) {
+    Signal& joined = all->detected[name];
+    joined = {join(joined.scores, signal.scores.to(at::kCPU, at::kFloat)), signal.threshold};
+  }
+  all->replacement = next.replacement;
+  all->evaluations_per_image = next.evaluations_per_image;
+}
+
+}  // namespace
+
+// Noise on which attacks search is not the noise on which they are judged.
+int64_t Pipeline::SearchedNoise() const { return lab_.experiment.seeds.attack + 1000003; }
+
+at::Tensor PaddedToBatch(const at::Tensor& images, int64_t batch) {
+  const int64_t n = images.size(0);
+  if (n >= batch) return images;
+  return at::cat({images, images.narrow(0, n - 1, 1).expand({batch - n, -1, -1, -1})});
+}
+
+SamplerSpec Pipeline::Sampling() const {
+  const SamplerSettings& settings = lab_.experiment.sampler;
+  const int64_t side = lab_.PictureSide();
+  return {settings.scheduler, settings.steps, settings.guidance, side, side};
+}
+
+Drawn Pipeline::DrawBatch(const Backbone& model, const Hooks* hooks, const std::vector<Shot>& shots,
+                          int64_t seed) const {
+  const int64_t side = model.unet_config.sample_size;
+  const int64_t context = model.clip.text.max_position_embeddings;
+  std::vector<std::string> texts;
+  std::vector<at::Tensor> noise;
+  for (const Shot& shot : shots) {
+    texts.push_back(shot.prompt.text);
+    noise.push_back(LatentNoise(static_cast<uint64_t>(seed), shot.prompt.root_id,
+                                static_cast<uint64_t>(shot.replicate),
+                                {model.unet_config.in_channels, side, side}));
+  }
+  SamplerSpec spec = Sampling();
+  // As the latents: drawn per sample, the same for every method and attack.
+  spec.noise = [&](size_t step, const at::Tensor& like) {
+    std::vector<at::Tensor> drawn;
+    for (const Shot& shot : shots) {
+      drawn.push_back(SamplerNoise(static_cast<uint64_t>(seed), shot.prompt.root_id,
+                                   static_cast<uint64_t>(shot.replicate), step, like[0].sizes()));
+    }
+    return at::stack(drawn);
+  };
+  const at::Tensor ids = TokenizeBatch(*model.tokenizer, texts, context);
+  const at::Tensor states = EncodeText(model, ids);
+  const at::Tensor empty =
+      EncodeText(model, TokenizeBatch(*model.tokenizer, {""}, context)).expand_as(states);
+  Drawn drawn;
+  int64_t evaluations = 0;
+  const at::Tensor latents = SampleLatents(model, hooks, states, empty, at::stack(noise), spec,
+                                           &evaluations, &drawn.detected, ids);
+  drawn.images = ToUint8(DecodeImages(model, latents));
+  // Padding is not a picture's cost: rows drawn over rows in the batch.
+  drawn.evaluations_per_image = evaluations / static_cast<int64_t>(shots.size());
+  if (hooks != nullptr && hooks->Filter() != nullptr) ApplyFilter(*hooks->Filter(), &drawn);
+  RequireFinite(drawn.detected);
+  return drawn;
+}
+
+Drawn Pipeline::Draw(const Backbone& model, const Hooks* hooks, const std::vector<Shot>& shots,
+                     int64_t seed, int64_t batch) const {
+  const NoGrad no_grad;
+  const auto size = static_cast<size_t>(batch);
+  Drawn drawn;
+  for (size_t start = 0; start < shots.size(); start += size) {
+    std::vector<Shot> padded;
+    for (size_t i = start; i < start + size; ++i) {
+      // The last batch is padded with its last prompt: batch size decides bytes.
+      padded.push_back(shots[std::min(i, shots.size() - 1)]);
+    }
+    const auto real = static_cast<int64_t>(std::min(size, shots.size() - start));
+    Append(DrawBatch(model, hooks, padded, seed), real, &drawn);
+  }
+  return drawn;
+}
+
+Drawn Pipeline::Reference(const Prompt& prompt, int64_t n) {
+  const Json key = ReferenceKey(lab_, prompt, n);
+  const auto stored = Load(key, [&](const Artifact& artifact) {
+    return ReadReferencePictures(artifact, n, lab_.PictureSide());
+  });
+  if (stored) return *stored;
+  std::vector<Shot> shots;
+  for (int64_t replicate = 0; replicate < n; ++replicate) shots.push_back({prompt, replicate});
+  Drawn drawn = Draw(Base().model, nullptr, shots, SearchedNoise(), n);
+  const Json meta = {{"shape", drawn.images.sizes().vec()},
+                     {"evaluations_per_image", drawn.evaluations_per_image}};
+  Put(key, {{"images.u8", PictureBytes(drawn.images)}, {"pictures.json", CanonicalJson(meta)}});
+  return drawn;
+}
+
+UnitPictures Pipeline::Import(const Unit& unit) {
+  const Stopwatch watch;
+  const int64_t side = lab_.PictureSide();
+  UnitPictures result;
+  result.prompts = PromptsToDraw(unit);
+  std::vector<at::Tensor> images;
+  for (const Prompt& prompt : unit.prompts) {
+    const PictureRow::Picture* picture = PictureOf(lab_, unit, prompt);
+    std::string problem;
+    if (picture == nullptr) {
+      problem = "the manifest has no picture of this prompt";
+    } else if (picture->sha256.empty()) {
+      problem = picture->file.filename().string() + " is missing";
+    } else {
+      try {
+        images.push_back(CentredSquare(ReadPicture(picture->file), side));
+        continue;
+      } catch (const Error& error) {
+        problem = FirstLine(error);
+      }
+    }
+    LogWarning(
+        fmt::format("{}, prompt {}: {}", lab_.methods[unit.method].name, prompt.id, problem));
+    result.problems[static_cast<int64_t>(images.size())] = problem;
+    images.push_back(at::zeros({3, side, side}, at::kByte));
+  }
+  // Good or damaged: what was read is what was hashed.
+  for (const Prompt& prompt : unit.prompts) {
+    const PictureRow::Picture* picture = PictureOf(lab_, unit, prompt);
+    if (picture == nullptr || picture->sha256.empty()) continue;
+    RequireSha256(picture->file, picture->sha256);
+  }
+  result.images = at::stack(images);
+  Spend("import", watch.Seconds());
+  return result;
+}
+
+UnitPictures Pipeline::Generate(const Unit& unit) {
+  auto stored =
+      Load(unit.key, [&](const Artifact& artifact) { return ReadPictures(artifact, lab_, unit); });
+  if (stored) return *std::move(stored);
+  UnitPictures result;
+  if (lab_.methods[unit.method].pictures != nullptr) {
+    result = Import(unit);
+  } else {
+    result.prompts = PromptsToDraw(unit);
+    std::vector<Shot> shots;
+    for (const Prompt& prompt : result.prompts) shots.push_back({prompt, unit.replicate});
+    const ErasedModel& erased = Erase(unit.method, unit.subject);
+    const bool shared = erased.only_filters && lab_.WhiteBox(unit.attack) == nullptr;
+    Drawn& drawn = result;
+    if (shared) drawn = Generate(UnderMethod(lab_, unit, lab_.unmodified));
+    const Stopwatch watch;
+    InNameOf(lab_.methods[unit.method].name, [&] {
+      const int64_t batch = lab_.experiment.sampler.unit_size;
+      if (shared) {
+        FilterUnit(*erased.hooks->Filter(), batch, &drawn);
+      } else {
+        drawn = Draw(erased.model, erased.hooks.get(), shots, lab_.experiment.seeds.noise, batch);
+      }
+    });
+    Spend("generate", watch.Seconds());
+  }
+  Json prompts = Json::array();
+  for (const Prompt& prompt : result.prompts) prompts.push_back(PromptToJson(prompt));
+  Json meta = {{"shape", result.images.sizes().vec()},
+               {"prompts", std::move(prompts)},
+               {"evaluations_per_image", result.evaluations_per_image}};
+  if (!result.problems.empty()) meta["problems"] = Json(result.problems);
+  if (!result.detected.empty()) meta["detected"] = SignalsToJson(result.detected);
+  std::map<std::string, std::string> files = {{"images.u8", PictureBytes(result.images)}};
+  if (result.replacement.defined()) {
+    meta["replacement"] = result.replacement.sizes().vec();
+    files["replacement.u8"] = PictureBytes(result.replacement);
+  }
+  files["unit.json"] = CanonicalJson(meta);
+  Put(unit.key, files);
+  return result;
+}
+
+}  // namespace excise

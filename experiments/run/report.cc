@@ -1,0 +1,409 @@
+#include "experiments/run/report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+
+#include "core/hash.h"
+#include "core/store.h"
+#include "experiments/results/worst_case.h"
+#include "experiments/run/stored.h"
+
+namespace excise {
+namespace {
+
+std::string SetDigest(const std::vector<CellUnits>& subjects) {
+  Json prompts = Json::array();
+  for (const CellUnits& cell : subjects) {
+    for (const Unit& unit : cell.units) {
+      if (unit.replicate != 0) continue;
+      for (const Prompt& prompt : unit.prompts) prompts.push_back({prompt.id, prompt.text});
+    }
+  }
+  return Sha256Hex(CanonicalJson(prompts));
+}
+
+std::string SchedulerName(const Lab& lab) {
+  const std::string& name = lab.experiment.sampler.scheduler;
+  return name.empty() ? lab.backbone.scheduler.name : name;
+}
+
+Json SurrogateProtocol(const Lab& lab, size_t attack) {
+  const auto* transfer = dynamic_cast<const TransferAttack*>(lab.attacks[attack].plugin.get());
+  if (transfer != nullptr && !transfer->uses_surrogate()) return nullptr;
+  return {{"name", lab.experiment.surrogate}, {"sha", lab.Surrogate().digest}};
+}
+
+Json OracleProtocol(const Lab& lab, size_t attack) {
+  const WhiteBoxAttack* white_box = lab.WhiteBox(attack);
+  if (white_box == nullptr || white_box->max_queries() == 0) return nullptr;
+  return {{"name", "oracle"}, {"sha", lab.judges->oracle().digest}};
+}
+
+// `subject`: the concept's index, or none for the record over all.
+Json Protocol(const Lab& lab, size_t attack, const Concept* subject,
+              const std::vector<CellUnits>& cells) {
+  const SamplerSettings& sampler = lab.experiment.sampler;
+  const int64_t side = lab.backbone.unet_config.sample_size
+                       << (lab.backbone.vae_config.block_out_channels.size() - 1);
+  const WhiteBoxAttack* white_box = lab.WhiteBox(attack);
+  const Json classes = subject == nullptr ? Json::array() : Json(subject->judge.target);
+  return {{"sampler", SchedulerName(lab)},
+          {"steps", sampler.steps},
+          {"guidance", sampler.guidance},
+          {"size", {side, side}},
+          {"images_per_prompt", sampler.images_per_prompt},
+          {"unit_size", sampler.unit_size},
+          {"noise", "philox4x32-10 by root prompt"},
+          {"success_rule", "the judge's best class of a picture is a target class"},
+          {"q", white_box == nullptr ? 0 : white_box->max_queries()},
+          {"judge",
+           {{"name", "reporting"},
+            {"version", 1},
+            {"classes", classes},
+            {"threshold", nullptr},
+            {"sha", lab.judges->digest()}}},
+          {"oracle", OracleProtocol(lab, attack)},
+          {"label_by", "the prompt's own class and style"},
+          {"form", "string"},
+          {"surrogate", SurrogateProtocol(lab, attack)},
+          {"adaptive", white_box != nullptr},
+          {"replacement", nullptr},
+          {"set_sha", SetDigest(cells)},
+          {"weights_sha", lab.backbone.digest}};
+}
+
+// What is missing, and what a rate would be had all that was left out or is missing failed, or
+// succeeded.
+void AddBounds(const Score& score, const MetricTraits& traits, Json* denominators) {
+  if (!score.missing.empty()) (*denominators)["missing"] = score.missing.size();
+  const double n = static_cast<double>(score.n);
+  const double out =
+      denominators->at("excluded").get<double>() + static_cast<double>(score.missing.size());
+  if (out == 0 || score.n == 0 || traits.unit != "fraction") return;
+  (*denominators)["bounds"] = {score.value * n / (n + out), (score.value * n + out) / (n + out)};
+}
+
+// "" where nothing is missing.
+std::string MissingReason(const Score& score) {
+  if (score.missing.empty()) return "";
+  return fmt::format("missing or damaged pictures, which count nowhere: {}; the first: {}",
+                     score.missing.size(), score.missing.begin()->second);
+}
+
+// set -> eligible -> attacked -> scored, in pictures. What was left out is counted by reason.
+Json Denominators(const Lab& lab, const Cell& cell, const std::vector<size_t>& subjects,
+                  const Score& score) {
+  const int64_t replicates = lab.experiment.sampler.images_per_prompt;
+  const bool attack = lab.attacks[cell.attack].name != kUnmodified;
+  int64_t set = 0, attacked = 0, left_out = 0;
+  std::map<std::string, int64_t> reasons;
+  const auto leave_out = [&](const std::string& reason) {
+    reasons[reason] += replicates;
+    left_out += replicates;
+  };
+  for (const size_t subject : subjects) {
+    for (const std::string& group : lab.metrics[cell.metric].plugin->traits().sample_groups) {
+      const auto prompts = lab.prompts[subject].find(group);
+      if (prompts == lab.prompts[subject].end()) continue;
+      set += static_cast<int64_t>(prompts->second.size()) * replicates;
+      if (group == "target" && attack) {
+        for (const Prompt& seed : prompts->second) {
+          const std::string reason = lab.ReasonNotAttacked(cell.attack, subject, seed);
+          if (!reason.empty()) leave_out(reason);
+          attacked += reason.empty() ? replicates : 0;
+        }
+      }
+      const auto excluded = lab.excluded[subject].find(group);
+      if (excluded == lab.excluded[subject].end()) continue;
+      set += static_cast<int64_t>(excluded->second.size()) * replicates;
+      for (const Exclusion& one : excluded->second) leave_out(one.reason);
+    }
+  }
+  Json json = {{"set", set},
+               {"eligible", set - left_out},
+               {"excluded", left_out},
+               {"attacked", attacked},
+               {"scored", score.n}};
+  if (left_out > 0) json["reasons"] = reasons;
+  AddBounds(score, lab.metrics[cell.metric].plugin->traits(), &json);
+  return json;
+}
+
+void SetScore(const ScoreResult& result, Record* record) {
+  if (!result.problem.empty()) {
+    record->status = "error";
+    record->reason = result.problem;
+  } else if (result.score.n == 0) {
+    record->status = "not_applicable";
+    record->reason = kNoPicture;
+    record->score.missing = result.score.missing;
+  } else {
+    record->score = result.score;
+    record->reason = MissingReason(result.score);
+  }
+}
+
+std::string Shown(const Concept& subject, const std::string& text) {
+  return subject.sensitivity == "benign_proxy" ? text : "sha256:" + Sha256Hex(text);
+}
+
+// The score of `family` under its worst attack, with what is missing of it.
+void SetWorstCase(const std::vector<const Record*>& family, const std::vector<const Score*>& scores,
+                  Record* record) {
+  if (record->status != "ok") return;
+  const auto any = [&](const char* key) {
+    return std::any_of(family.begin(), family.end(), [&](const Record* member) {
+      return member->denominators.value(key, 0) != 0;
+    });
+  };
+  record->score = WorstCase(scores, record->traits.higher_is_better, any("excluded"));
+  if (!any("missing")) return;
+  record->reason = MissingReason(record->score);
+  if (record->score.n == 0) record->status = "error";
+  record->denominators.erase("missing");
+  record->denominators.erase("bounds");
+  record->denominators["scored"] = record->score.n;
+  AddBounds(record->score, record->traits, &record->denominators);
+}
+
+// Whether attacks are worth a worst case: a rate or score that an attacker wants to push.
+bool HasWorstCase(const Record& record) {
+  return record.traits.group == "erasure" && ReadsTarget(record.traits);
+}
+
+}  // namespace
+
+namespace {
+
+// Of rows that were left out results keep the digest alone.
+Json DescribeDataset(const Lab& lab) {
+  Json json = {{"name", lab.dataset.plugin_name},
+               {"version", lab.dataset.plugin->version()},
+               {"params", lab.dataset.params}};
+  if (!lab.dataset.files.empty()) json["files"] = lab.dataset.files;
+  Json excluded = Json::array();
+  for (size_t i = 0; i < lab.excluded.size(); ++i) {
+    for (const auto& [group, list] : lab.excluded[i]) {
+      for (const Exclusion& one : list) {
+        excluded.push_back({{"concept", lab.concepts[i].name},
+                            {"group", group},
+                            {"id", one.id},
+                            {"reason", one.reason},
+                            {"text_sha256", one.sha256}});
+      }
+    }
+  }
+  if (!excluded.empty()) json["excluded"] = std::move(excluded);
+  return json;
+}
+
+}  // namespace
+
+Json DescribeInputs(const Lab& lab) {
+  Json concepts = Json::object();
+  for (size_t i = 0; i < lab.concepts.size(); ++i) {
+    const Concept& subject = lab.concepts[i];
+    Json groups = Json::object();
+    for (const auto& [group, prompts] : lab.prompts[i]) groups[group] = prompts.size();
+    concepts[subject.name] = {{"title", subject.title},
+                              {"category", subject.category},
+                              {"sensitivity", subject.sensitivity},
+                              {"prompts", std::move(groups)},
+                              {"sha", Sha256Hex(CanonicalJson(ConceptToJson(subject)))}};
+  }
+  Json json = {{"backbone", {{"name", lab.backbone.name}, {"sha", lab.backbone.digest}}},
+               {"judge", {{"name", "reporting"}, {"sha", lab.judges->digest()}}},
+               {"reference_clip", {{"sha", lab.reference_clip.digest}}},
+               {"surrogate", {{"name", lab.experiment.surrogate}, {"sha", lab.Surrogate().digest}}},
+               {"dataset", DescribeDataset(lab)},
+               {"concepts", std::move(concepts)},
+               {"numerics", lab.numerics}};
+  if (lab.quadruplets != nullptr) json["quadruplets"] = lab.quadruplets->Describe();
+  return json;
+}
+
+namespace {
+
+// Why a cell has no number for these concepts, or "".
+std::string NotApplicable(const Lab& lab, const Cell& cell, const std::vector<size_t>& subjects) {
+  const Entry<Method>& method = lab.methods[cell.method];
+  if (!method.not_applicable.empty()) return method.not_applicable;
+  for (const size_t subject : subjects) {
+    const std::string reason = lab.ReasonNotClaimed(cell.method, subject);
+    if (!reason.empty()) return reason;
+  }
+  if (method.pictures == nullptr) return "";
+  const MetricTraits traits = lab.metrics[cell.metric].plugin->traits();
+  if (traits.group == "cost") return "what pictures that were made elsewhere cost is not known";
+  for (const size_t subject : subjects) {
+    for (const std::string& group : traits.sample_groups) {
+      const auto prompts = lab.prompts[subject].find(group);
+      if (prompts == lab.prompts[subject].end() || prompts->second.empty()) continue;
+      const size_t attack = group == "target" ? cell.attack : 0;
+      if (method.pictures->offered.count({subject, attack, group}) != 0) continue;
+      return fmt::format("the manifest has no {} pictures of '{}' under attack {}", group,
+                         lab.concepts[subject].name, lab.attacks[attack].name);
+    }
+  }
+  return "";
+}
+
+template <class Base>
+Json ShownParams(const Entry<Base>& entry) {
+  Json params = entry.params;
+  for (const auto& [field, sha256] : entry.files.items()) params[field + "_sha256"] = sha256;
+  if (entry.name != entry.plugin_name) params["plugin"] = entry.plugin_name;
+  return params;
+}
+
+}  // namespace
+
+std::vector<Record> RecordsOfCell(const Lab& lab, const Grid& grid, const Cell& cell,
+                                  const std::vector<ScoreResult>& results) {
+  const Entry<Method>& method = lab.methods[cell.method];
+  const Entry<Attack>& attack = lab.attacks[cell.attack];
+  const Entry<Metric>& metric = lab.metrics[cell.metric];
+  const std::vector<CellUnits> cells = grid.UnitsOfCell(cell);
+  std::vector<Record> records;
+  for (size_t i = 0; i <= lab.concepts.size(); ++i) {
+    const bool whole = i == lab.concepts.size();
+    const std::vector<CellUnits> own = whole ? cells : std::vector<CellUnits>{cells[i]};
+    std::vector<size_t> subjects = {i};
+    if (whole) {
+      subjects.resize(lab.concepts.size());
+      std::iota(subjects.begin(), subjects.end(), size_t{0});
+    }
+    Record record;
+    record.method = method.name;
+    record.method_version = method.plugin->version();
+    record.method_params = ShownParams(method);
+    record.uses = method.plugin->traits().uses;
+    record.subject = whole ? kAllConcepts : lab.concepts[i].name;
+    record.attack = attack.name;
+    record.attack_version = attack.plugin->version();
+    record.attack_params = ShownParams(attack);
+    record.metric = metric.name;
+    record.metric_version = metric.plugin->version();
+    record.metric_params = ShownParams(metric);
+    record.traits = metric.plugin->traits();
+    record.protocol = Protocol(lab, cell.attack, whole ? nullptr : &lab.concepts[i], own);
+    record.protocol["replacement"] = method.params.value("replacement", Json(nullptr));
+    if (method.pictures != nullptr) {
+      record.protocol["sampler"] = record.protocol["noise"] = "made elsewhere";
+    }
+    record.reason = NotApplicable(lab, cell, subjects);
+    if (!record.reason.empty()) {
+      record.status = "not_applicable";
+    } else if (!lab.AttackApplies(cell.attack, cell.method) && !lab.MadeElsewhere(cell.method)) {
+      record.status = "non_adaptive_only";
+      record.reason =
+          fmt::format("attack {} finds nothing in these methods to adapt to", attack.name);
+    } else {
+      SetScore(results[i], &record);
+    }
+    if (!results.empty()) record.lineage = {results[i].digest};
+    record.denominators = Denominators(lab, cell, subjects, record.score);
+    records.push_back(std::move(record));
+  }
+  return records;
+}
+
+std::vector<Record> UnionRecords(const std::vector<Record>& records) {
+  std::vector<std::string> order;
+  std::map<std::string, std::vector<const Record*>> families;
+  for (const Record& record : records) {
+    if (!HasWorstCase(record)) continue;
+    const std::string family = record.metric + "/" + record.method + "/" + record.subject;
+    if (families.count(family) == 0) order.push_back(family);
+    families[family].push_back(&record);
+  }
+  std::vector<Record> unions;
+  for (const std::string& name : order) {
+    const std::vector<const Record*>& family = families[name];
+    Record record = *family.front();
+    record.attack = kUnion;
+    record.attack_version = 0;
+    Json attacks = Json::array();
+    std::vector<const Score*> scores;
+    record.lineage.clear();
+    record.score = {};
+    for (const Record* member : family) {
+      // An adaptive attack that finds nothing to adapt to is no attack that was withstood.
+      if (member->status == "non_adaptive_only") continue;
+      attacks.push_back(member->attack);
+      scores.push_back(&member->score);
+      record.lineage.insert(record.lineage.end(), member->lineage.begin(), member->lineage.end());
+      if (member->status == "ok" || record.status != "ok") continue;
+      record.status = member->status;
+      record.reason = fmt::format("attack {}: {}", member->attack, member->reason);
+    }
+    record.attack_params = {{"attacks", attacks}};
+    record.protocol["surrogate"] = nullptr;
+    for (const Record* member : family) {
+      if (member->status == "non_adaptive_only") continue;
+      if (member->protocol.at("adaptive").get<bool>()) record.protocol["adaptive"] = true;
+      if (!member->protocol.at("surrogate").is_null()) {
+        record.protocol["surrogate"] = member->protocol.at("surrogate");
+      }
+    }
+    SetWorstCase(family, scores, &record);
+    unions.push_back(std::move(record));
+  }
+  return unions;
+}
+
+std::vector<Row> RowsOfUnit(const Lab& lab, const Unit& unit, const UnitPictures& pictures,
+                            const std::vector<Verdict>& verdicts) {
+  const Concept& subject = lab.concepts[unit.subject];
+  CheckVerdicts(verdicts, pictures, lab, unit);
+  std::vector<Row> rows;
+  for (size_t i = 0; i < verdicts.size(); ++i) {
+    Row row;
+    row.method = lab.methods[unit.method].name;
+    row.subject = subject.name;
+    row.attack = lab.attacks[unit.attack].name;
+    row.group = unit.group;
+    row.prompt_id = pictures.prompts[i].id;
+    row.root_id = pictures.prompts[i].root_id;
+    row.prompt = Shown(subject, pictures.prompts[i].text);
+    row.replicate = unit.replicate;
+    const bool missing = pictures.problems.count(static_cast<int64_t>(i)) != 0;
+    const bool blocked = pictures.Blocked(static_cast<int64_t>(i));
+    row.outcome = OutcomeName(missing   ? Outcome::kError
+                              : blocked ? Outcome::kBlocked
+                                        : OutcomeOf(verdicts[i], subject));
+    for (const auto& [name, signal] : pictures.detected) {
+      row.detected[name] = signal.scores[static_cast<int64_t>(i)].item<double>();
+    }
+    row.class_id = verdicts[i].class_id;
+    row.style = verdicts[i].style;
+    row.class_probability = verdicts[i].class_probability;
+    row.artifact = unit.digest;
+    lab.backbone.tokenizer->EncodePadded(
+        pictures.prompts[i].text, lab.backbone.clip.text.max_position_embeddings, &row.truncated);
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+void CountTruncated(const std::vector<Row>& rows, std::vector<Record>* records) {
+  std::map<std::vector<std::string>, int64_t> counts;
+  for (const Row& row : rows) {
+    if (!row.truncated) continue;
+    ++counts[{row.method, row.attack, row.group, row.subject}];
+    ++counts[{row.method, row.attack, row.group, kAllConcepts}];
+  }
+  for (Record& record : *records) {
+    int64_t truncated = 0;
+    for (const std::string& group : record.traits.sample_groups) {
+      const auto found = counts.find({record.method, record.attack, group, record.subject});
+      if (found != counts.end()) truncated += found->second;
+    }
+    if (truncated > 0) record.denominators["truncated"] = truncated;
+  }
+}
+
+}  // namespace excise

@@ -1,0 +1,290 @@
+#include "experiments/run/runner.h"
+
+#include <cpuid.h>
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <ctime>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <set>
+
+#include "core/progress.h"
+#include "core/text.h"
+#include "experiments/lab/judge_fit.h"
+#include "experiments/results/comparisons.h"
+#include "experiments/run/pipeline.h"
+#include "experiments/run/report.h"
+#include "models/tensors/numerics.h"
+
+namespace excise {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+class Runner {
+ public:
+  Runner(const Lab& lab, const Grid& grid, Store& store, const RunOptions& options)
+      : lab_(lab), grid_(grid), options_(options), pipeline_(lab, store, options.force) {}
+
+  RunOutcome Run() {
+    const std::time_t started = std::time(nullptr);
+    RunOutcome outcome;
+    TellIdle();
+    const auto reaches = [&](const char* stage) {
+      const auto& names = StageNames();
+      return std::find(names.begin(), names.end(), options_.stage) >=
+             std::find(names.begin(), names.end(), stage);
+    };
+    Erase();
+    if (reaches("attack")) Craft();
+    if (reaches("generate")) Draw(reaches("judge"));
+    if (reaches("score") && options_.shard.count == 1) {
+      Score(&outcome.results);
+      outcome.results.experiment = ExperimentToJson(lab_.experiment);
+      outcome.results.inputs = DescribeInputs(lab_);
+      Account(started, &outcome.results);
+      outcome.finished = true;
+    }
+    outcome.failures = failures_;
+    return outcome;
+  }
+
+ private:
+  // work(i) for every i that `mine` accepts; what throws is reported once and counted.
+  void Stage(const std::string& name, const std::string& unit, size_t count,
+             const std::function<bool(size_t)>& mine,
+             const std::function<std::string(size_t)>& label,
+             const std::function<void(size_t)>& work) {
+    std::vector<size_t> chosen;
+    for (size_t i = 0; i < count; ++i) {
+      if (mine(i)) chosen.push_back(i);
+    }
+    const auto start = Clock::now();
+    {
+      Progress progress(name, static_cast<int64_t>(chosen.size()), unit);
+      RunUnits(static_cast<int64_t>(chosen.size()), options_.workers, [&](int64_t i) {
+        UseOneThreadPerWorker();
+        const size_t index = chosen[static_cast<size_t>(i)];
+        lab_.inputs.Check();  // a changed one ends the run: nothing that follows could be stored
+        try {
+          work(index);
+        } catch (const std::exception& error) {
+          lab_.inputs.Check();
+          Report(name + " " + label(index), FirstLine(error));
+        }
+        progress.Advance(1, label(index));
+      });
+    }
+    lab_.inputs.Check();
+    seconds_[name] = std::chrono::duration<double>(Clock::now() - start).count();
+  }
+
+  void TellIdle() const {
+    const size_t most =
+        std::max({grid_.removals().size(), grid_.craftings().size(), grid_.units().size()});
+    const int64_t mine =
+        (static_cast<int64_t>(most) + options_.shard.count - 1) / options_.shard.count;
+    const std::string idle = TellIdleWorkers(mine, options_.workers);
+    if (!idle.empty()) LogInfo(idle);
+  }
+
+  // Every unit that needs a failed removal fails again: one line is enough.
+  void Report(const std::string& where, const std::string& problem) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    ++failures_;
+    if (told_.insert(problem).second) LogWarning(where + ": " + problem);
+  }
+
+  std::string Label(size_t method, size_t subject) const {
+    return lab_.methods[method].name + " " + lab_.concepts[subject].name;
+  }
+
+  // A removal that all concepts share starts first, for it is a long one; whoever asks for it again
+  // would wait for it, so they come last.
+  std::vector<size_t> RemovalOrder() const {
+    std::vector<size_t> order, single, again;
+    std::set<size_t> shared;
+    for (size_t i = 0; i < grid_.removals().size(); ++i) {
+      const size_t method = grid_.removals()[i].method;
+      const bool own = lab_.methods[method].plugin->traits().reads_concepts;
+      (own ? single : shared.insert(method).second ? order : again).push_back(i);
+    }
+    order.insert(order.end(), single.begin(), single.end());
+    order.insert(order.end(), again.begin(), again.end());
+    return order;
+  }
+
+  void Erase() {
+    const std::vector<size_t> order = RemovalOrder();
+    const auto removal = [&](size_t i) { return grid_.removals()[order[i]]; };
+    Stage(
+        "erase", "removals", order.size(),
+        [&](size_t i) { return options_.shard.Owns(static_cast<int64_t>(order[i])); },
+        [&](size_t i) { return Label(removal(i).method, removal(i).subject); },
+        [&](size_t i) { pipeline_.Erase(removal(i).method, removal(i).subject); });
+  }
+
+  void Craft() {
+    const auto& craftings = grid_.craftings();
+    Stage(
+        "attack", "prompts", craftings.size(),
+        [&](size_t i) {
+          // A shard attacks the models that it erased itself.
+          const bool white_box = lab_.WhiteBox(craftings[i].attack) != nullptr;
+          return options_.shard.Owns(static_cast<int64_t>(
+              white_box ? grid_.RemovalOf(craftings[i].method, craftings[i].subject) : i));
+        },
+        [&](size_t i) {
+          return lab_.attacks[craftings[i].attack].name + " " +
+                 lab_.concepts[craftings[i].subject].name;
+        },
+        [&](size_t i) {
+          pipeline_.Craft(craftings[i].attack, craftings[i].method, craftings[i].subject,
+                          grid_.PromptOf(craftings[i]));
+        });
+  }
+
+  // A shard draws with the models that it erased itself.
+  void Draw(bool judge) {
+    const auto& units = grid_.units();
+    Stage(
+        "generate", "units", units.size(),
+        [&](size_t i) {
+          return options_.shard.Owns(
+              static_cast<int64_t>(grid_.RemovalOf(units[i].method, units[i].subject)));
+        },
+        [&](size_t i) {
+          return fmt::format("{} {} {}", Label(units[i].method, units[i].subject),
+                             lab_.attacks[units[i].attack].name, units[i].group);
+        },
+        [&](size_t i) {
+          if (IsEmbeddedGroup(units[i].group)) {
+            pipeline_.Embed(units[i]);
+          } else if (judge) {
+            pipeline_.Judge(units[i]);
+          } else {
+            pipeline_.Generate(units[i]);
+          }
+        });
+  }
+
+  void Score(Results* results) {
+    const auto& cells = grid_.cells();
+    std::vector<std::vector<Record>> records(cells.size());
+    Stage(
+        "score", "cells", cells.size(), [](size_t) { return true; },
+        [&](size_t i) {
+          return fmt::format("{} {} {}", lab_.metrics[cells[i].metric].name,
+                             lab_.methods[cells[i].method].name,
+                             lab_.attacks[cells[i].attack].name);
+        },
+        [&](size_t i) {
+          std::vector<ScoreResult> scores;
+          if (lab_.methods[cells[i].method].not_applicable.empty()) {
+            scores = Scores(cells[i]);
+          }
+          records[i] = RecordsOfCell(lab_, grid_, cells[i], scores);
+        });
+    for (std::vector<Record>& cell : records) {
+      for (Record& record : cell) results->records.push_back(std::move(record));
+    }
+    for (Record& record : UnionRecords(results->records)) {
+      results->records.push_back(std::move(record));
+    }
+    std::map<std::string, std::string> base_of;
+    for (size_t i = 0; i < lab_.methods.size(); ++i) {
+      base_of[lab_.methods[i].name] = lab_.methods[lab_.BaseOf(i)].name;
+    }
+    RefuseUnfit(base_of, &results->records);
+    results->comparisons = CompareAll(results->records);
+    Rows(results);
+    CountTruncated(results->rows, &results->records);
+  }
+
+  std::vector<ScoreResult> Scores(const Cell& cell) {
+    try {
+      return pipeline_.Scores(cell.metric, grid_.UnitsOfCell(cell));
+    } catch (const std::exception& error) {
+      ScoreResult failed;
+      failed.problem = FirstLine(error);
+      return std::vector<ScoreResult>(lab_.concepts.size() + 1, failed);
+    }
+  }
+
+  void Rows(Results* results) {
+    const auto& units = grid_.units();
+    std::vector<std::vector<Row>> rows(units.size());
+    Stage(
+        "rows", "units", units.size(), [](size_t) { return true; },
+        [&](size_t i) { return Label(units[i].method, units[i].subject); },
+        [&](size_t i) {
+          if (IsEmbeddedGroup(units[i].group)) return;
+          // Pictures first: where they have to be drawn anew, they are judged anew.
+          const UnitPictures pictures = pipeline_.Generate(units[i]);
+          rows[i] = RowsOfUnit(lab_, units[i], pictures, pipeline_.Judge(units[i]));
+        });
+    for (std::vector<Row>& some : rows) {
+      for (Row& row : some) results->rows.push_back(std::move(row));
+    }
+  }
+
+  void Account(std::time_t started, Results* results) const {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    results->cost = {{"wall_seconds", seconds_},
+                     {"work_seconds", pipeline_.Seconds()},
+                     {"peak_memory_mib", usage.ru_maxrss / 1024}};
+    const auto iso = [](std::time_t time) {
+      return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(time));
+    };
+    results->provenance = {{"host_cpu", HostCpu()},
+                           {"workers", options_.workers},
+                           {"started", iso(started)},
+                           {"finished", iso(std::time(nullptr))}};
+  }
+
+  const Lab& lab_;
+  const Grid& grid_;
+  const RunOptions& options_;
+  Pipeline pipeline_;
+  std::mutex mutex_;
+  std::set<std::string> told_;
+  int64_t failures_ = 0;
+  std::map<std::string, double> seconds_;
+};
+
+}  // namespace
+
+std::string HostCpu() {
+  // The processor's own word for itself, which an emulated one has too.
+  unsigned brand[12] = {};
+  for (unsigned i = 0; i < 3; ++i) {
+    if (!__get_cpuid(0x80000002 + i, &brand[4 * i], &brand[4 * i + 1], &brand[4 * i + 2],
+                     &brand[4 * i + 3])) {
+      return "unknown";
+    }
+  }
+  std::string name(reinterpret_cast<const char*>(brand), sizeof(brand));
+  name = Trimmed(name.substr(0, name.find('\0')));
+  return name.empty() ? "unknown" : name;
+}
+
+std::string TellIdleWorkers(int64_t units, int workers) {
+  if (units >= workers) return "";
+  return fmt::format(
+      "{} of {} workers have nothing to do (units of work: {}): a unit is computed on one thread, "
+      "because the number of threads changes the bytes of convolutions, sums and gradients.",
+      workers - units, workers, units);
+}
+
+RunOutcome RunExperiment(const Lab& lab, const Grid& grid, Store& store,
+                         const RunOptions& options) {
+  return Runner(lab, grid, store, options).Run();
+}
+
+}  // namespace excise

@@ -1,0 +1,116 @@
+#include "experiments/run/victim_target.h"
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/full.h>
+
+#include <catch2/catch.hpp>
+#include <fstream>
+
+#include "core/error.h"
+#include "models/tensors/safetensors.h"
+#include "tests/testdata.h"
+#include "tests/tiny_models.h"
+
+namespace excise {
+namespace {
+
+void WriteJudge(const std::filesystem::path& folder, const std::string& architecture) {
+  JudgeConfig config;
+  config.architecture = architecture;
+  config.channels = {8, 8, 8, 8};
+  config.num_classes = 2;
+  config.class_ids = {"poodle", "dog"};
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder / "config.json") << JudgeConfigToJson(config).dump();
+  SaveSafetensors(folder / "model.safetensors", InitJudge(config, 5));
+}
+
+std::unique_ptr<Lab> TinyLab(bool oracle) {
+  const std::filesystem::path judges = TestFolder(oracle ? "victim_judges" : "victim_no_oracle");
+  WriteJudge(judges / "reporting", "resnet");
+  if (oracle) WriteJudge(judges / "oracle", "plain");
+  auto lab = std::make_unique<Lab>();
+  lab->judges = JudgePanel::Load(judges);
+  lab->backbone = TinyBackbone();
+  lab->own_clip = TinyClip();
+  lab->concepts = {TinyConcept()};
+  for (const char* name : {"pez", "pez_adaptive", "unlearn_diff_atk"}) {
+    lab->attacks.push_back(
+        MakeEntry<Attack>(name, name, Registry<Attack>::Get().Make(name), &lab->inputs));
+  }
+  return lab;
+}
+constexpr size_t kPez = 0, kPezAdaptive = 1, kUnlearnDiffAtk = 2;
+
+Drawn NoReference(const Prompt&, int64_t n) {
+  Drawn drawn;
+  drawn.images = ToUint8(TinyImages(n, 4));
+  drawn.evaluations_per_image = 40;
+  return drawn;
+}
+
+}  // namespace
+
+TEST_CASE("a victim answers as often as the attack may ask, and counts what it draws") {
+  const std::unique_ptr<Lab> lab = TinyLab(true);
+  DecodeParams(Json{{"timesteps", 2}}, *lab->attacks[kUnlearnDiffAtk].plugin, "test");
+  VictimModel model;
+  model.model = &lab->backbone;
+  model.sampling.steps = 7;
+  const at::Tensor pictures = ToUint8(TinyImages(4, 11));
+  int64_t drawn = 0;
+  MeteredVictim target(*lab, kUnlearnDiffAtk, lab->concepts[0], model, NoReference,
+                       [&](const Prompt&) {
+                         return SearchedPicture{pictures[drawn++], drawn == 2, 14};
+                       });
+  CHECK(&target.Victim() == &lab->backbone);
+  CHECK(target.VictimHooks() == nullptr);
+  CHECK(target.Sampling().steps == 7);
+  for (int64_t i = 0; i < 3; ++i) {  // a try a timestep, and the seed
+    const std::optional<Answer> answer = target.Query(TinyPrompt());
+    REQUIRE(answer.has_value());
+    const OracleAnswer word =
+        lab->judges->AskOracle(pictures.narrow(0, i, 1), lab->concepts[0]).front();
+    // What the filter holds back is no success, whatever it shows.
+    CHECK(answer->blocked == (i == 1));
+    CHECK(answer->success == (i != 1 && word.success));
+    CHECK(answer->target_probability == (i == 1 ? 0 : word.target_probability));
+    CHECK(target.ledger().victim_queries == i + 1);
+    CHECK(target.ledger().unet_evaluations == 14 * (i + 1));
+  }
+  CHECK_FALSE(target.Query(TinyPrompt()).has_value());
+  CHECK(drawn == 3);
+  CHECK(target.ledger().victim_queries == 3);
+  // Pictures of the unmodified model are metered as for transfer attacks.
+  CHECK(target.ReferenceImages(TinyPrompt(), 2).size(0) == 2);
+  CHECK(target.ledger().unet_evaluations == 14 * 3 + 80);
+}
+
+TEST_CASE("an adaptive form draws the random numbers of the attack that it adapts") {
+  const std::unique_ptr<Lab> lab = TinyLab(true);
+  MeteredTarget plain(*lab, kPez, NoReference);
+  VictimModel model;
+  model.model = &lab->backbone;
+  const auto never = [](const Prompt&) -> SearchedPicture { throw Error("asked"); };
+  MeteredVictim adaptive(*lab, kPezAdaptive, lab->concepts[0], model, NoReference, never);
+  MeteredVictim other(*lab, kUnlearnDiffAtk, lab->concepts[0], model, NoReference, never);
+  const uint64_t drawn = plain.Rng(TinyPrompt(), 3).NextU64();
+  CHECK(adaptive.Rng(TinyPrompt(), 3).NextU64() == drawn);
+  CHECK(other.Rng(TinyPrompt(), 3).NextU64() != drawn);
+  CHECK_FALSE(adaptive.Query(TinyPrompt()).has_value());  // it may not ask
+}
+
+TEST_CASE("who may ask needs an oracle; transfer attacks see no victim") {
+  const std::unique_ptr<Lab> lab = TinyLab(false);
+  VictimModel model;
+  model.model = &lab->backbone;
+  const auto never = [](const Prompt&) { return SearchedPicture{}; };
+  CHECK_THROWS_WITH(
+      MeteredVictim(*lab, kUnlearnDiffAtk, lab->concepts[0], model, NoReference, never),
+      Catch::Contains("judges/oracle"));
+  CHECK_NOTHROW(MeteredVictim(*lab, kPezAdaptive, lab->concepts[0], model, NoReference, never));
+  CHECK_THROWS_WITH(MeteredVictim(*lab, kPez, lab->concepts[0], model, NoReference, never),
+                    Catch::Contains("no white-box attack"));
+}
+
+}  // namespace excise

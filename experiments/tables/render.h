@@ -1,0 +1,29 @@
+// The formats that a table is written in. Everything that comes from files or prompts is escaped.
+#pragma once
+
+#include <string>
+
+#include "experiments/tables/table.h"
+
+namespace excise {
+
+inline constexpr size_t kTableWidth = 140;
+
+// For GitHub: at most kTableWidth columns wide where cells allow. Columns that do not fit go on in
+// a further table that repeats the first one.
+std::string RenderMarkdown(const Document& document);
+
+// The same for a terminal of `width` columns, without markup: "*" marks the best.
+std::string RenderText(const Document& document, size_t width);
+
+// A document for plain pdflatex (booktabs): best in bold, ties with a superscript "=". Each table
+// stands between %<*name> and %</name>, to be copied or taken with the package
+// catchfilebetweentags.
+std::string RenderLatex(const Document& document);
+
+// For plots: a header line, then one line a record (column `part` empty) and one for each further
+// figure of the record (its part). Every field is quoted where it needs to be; no cell is a
+// formula.
+std::string RenderCsv(const Results& results);
+
+}  // namespace excise

@@ -1,0 +1,27 @@
+// The part of a table that is about filters on finished pictures.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "experiments/tables/table.h"
+#include "experiments/tables/table_view.h"
+
+namespace excise {
+
+struct FilterColumn {
+  const Record* metric = nullptr;
+  std::string part, attack, header;
+};
+
+struct FilterSection {
+  std::string name, title, intro;
+  std::vector<FilterColumn> columns;
+};
+
+// What filters let through, by attack: the metrics of group "filter" that read target pictures
+// alone and are rates. What else they do, without attack: the other ones. Metrics without a single
+// value (no row has a filter) have no columns, and sections without columns are left out.
+std::vector<FilterSection> FilterSections(const TableView& view);
+
+}  // namespace excise

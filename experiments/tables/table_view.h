@@ -1,0 +1,48 @@
+// Records as a table reads them: rows, columns, marks.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "experiments/results/record.h"
+
+namespace excise {
+
+class TableView {
+ public:
+  explicit TableView(const Results& results);
+
+  const Results& results() const { return results_; }
+  const std::vector<std::string>& methods() const { return methods_; }  // reference rows first
+  const std::vector<std::string>& concepts() const { return concepts_; }
+  // Metrics of a group, in the order of the records, each with one of its records.
+  std::vector<const Record*> Metrics(const std::string& group) const;
+  // Attacks under which the metric was scored; "union" last.
+  std::vector<std::string> Attacks(const std::string& metric) const;
+  bool IsReference(const std::string& method) const;
+
+  // Null when there is none.
+  const Record* Find(const std::string& method, const std::string& subject,
+                     const std::string& attack, const std::string& metric) const;
+
+  enum class Mark { kNone, kBest, kTie };
+  // Who is best in a column, and who is not significantly different from the best. `part`: a group
+  // of the metric, or "". Reference rows and those of which pictures are missing take no part, and
+  // nobody does when fewer than two methods have values.
+  std::map<std::string, Mark> Marks(const std::string& metric, const std::string& part,
+                                    const std::string& attack) const;
+
+ private:
+  bool Tied(const Record& best, const Record& other, const std::string& part) const;
+
+  const Results& results_;
+  std::vector<std::string> methods_, concepts_, references_;
+};
+
+// The record's value, or that of one of its groups.
+double ValueOf(const Record& record, const std::string& part);
+// Whether the record has a value for the group.
+bool HasPart(const Record& record, const std::string& part);
+
+}  // namespace excise

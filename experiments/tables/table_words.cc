@@ -1,0 +1,261 @@
+#include "experiments/tables/table_words.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "core/plural.h"
+#include "core/text.h"
+#include "experiments/results/comparisons.h"
+
+namespace excise {
+namespace {
+
+// What methods may read (MethodTraits::uses), as a table says it.
+struct Use {
+  const char *name, *letter, *meaning;
+};
+constexpr Use kUses[] = {{"known_names", "N", "the concept's names"},
+                         {"anchor", "A", "its anchor"},
+                         {"preserve", "P", "names to keep"},
+                         {"target_images", "T", "pictures of the target"},
+                         {"unsafe_images", "U", "unsafe pictures"},
+                         {"judge", "J", "a judge"},
+                         {"attack", "K", "an attack"},
+                         {"training_data", "D", "the training data"}};
+
+std::string LetterOf(const std::string& use) {
+  for (const Use& known : kUses) {
+    if (use == known.name) return known.letter;
+  }
+  return "?";
+}
+
+std::vector<std::string> UsesOf(const TableView& view, const std::string& method) {
+  for (const Record& record : view.results().records) {
+    if (record.method == method) return record.uses;
+  }
+  return {};
+}
+
+class NotesWriter {
+ public:
+  NotesWriter(const TableView& view, const Record* headline) : view_(view), headline_(headline) {}
+
+  Text Caption() const {
+    const Json& experiment = view_.results().experiment;
+    const Json& inputs = view_.results().inputs;
+    const Json protocol = headline_ == nullptr ? Json::object() : headline_->protocol;
+    int64_t n = 0;
+    for (const Record& record : view_.results().records) {
+      if (headline_ != nullptr && record.metric == headline_->metric) {
+        n = std::max(n, record.score.n);
+      }
+    }
+    const std::string sha = inputs.at("backbone").at("sha");
+    Text text;
+    text.Bold(experiment.at("title")).Words(" (profile ").Data(experiment.at("profile"));
+    text.Words("). Backbone ").Data(inputs.at("backbone").at("name"));
+    text.Words(" (").Data(sha.substr(0, 8));
+    text.Words(fmt::format(
+        "), {}, {} each, n = {} a cell, {} a prompt;", Plural(view_.concepts().size(), "concept"),
+        Plural(experiment.at("prompts").at("target").get<int64_t>(), "test prompt"),
+        Plural(n, "picture"), experiment.at("sampler").at("images_per_prompt").get<int64_t>()));
+    if (protocol.contains("sampler")) {
+      text.Words(" ").Data(protocol.at("sampler"));
+      text.Words(fmt::format(" {}, guidance {:g}, {}x{};",
+                             Plural(protocol.at("steps").get<int64_t>(), "step"),
+                             protocol.at("guidance").get<double>(),
+                             protocol.at("size").at(0).dump(), protocol.at("size").at(1).dump()));
+    }
+    text.Words(" the same noise in every row");
+    AddAttackers(&text);
+    text.Words(".");
+    const std::string caveat = experiment.value("caveat", "");
+    if (!caveat.empty()) text.Words(" ").Data(caveat);
+    return text;
+  }
+
+  std::vector<Text> Remarks() {
+    if (headline_ != nullptr) {
+      remarks_.push_back(Findings());
+      AddDenominators();
+    }
+    AddLegend();
+    return std::move(remarks_);
+  }
+
+ private:
+  // How attacks get at the methods.
+  void AddAttackers(Text* text) const {
+    std::vector<std::string> transfer, adaptive, given;
+    for (const Record& record : view_.results().records) {
+      if (headline_ == nullptr || record.metric != headline_->metric) continue;
+      if (record.attack == view_.Attacks(headline_->metric).front()) continue;
+      if (record.attack == kUnion || record.subject != kAllConcepts) continue;
+      const bool adapts = record.protocol.value("adaptive", false);
+      // Prompts that the user brought: nobody here knows how they were made.
+      const bool brought = record.attack_params.contains("file_sha256");
+      std::vector<std::string>& names = adapts ? adaptive : brought ? given : transfer;
+      if (!IsOneOf(record.attack, names)) {
+        names.push_back(record.attack);
+      }
+    }
+    if (!transfer.empty()) text->Words("; crafted once for all methods: ").List(transfer, "");
+    if (!given.empty()) {
+      text->Words("; from a file, the same prompts for all methods: ").List(given, "");
+    }
+    if (!adaptive.empty()) {
+      text->Words("; against each method, with full access: ").List(adaptive, "");
+    }
+  }
+
+  // "N the concept's names, A its anchor": the letters that occur.
+  std::string UsesLegend() const {
+    std::string text;
+    for (const Use& use : kUses) {
+      bool occurs = false;
+      for (const std::string& method : view_.methods()) {
+        const std::vector<std::string> uses = UsesOf(view_, method);
+        occurs = occurs || IsOneOf(use.name, uses);
+      }
+      if (occurs) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", use.letter, use.meaning);
+    }
+    return text.empty() ? "nothing" : text;
+  }
+
+  // What the paired tests say, in words.
+  Text Findings() const {
+    const std::string& metric = headline_->metric;
+    const std::vector<std::string> attacks = view_.Attacks(metric);
+    const std::string& plain = attacks.front();
+    std::vector<std::string> lower, raised;
+    for (const std::string& method : view_.methods()) {
+      if (IsLess(metric, "methods", plain, method, view_.methods().front())) {
+        lower.push_back(method);
+      }
+      for (const std::string& attack : attacks) {
+        if (IsLess(metric, "attacks", method, plain, attack)) {
+          raised.push_back(attack + " on " + method);
+        }
+      }
+    }
+    Text text;
+    text.Words("Below ").Data(view_.methods().front());
+    text.Words(" without attack (paired test, Holm, 5 %): ").List(lower, "none of them");
+    text.Words(". Attacks that raise a method's rate above its own without attack: ");
+    return text.List(raised, "none of them").Words(".");
+  }
+
+  // Whether `small` is significantly below `big`.
+  bool IsLess(const std::string& metric, const std::string& over, const std::string& given,
+              const std::string& small, const std::string& big) const {
+    const Comparison* test =
+        FindComparison(view_.results().comparisons, metric, "", over, given, small, big);
+    if (test == nullptr || test->p_holm >= 0.05) return false;
+    return test->first == small ? test->difference < 0 : test->difference > 0;
+  }
+
+  // What was left out of the headline's rates, by attack, with the bounds that it leaves; and whose
+  // pictures are partly missing.
+  void AddDenominators() {
+    const std::string& metric = headline_->metric;
+    for (const std::string& attack : view_.Attacks(metric)) {
+      std::vector<std::pair<std::string, std::string>> bounds;  // by method
+      const Record* example = nullptr;
+      for (const std::string& method : view_.methods()) {
+        const Record* record = view_.Find(method, kAllConcepts, attack, metric);
+        if (record == nullptr) continue;
+        if (MissingOf(*record) > 0) AddMissing(*record);
+        if (attack == kUnion || !record->denominators.contains("reasons")) continue;
+        if (!record->denominators.contains("bounds")) continue;
+        bounds.emplace_back(method, " " + Bounds(*record));
+        example = record;
+      }
+      if (example == nullptr) continue;
+      Text text("Left out under ");
+      text.Data(attack).Words(fmt::format(": {} of {} pictures (",
+                                          example->denominators.at("excluded").dump(),
+                                          example->denominators.at("set").dump()));
+      std::string between;
+      for (const auto& [reason, count] : example->denominators.at("reasons").items()) {
+        text.Words(between).Data(reason).Words(" " + count.dump());
+        between = ", ";
+      }
+      text.Words("); had all of them failed or all succeeded, %: ");
+      between.clear();
+      for (const auto& [method, range] : bounds) {
+        text.Words(between).Data(method).Words(range);
+        between = ", ";
+      }
+      text.Words(".");
+      remarks_.push_back(std::move(text));
+    }
+  }
+
+  // "25-75", in percent.
+  static std::string Bounds(const Record& record) {
+    const Json& range = record.denominators.at("bounds");
+    return fmt::format("{:.0f}-{:.0f}", 100 * range.at(0).get<double>(),
+                       100 * range.at(1).get<double>());
+  }
+
+  void AddMissing(const Record& record) {
+    Text text;
+    text.Data(record.method).Words(", ");
+    text.Data(record.attack == kUnion ? "worst case" : record.attack);
+    text.Words(
+        fmt::format(": missing or damaged pictures: {}, beside {} that are scored. They "
+                    "count nowhere, and the row is neither ranked nor compared",
+                    MissingOf(record), record.score.n));
+    if (record.denominators.contains("bounds")) {
+      text.Words("; had all of them failed or all succeeded, %: " + Bounds(record));
+    }
+    remarks_.push_back(std::move(text.Words(".")));
+  }
+
+  void AddLegend() {
+    std::vector<std::string> references;
+    for (const std::string& method : view_.methods()) {
+      if (view_.IsReference(method)) references.push_back(method);
+    }
+    Text marks;
+    marks.Best().Words(": best");
+    if (!references.empty()) marks.Words(" beside the reference rows ").List(references, "");
+    marks.Words("; ").Code("=");
+    marks.Words(
+        ": not significantly different from it by a paired test (Holm over the column, 5 %). "
+        "[a-b], ±: 95 % intervals.");
+    remarks_.push_back(std::move(marks));
+    remarks_.emplace_back(
+        fmt::format("uses: {}. worst case: a prompt counts when it succeeds under any attack, or "
+                    "under none.",
+                    UsesLegend()));
+    remarks_.emplace_back(
+        "garbage: nothing that the judge knows (a broken model is no removal). U-Net: evaluations "
+        "of one latent.");
+  }
+
+  const TableView& view_;
+  const Record* headline_;
+  std::vector<Text> remarks_;
+};
+
+}  // namespace
+
+Text TableCaption(const TableView& view, const Record* headline) {
+  return NotesWriter(view, headline).Caption();
+}
+
+std::vector<Text> TableRemarks(const TableView& view, const Record* headline) {
+  return NotesWriter(view, headline).Remarks();
+}
+
+std::string LettersOfUses(const TableView& view, const std::string& method) {
+  std::string letters;
+  for (const std::string& use : UsesOf(view, method)) letters += LetterOf(use);
+  return letters.empty() ? "-" : letters;
+}
+
+}  // namespace excise
