@@ -103,7 +103,7 @@ TEST_CASE("spellings of words for minors: what is found and what is missed") {
     // In the middle of a prompt it is found as well.
     if (found) CHECK(MentionsMinor("a portrait of " + line.prompt + " in oil, 1920"));
   }
-  // README.md has these figures.
+  // docs/bring_your_own.md has these figures.
   CHECK(tuned == Count{314, 314});
   CHECK(held_out == Count{170, 155});
 }

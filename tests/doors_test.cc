@@ -1,5 +1,5 @@
 // The doors for people who write no C++, walked as a user would: method `snapshot`, attack
-// `prompt_file`, data set `prompts_csv`. The README's examples are these commands.
+// `prompt_file`, data set `prompts_csv`. The examples of docs/bring_your_own.md are these.
 #include <ATen/ops/full_like.h>
 #include <ATen/ops/ones.h>
 
