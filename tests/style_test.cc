@@ -107,9 +107,7 @@ TEST_CASE("lines fit 100 columns, files 500 lines") {
     int number = 0;
     for (const std::string& line : Lines(file.text)) {
       ++number;
-      // Columns, not bytes: continuation bytes of UTF-8 do not count.
-      size_t columns = 0;
-      for (unsigned char byte : line) columns += (byte & 0xC0) != 0x80;
+      const size_t columns = TextWidth(line);
       if (columns > 100) FAIL_CHECK(file.name << ":" << number << " has " << columns);
     }
     INFO(file.name);

@@ -17,7 +17,7 @@ std::string Markdown(const Results& results) { return RenderMarkdown(DescribeTab
 // The first line that starts with "| name ".
 std::string RowOf(const std::string& table, const std::string& name) {
   for (const std::string& line : Lines(table)) {
-    if (line.rfind("| " + name + " ", 0) == 0) return line;
+    if (StartsWith(line, "| " + name + " ")) return line;
   }
   FAIL("no row " << name << " in\n" << table);
   return "";

@@ -36,7 +36,7 @@ class ColourContext : public TinyContext {
     drawn += static_cast<int64_t>(prompts.size());
     at::Tensor images = TinyImages(static_cast<int64_t>(prompts.size()), 3) * 0.3;
     for (size_t i = 0; i < prompts.size(); ++i) {
-      const bool is_target = prompts[i].rfind("poodle", 0) == 0;
+      const bool is_target = StartsWith(prompts[i], "poodle");
       images[static_cast<int64_t>(i)][is_target ? 0 : 2] += 0.6;
     }
     return images;

@@ -51,17 +51,10 @@ std::string VerdictText(const Json& bar) {
   return fmt::format("missed by {:.1f} points", 100 * missing);
 }
 
-// Columns, not bytes: continuation bytes of UTF-8 take no room.
-size_t Columns(const std::string& text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
-    return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
-  }));
-}
-
 std::string Layout(const std::vector<Row>& rows, bool markdown) {
   std::vector<size_t> widths(rows.front().size(), 0);
   for (const Row& row : rows) {
-    for (size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], Columns(row[c]));
+    for (size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], TextWidth(row[c]));
   }
   std::string text;
   for (size_t r = 0; r < rows.size(); ++r) {
@@ -70,7 +63,7 @@ std::string Layout(const std::vector<Row>& rows, bool markdown) {
       if (markdown) {
         line += fmt::format(" {} |", rows[r][c]);
       } else {
-        line += rows[r][c] + std::string(widths[c] - Columns(rows[r][c]) + 2, ' ');
+        line += rows[r][c] + std::string(widths[c] - TextWidth(rows[r][c]) + 2, ' ');
       }
     }
     text += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
