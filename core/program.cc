@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -107,14 +108,29 @@ std::vector<const char*> WithEmptyValues(int argc, const char* const* argv,
 
 namespace {
 
+constexpr std::string_view kOutOfMemory =
+    "error: out of memory. What was finished is stored: run the same command again, with fewer "
+    "--workers or a smaller sampler.unit_size, or with more memory.\n";
+
 // Where memory ends, an exception would leave threads and libraries in any state; a message and an
 // end leave the store whole. Only what needs no memory may be called.
 [[noreturn]] void EndOfMemory() {
-  constexpr std::string_view kMessage =
-      "error: out of memory. What was finished is stored: run the same command again, with fewer "
-      "--workers or a smaller sampler.unit_size, or with more memory.\n";
-  [[maybe_unused]] const ssize_t n = write(STDERR_FILENO, kMessage.data(), kMessage.size());
+  [[maybe_unused]] const ssize_t n = write(STDERR_FILENO, kOutOfMemory.data(), kOutOfMemory.size());
   _exit(kFailed);
+}
+
+// oneDNN writes through a null pointer where its own allocations fail. That cannot be mended from
+// here, but it need not be silent. The signal ends the process as it would have, so that a crash
+// stays a crash for shells, debuggers and tests.
+extern "C" void OnCrash(int signal) {
+  constexpr std::string_view kMessage =
+      "\nerror: crashed. The likely cause is that a library ran out of memory. What was finished "
+      "is stored: run the same command again, with fewer --workers or a smaller "
+      "sampler.unit_size, or with more memory. If there was plenty, this is a bug: please report "
+      "it.\n";
+  [[maybe_unused]] const ssize_t n = write(STDERR_FILENO, kMessage.data(), kMessage.size());
+  std::signal(signal, SIG_DFL);
+  std::raise(signal);
 }
 
 }  // namespace
@@ -123,6 +139,7 @@ int RunProgram(CLI::App& app, int argc, const char* const* argv,
                const std::function<void()>& body) {
   app.allow_extras();
   std::set_new_handler(EndOfMemory);
+  for (const int signal : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT}) std::signal(signal, OnCrash);
   std::vector<std::string> storage;
   const std::vector<const char*> words = WithEmptyValues(argc, argv, &storage);
   const auto print_error = [&](std::string_view message) {
@@ -156,6 +173,10 @@ int RunProgram(CLI::App& app, int argc, const char* const* argv,
   } catch (const std::exception& error) {
     // LibTorch appends a stack trace of many lines to its message.
     const std::string_view message = error.what();
+    if (message.find("can't allocate memory") != message.npos) {  // says LibTorch's allocator
+      std::fputs(kOutOfMemory.data(), stderr);
+      return kFailed;
+    }
     print_error(message.substr(0, message.find('\n')));
     return kFailed;
   }

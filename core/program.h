@@ -16,7 +16,7 @@ namespace excise {
 // Parses the command line into what `app` was given, runs `body` and returns the exit code: 0, 1
 // for Error and anything else that `body` throws, 2 for a wrong command line or UsageError. Errors
 // go to stderr, escaped, arguments cut to 200 characters; an unknown flag names the nearest known
-// one.
+// one. A crash says on stderr that it is one, and the signal ends the process.
 int RunProgram(CLI::App& app, int argc, const char* const* argv, const std::function<void()>& body);
 
 // A report for people to stdout, escaped for a terminal line by line: what it quotes from a file

@@ -1,11 +1,13 @@
 #include "core/program.h"
 
 #include <fcntl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -154,6 +156,31 @@ TEST_CASE("arguments are echoed up to 200 characters, and what a file holds not 
   CHECK_THAT(part.message, Contains("is unknown. Known: b."));
   const Outcome file = RunWith({"--prompt=x"}, [] { throw Error(std::string(1 << 20, 'k')); });
   CHECK(file.message.size() < 5000);
+}
+
+TEST_CASE("LibTorch's want of memory is told in our words") {
+  const Outcome outcome = RunWith({"--prompt=a"}, [] { at::full({int64_t{1} << 58}, 1.0); });
+  CHECK(outcome.code == 1);
+  CHECK_THAT(outcome.message, Contains("error: out of memory") && Contains("--workers"));
+}
+
+TEST_CASE("a crash is told, and the signal ends the process") {
+  for (const int signal : {SIGSEGV, SIGABRT}) {
+    int status = 0;
+    const std::string message = Caught(2, [&] {
+      const pid_t child = fork();
+      if (child == 0) {
+        CLI::App app("test");
+        const char* argv[] = {"program"};
+        RunProgram(app, 1, argv, [signal] { raise(signal); });
+        _exit(0);
+      }
+      waitpid(child, &status, 0);
+    });
+    INFO(message);
+    CHECK((WIFSIGNALED(status) && WTERMSIG(status) == signal));
+    CHECK_THAT(message, Contains("error: crashed") && Contains("memory"));
+  }
 }
 
 }  // namespace excise

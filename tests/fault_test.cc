@@ -427,7 +427,8 @@ TEST_CASE("the store is deleted during the run") {
   CheckNextRun(&fault, cache);
 }
 
-// Libraries below us may crash where memory ends; results must not be wrong all the same.
+// A library below us may crash where memory ends: oneDNN writes through null, and LibTorch throws
+// while it is loaded, before our first line. No result may be wrong, and no end silent.
 TEST_CASE("memory that ends") {
   Fault& fault = NewFault("RLIMIT_AS", "450 to 850 MB, on one store");
   const fs::path cache = TestFolder("memory");
@@ -440,8 +441,7 @@ TEST_CASE("memory that ends") {
     const ProcessResult result = Run(cache, setup);
     INFO(megabytes << "\n" << result.err);
     if (result.code == 0) CHECK(Bytes(cache) == TheStraight().bytes);
-    // A library that a signal ended can say nothing; the shell does.
-    if (result.code != 0 && result.code < 128) CHECK_FALSE(result.err.empty());
+    if (result.code != 0) CHECK_THAT(result.err, Contains("error: ") || Contains("bad_alloc"));
     Count(&fault, result);
   }
   CheckNextRun(&fault, cache);

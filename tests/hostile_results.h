@@ -1,9 +1,11 @@
 // For tests: results full of text that is hostile to the formats that it is shown in.
 #pragma once
 
+#include <sstream>
 #include <string>
 #include <vector>
 
+#include "core/escape.h"
 #include "tests/made_up_results.h"
 
 namespace excise {
@@ -26,6 +28,22 @@ inline const std::vector<std::string>& HostileTexts() {
       "\u4e2d\u6587 \U0001f429 \u0119 -- '' \u00e9",
   };
   return texts;
+}
+
+// No byte that a terminal, editor or reader would obey.
+inline bool IsHarmlessText(const std::string& text) {
+  for (const unsigned char c : text) {
+    if ((c < 0x20 && c != '\n') || c == 0x7f) return false;
+  }
+  for (const char* hidden : {"\u202e", "\u2066", "\u200b", "\ufeff", "\u2028"}) {
+    if (text.find(hidden) != std::string::npos) return false;
+  }
+  // What is not UTF-8 would be escaped again.
+  std::string line;
+  for (std::istringstream in(text); std::getline(in, line);) {
+    if (Escape(line, Format::kTerminal) != line) return false;
+  }
+  return true;
 }
 
 // Every name and text of the results is `text`, with something before it that keeps names distinct.

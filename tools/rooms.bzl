@@ -129,28 +129,32 @@ sed -n '/^[/][/]/!q; p' $$file;
 echo ')card"), true);'
 """
 
-def _cards(kind, sources):
+def _cards(name, kind, sources):
     """A library of all the cards of a room: text alone, so one small file for all of them."""
     native.genrule(
-        name = "cards_source",
+        name = name + "_source",
         srcs = sources,
-        outs = ["cards.gen.cc"],
+        outs = [name + ".gen.cc"],
         cmd = "{ echo '#include \"core/card.h\"'; echo 'namespace {'; for file in $(SRCS); do " +
               _CARD.replace("KIND", kind) + "done; echo '}  // namespace'; } > $@",
     )
     cc_library(
-        name = "cards",
-        srcs = ["cards.gen.cc"],
+        name = name,
+        srcs = [name + ".gen.cc"],
         alwayslink = 1,
         linkstatic = 1,
         deps = ["//core"],
     )
 
+# A folder of files to be copied: built and tested as plug-ins, and in no table.
+_TEMPLATES = "templates"
+
 def _folders():
     """Folders of this room that are no package of their own: of plug-ins with helpers."""
-    return sorted({path.partition("/")[0]: None for path in native.glob(["*/*.cc"], allow_empty = True)})
+    paths = native.glob(["*/*.cc"], exclude = [_TEMPLATES + "/*"], allow_empty = True)
+    return sorted({path.partition("/")[0]: None for path in paths})
 
-def _plugin(name, kind, source, deps, data):
+def _plugin(name, kind, source, deps, data, **kwargs):
     """One plug-in and its contract test."""
     precompiled = _precompiled("precompiled")
 
@@ -162,8 +166,8 @@ def _plugin(name, kind, source, deps, data):
         copts = precompiled.copts,
         data = data,
         linkstatic = 1,
-        visibility = ["//experiments:__subpackages__", "//tests:__pkg__"],
         deps = deps + precompiled.deps,
+        **kwargs
     )
     cc_test(
         name = name + "_contract_test",
@@ -174,6 +178,8 @@ def _plugin(name, kind, source, deps, data):
 
 def plugin_room(name, kind, deps, visibility, plugin_deps = [], data = []):
     """A room of plug-ins: a library of what they share, and one target for each.
+
+    What lies in templates/ is there to be copied: built and tested as a plug-in, and in no table.
 
     Args:
       name: of the room; the library has the same name, all plug-ins together are `plugins`.
@@ -198,9 +204,22 @@ def plugin_room(name, kind, deps, visibility, plugin_deps = [], data = []):
         _library(helpers, folder_shared, folder_headers, [":" + name] + plugin_deps)
         seen.update({s: ":" + helpers for s in folder_sources if s not in folder_shared})
     plugins = {_stem(source): source for source in seen}
-    _cards(kind, sorted(seen))
+    _cards("cards", kind, sorted(seen))
     for plugin, source in plugins.items():
-        _plugin(plugin, kind, source, [seen[source], ":cards"] + plugin_deps, data)
+        _plugin(
+            plugin,
+            kind,
+            source,
+            [seen[source], ":cards"] + plugin_deps,
+            data,
+            visibility = ["//experiments:__subpackages__", "//tests:__pkg__"],
+        )
+
+    templates = native.glob([_TEMPLATES + "/*.cc"], allow_empty = True)
+    if templates:
+        _cards("template_cards", kind, templates)
+    for source in templates:
+        _plugin("template_" + _stem(source), kind, source, [":" + name, ":template_cards"], data, testonly = True)
 
     cc_library(
         name = "plugins",

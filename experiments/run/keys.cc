@@ -54,13 +54,15 @@ Json PromptKey(const Prompt& prompt) {
   return {{"id", prompt.id}, {"root_id", prompt.root_id}, {"text", prompt.text}};
 }
 
-// Pictures made elsewhere are keyed by their bytes and by the size to which they are brought.
+// Pictures made elsewhere are keyed by their bytes and by the size to which they are brought; those
+// that are not there by what is said of them, for that is stored as well.
 Json PictureUnitKey(const Lab& lab, const Unit& unit, Json prompts) {
   Json pictures = Json::array();
   for (const Prompt& prompt : unit.prompts) {
     const PictureRow::Picture* picture = PictureOf(lab, unit, prompt);
-    pictures.push_back(picture == nullptr || picture->sha256.empty() ? Json(nullptr)
-                                                                     : Json(picture->sha256));
+    const bool there = picture != nullptr && !picture->sha256.empty();
+    const std::string name = picture == nullptr ? "" : picture->file.filename().string();
+    pictures.push_back(there ? Json(picture->sha256) : Json{{"missing", name}});
   }
   Json key = PluginKey("generate", "pictures", 2, {{"side", lab.PictureSide()}}, lab);
   key["seeds"] = {{"replicate", unit.replicate}};

@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 
 #include "core/store.h"
+#include "experiments/lab/picture_folder.h"
 #include "tests/tiny_lab.h"
 
 namespace excise {
@@ -184,6 +185,26 @@ TEST_CASE("units are whole batches, so more prompts reuse the first ones") {
   CHECK(after[0].digest == before[0].digest);
   CHECK(after[1].digest != before[1].digest);
   CHECK(UnitsOf(*lab, 1, 0, 0, "near").empty());
+}
+
+TEST_CASE("a picture that is not there is keyed by what is said of it") {
+  const auto lab = TinyLab();
+  const PictureRow::Place place = {0, 0, lab->prompts[0].at("target")[0].root_id, 0};
+  const auto digest = [&](const std::map<PictureRow::Place, PictureRow::Picture>& pictures) {
+    PictureRow row;
+    row.offered = {{0, 0, "target"}};
+    row.pictures = pictures;
+    lab->methods[1].pictures = std::make_shared<const PictureRow>(row);
+    return UnitsOf(*lab, 1, 0, 0, "target")[0].digest;
+  };
+  const std::string none = digest({}), missing = digest({{place, {"in/a.png", ""}}});
+  CHECK(missing != none);
+  CHECK(missing != digest({{place, {"in/b.png", ""}}}));
+  CHECK(missing == digest({{place, {"elsewhere/a.png", ""}}}));
+  // One that is there is keyed by its bytes alone.
+  const std::string there = digest({{place, {"in/a.png", std::string(64, 'a')}}});
+  CHECK(there == digest({{place, {"in/b.png", std::string(64, 'a')}}}));
+  CHECK(there != missing);
 }
 
 }  // namespace excise

@@ -21,9 +21,10 @@ std::string RenderText(const Document& document, size_t width);
 // catchfilebetweentags.
 std::string RenderLatex(const Document& document);
 
-// For plots: a header line, then one line a record (column `part` empty) and one for each further
-// figure of the record (its part). Every field is quoted where it needs to be; no cell is a
-// formula.
+// Tidy, for pandas, R and spreadsheets: a header, then one number a line. A record's own value
+// stands under its metric's name, its parts under "<metric>_parts" and the column `part`, so that
+// nothing has to be told apart before it is plotted. Numbers are plain decimals of full precision,
+// what is missing is empty, every field is quoted where it needs to be, and no cell is a formula.
 std::string RenderCsv(const Results& results);
 
 }  // namespace excise

@@ -1,6 +1,11 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <charconv>
+#include <cmath>
 
 #include "core/escape.h"
+#include "core/text.h"
 #include "core/text.h"
 #include "experiments/tables/render.h"
 
@@ -8,122 +13,128 @@ namespace excise {
 namespace {
 
 constexpr const char* kHeader =
-    "experiment,profile,backbone,method,method_version,concept,attack,attack_version,metric,"
-    "metric_version,group,part,status,reason,value,stderr,ci95_low,ci95_high,n,unit,"
-    "higher_is_better,chance,set,eligible,excluded,attacked,scored,bound_low,bound_high,images_per_"
-    "prompt,sampler,steps,guidance,"
-    "adaptive,form,reference_row\n";
+    "table,profile,backbone,method,attack,concept,metric,part,value,low,high,stderr,n,unit,"
+    "higher_is_better,chance,group,status,reason,reference_row,adaptive,set,eligible,excluded,"
+    "attacked,scored,missing,bound_low,bound_high,images_per_prompt,sampler,steps,guidance\n";
 
 class Line {
  public:
-  Line& Add(const std::string& data) {
-    if (!text_.empty()) text_ += ',';
-    text_ += Escape(data, Format::kCsv);
-    if (text_.empty()) text_ = "\"\"";  // so that the comma comes next
+  Line& Add(const std::string& text) {
+    fields_.push_back(Escape(text, Format::kCsv));
     return *this;
   }
-  // Shortest text that reads back as the same number.
-  Line& Add(double number) { return Add(fmt::format("{}", number)); }
+  // The shortest plain decimal, without an exponent, that reads back as the same number.
+  Line& Add(double number) {
+    if (!std::isfinite(number)) return Add(std::string());
+    char text[400];  // the largest number has 309 digits, the smallest 324 zeros and a few digits
+    const auto end = std::to_chars(text, text + sizeof text, number, std::chars_format::fixed).ptr;
+    return Add(std::string(text, end));
+  }
   Line& Add(int64_t number) { return Add(fmt::format("{}", number)); }
+  Line& Add(bool truth) { return Add(std::string(truth ? "true" : "false")); }
+  template <class T>
+  Line& Add(const std::optional<T>& value) {
+    return value ? Add(*value) : Add(std::string());
+  }
   // What JSON holds: text as text, null as nothing.
   Line& AddJson(const Json& object, const char* key) {
     const auto it = object.find(key);
     if (it == object.end() || it->is_null()) return Add(std::string());
+    if (it->is_number_float()) return Add(it->get<double>());
     return Add(it->is_string() ? it->get<std::string>() : it->dump());
   }
-  std::string Take() { return text_ + "\n"; }
+  std::string Text() const { return fmt::format("{}\n", fmt::join(fields_, ",")); }
 
  private:
-  std::string text_;
+  std::vector<std::string> fields_;
 };
 
-// The figures of a record that have a line of their own, beside its value.
-std::vector<std::string> FurtherParts(const Record& record) {
-  std::vector<std::string> parts;
-  if (record.status != "ok") return parts;
-  for (const auto& [part, value] : record.score.parts) {
-    const bool denominator =
-        EndsWith(part, "_n") && record.score.parts.count(part.substr(0, part.size() - 2)) != 0;
-    if (!denominator) parts.push_back(part);
+// One number of a record, with what is said of it alone.
+struct Value {
+  std::string part;  // "": the record's own value
+  std::optional<double> value, low, high, stderr_;
+  std::optional<int64_t> n;
+};
+
+// Whether a part says something of another one: its count or an end of its interval.
+bool BelongsToAnother(const std::map<std::string, double>& parts, const std::string& part) {
+  for (const std::string end : {"_n", "_low", "_high"}) {
+    if (!EndsWith(part, end)) continue;
+    if (parts.count(part.substr(0, part.size() - end.size())) != 0) return true;
   }
-  return parts;
+  return false;
 }
 
-// Value, standard error, interval and n; nothing where there is none or none can be estimated.
-void AddEstimate(const Record& record, const std::string& part, Line* line) {
-  const std::string nothing;
-  if (record.status != "ok") {
-    for (int i = 0; i < 5; ++i) line->Add(nothing);
-    return;
-  }
+Value ValueOfPart(const Record& record, const std::string& part) {
+  const std::map<std::string, double>& parts = record.score.parts;
+  const auto find = [&](const char* end) -> std::optional<double> {
+    const auto found = parts.find(part + end);
+    return found == parts.end() ? std::nullopt : std::optional<double>(found->second);
+  };
+  Value value{part, parts.at(part), find("_low"), find("_high"), {}, {}};
+  if (const std::optional<double> n = find("_n")) value.n = static_cast<int64_t>(*n);
   const std::optional<Estimate> estimate = EstimateOf(record, part);
-  line->Add(estimate ? estimate->value : record.score.parts.at(part));
-  if (part.empty() && estimate && estimate->has_interval) {
-    line->Add(record.score.stderr_);
-  } else {
-    line->Add(nothing);
-  }
   if (estimate && estimate->has_interval) {
-    line->Add(estimate->low).Add(estimate->high);
-  } else {
-    line->Add(nothing).Add(nothing);
+    value.low = estimate->low;
+    value.high = estimate->high;
   }
-  if (estimate) {
-    line->Add(estimate->n);
-  } else {
-    line->Add(nothing);
-  }
+  return value;
 }
 
-std::string LineOf(const Json& experiment, const std::string& backbone, const Record& record,
-                   const std::string& part, bool reference) {
-  Line line;
-  line.Add(experiment.at("name").get<std::string>());
-  line.Add(experiment.at("profile").get<std::string>()).Add(backbone);
-  line.Add(record.method).Add(int64_t{record.method_version});
-  line.Add(record.subject).Add(record.attack).Add(int64_t{record.attack_version});
-  line.Add(record.metric).Add(int64_t{record.metric_version}).Add(record.traits.group);
-  line.Add(part).Add(record.status).Add(record.reason);
-  AddEstimate(record, part, &line);
-  line.Add(part.empty() ? record.traits.unit : "");
-  line.Add(std::string(!part.empty() ? "" : record.traits.higher_is_better ? "true" : "false"));
-  if (part.empty()) {
-    line.Add(record.traits.chance);
-  } else {
-    line.Add(std::string());
+// The record's own value, then its parts. A record without a value has one all the same, which says
+// why.
+std::vector<Value> ValuesOf(const Record& record) {
+  if (record.status != "ok") return {Value{}};
+  const Score& score = record.score;
+  std::vector<Value> values = {{"", score.value, {}, {}, {}, score.n}};
+  if (EstimateOf(record, "")->has_interval) {
+    values[0].low = score.low;
+    values[0].high = score.high;
+    values[0].stderr_ = score.stderr_;
   }
-  for (const char* key : {"set", "eligible", "excluded", "attacked", "scored"}) {
+  for (const auto& [part, ignored] : score.parts) {
+    if (!BelongsToAnother(score.parts, part)) values.push_back(ValueOfPart(record, part));
+  }
+  return values;
+}
+
+std::string LineOf(const Results& results, const Record& record, const Value& value,
+                   bool reference) {
+  const bool own = value.part.empty();
+  const std::optional<double> nothing;
+  Line line;
+  line.AddJson(results.experiment, "name").AddJson(results.experiment, "profile");
+  line.AddJson(results.inputs.at("backbone"), "name").Add(record.method).Add(record.attack);
+  line.Add(record.subject == kAllConcepts ? "all" : record.subject);
+  line.Add(own ? record.metric : record.metric + "_parts").Add(value.part);
+  line.Add(value.value).Add(value.low).Add(value.high).Add(value.stderr_).Add(value.n);
+  // Parts have units of their own, which nobody tells.
+  line.Add(own ? record.traits.unit : "");
+  line.Add(own ? std::optional<bool>(record.traits.higher_is_better) : std::nullopt);
+  line.Add(own ? std::optional<double>(record.traits.chance) : nothing);
+  line.Add(record.traits.group).Add(record.status).Add(record.reason).Add(reference);
+  line.AddJson(record.protocol, "adaptive");
+  for (const char* key : {"set", "eligible", "excluded", "attacked", "scored", "missing"}) {
     line.AddJson(record.denominators, key);
   }
-  // Of the value, had all that was left out failed or succeeded.
   const Json bounds = record.denominators.value("bounds", Json::array());
-  for (size_t i = 0; i < 2; ++i) {
-    if (part.empty() && i < bounds.size()) {
-      line.Add(bounds[i].get<double>());
-    } else {
-      line.Add(std::string());
-    }
+  for (const size_t i : {0, 1}) {
+    line.Add(own && i < bounds.size() ? bounds[i].get<double>() : nothing);
   }
-  for (const char* key :
-       {"images_per_prompt", "sampler", "steps", "guidance", "adaptive", "form"}) {
+  for (const char* key : {"images_per_prompt", "sampler", "steps", "guidance"}) {
     line.AddJson(record.protocol, key);
   }
-  line.Add(std::string(reference ? "true" : "false"));
-  return line.Take();
+  return line.Text();
 }
 
 }  // namespace
 
 std::string RenderCsv(const Results& results) {
   const TableView view(results);
-  const std::string backbone = results.inputs.at("backbone").at("name");
   std::string out = kHeader;
   for (const Record& record : results.records) {
     const bool reference = view.IsReference(record.method);
-    out += LineOf(results.experiment, backbone, record, "", reference);
-    for (const std::string& part : FurtherParts(record)) {
-      out += LineOf(results.experiment, backbone, record, part, reference);
-    }
+    for (const Value& value : ValuesOf(record)) out += LineOf(results, record, value, reference);
   }
   return out;
 }

@@ -21,59 +21,9 @@ namespace {
 using Catch::Contains;
 namespace fs = std::filesystem;
 
-// Records of RFC 4180, read in the plainest way: quotes doubled inside quotes.
-std::vector<std::vector<std::string>> ReadCsvText(const std::string& text) {
-  std::vector<std::vector<std::string>> records = {{""}};
-  bool quoted = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (quoted) {
-      if (c != '"') {
-        records.back().back() += c;
-      } else if (i + 1 < text.size() && text[i + 1] == '"') {
-        records.back().back() += text[++i];
-      } else {
-        quoted = false;
-      }
-    } else if (c == '"') {
-      quoted = true;
-    } else if (c == ',') {
-      records.back().emplace_back();
-    } else if (c == '\n') {
-      records.push_back({""});
-    } else {
-      records.back().back() += c;
-    }
-  }
-  records.pop_back();  // the last line ends
-  return records;
-}
-
-size_t IndexOf(const std::vector<std::string>& header, const std::string& name) {
-  const auto found = std::find(header.begin(), header.end(), name);
-  REQUIRE(found != header.end());
-  return static_cast<size_t>(found - header.begin());
-}
-
 std::string ReadAll(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-}
-
-// No byte that a terminal, editor or reader would obey.
-bool IsHarmlessText(const std::string& text) {
-  for (const unsigned char c : text) {
-    if ((c < 0x20 && c != '\n') || c == 0x7f) return false;
-  }
-  for (const char* hidden : {"\u202e", "\u2066", "\u200b", "\ufeff", "\u2028"}) {
-    if (text.find(hidden) != std::string::npos) return false;
-  }
-  // What is not UTF-8 would be escaped again.
-  std::string line;
-  for (std::istringstream in(text); std::getline(in, line);) {
-    if (Escape(line, Format::kTerminal) != line) return false;
-  }
-  return true;
 }
 
 bool Have(const std::string& program) {
@@ -95,69 +45,6 @@ void CheckCompiles(const std::string& tex) {
 }
 
 }  // namespace
-
-TEST_CASE("CSV has one line for every record and for each of its parts") {
-  Results results = MadeUpResults();
-  Record kept = MadeUpRecord("good", "none", "retention", MadeUpRate(100, 50));
-  kept.score.parts = {{"near", 0.25}, {"near_n", 40.0}, {"blocked", 0.0}};
-  results.records.push_back(kept);
-  Record failed = kept;
-  failed.status = "error";
-  failed.reason = "it broke, twice";
-  results.records.push_back(failed);
-  const auto lines = ReadCsvText(RenderCsv(results));
-  const std::vector<std::string>& header = lines.front();
-  const size_t records = results.records.size();
-  size_t parts = 2;  // near, blocked
-  for (const Record& record : results.records) {
-    if (record.metric == "asr") parts += record.score.parts.size();
-  }
-  REQUIRE(lines.size() == 1 + records + parts);
-  for (const auto& line : lines) CHECK(line.size() == header.size());
-  const auto field = [&](size_t line, const std::string& name) {
-    return lines[line][IndexOf(header, name)];
-  };
-  const size_t last = lines.size() - 1;
-  CHECK(field(last, "status") == "error");
-  CHECK(field(last, "reason") == "it broke, twice");
-  CHECK(field(last, "value").empty());
-  CHECK(field(last, "n").empty());
-  CHECK(field(last, "eligible") == "120");
-  CHECK(field(last - 1, "part") == "near");
-  CHECK(field(last - 1, "value") == "0.25");
-  CHECK(field(last - 1, "n") == "40");
-  // Wilson's interval of 10 / 40 is [0.1419, 0.4019].
-  CHECK(std::stod(field(last - 1, "ci95_low")) == Approx(0.1419).margin(5e-5));
-  CHECK(std::stod(field(last - 1, "ci95_high")) == Approx(0.4019).margin(5e-5));
-  CHECK(field(last - 2, "part") == "blocked");
-  CHECK(field(last - 2, "n").empty());
-  CHECK(field(last - 3, "part").empty());
-  CHECK(field(last - 3, "value") == "0.5");
-  CHECK(field(last - 3, "reference_row") == "false");
-  CHECK(field(1, "reference_row") == "true");
-}
-
-TEST_CASE("CSV stays a grid without formulas, whatever the names") {
-  for (const std::string& hostile : HostileTexts()) {
-    const Results results = HostileResults(hostile);
-    const std::string csv = RenderCsv(results);
-    INFO(csv.substr(0, 2000));
-    CHECK(IsHarmlessText(csv));
-    const auto lines = ReadCsvText(csv);
-    CHECK(lines.size() > results.records.size());
-    for (const auto& line : lines) {
-      CHECK(line.size() == lines.front().size());
-      for (const std::string& field : line) {
-        const size_t start = field.find_first_not_of(' ');
-        if (start == std::string::npos) continue;
-        char* end = nullptr;
-        std::strtod(field.c_str(), &end);
-        if (*end == '\0') continue;  // a number
-        CHECK(std::string("=+-@").find(field[start]) == std::string::npos);
-      }
-    }
-  }
-}
 
 TEST_CASE("Markdown keeps its cells and is no HTML, whatever the names") {
   for (const std::string& hostile : HostileTexts()) {

@@ -3,13 +3,15 @@
 #include <ATen/ops/matmul.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <unicode/regex.h>
 
 #include <cmath>
 #include <map>
+#include <memory>
 #include <optional>
-#include <regex>
 
 #include "core/error.h"
+#include "core/escape.h"
 #include "core/json.h"
 #include "core/read_file.h"
 #include "core/text.h"
@@ -129,6 +131,49 @@ Source Open(const fs::path& path) {
   return source;
 }
 
+// A pattern from somebody's file, for the end of layers' names as peft means it. ICU bounds how
+// long a match takes, and its clock counts steps, so that the same file always fares the same.
+class NamePattern {
+ public:
+  NamePattern(const std::string& text, const std::string& where)
+      : name_(fmt::format("{}: alpha_pattern '{}'", where, Shortened(text))) {
+    constexpr size_t kMostBytes = 1000;
+    if (text.size() > kMostBytes) {
+      throw Error(
+          fmt::format("{}: {} bytes; at most {} are read.", name_, text.size(), kMostBytes));
+    }
+    UErrorCode status = U_ZERO_ERROR;
+    const icu::UnicodeString whole = icu::UnicodeString::fromUTF8("(.*\\.)?(" + text + ")");
+    matcher_ = std::make_unique<icu::RegexMatcher>(whole, 0, status);
+    Check(status);
+    constexpr int32_t kSteps = 10, kStackBytes = 1 << 20;  // 10: some 100,000 steps
+    matcher_->setTimeLimit(kSteps, status);
+    matcher_->setStackLimit(kStackBytes, status);
+    Check(status);
+  }
+
+  bool Matches(const std::string& layer) const {
+    UErrorCode status = U_ZERO_ERROR;
+    const icu::UnicodeString input = icu::UnicodeString::fromUTF8(layer);
+    const bool matches = matcher_->reset(input).matches(status);
+    Check(status);
+    return matches;
+  }
+
+ private:
+  void Check(UErrorCode status) const {
+    if (U_SUCCESS(status)) return;
+    const bool slow = status == U_REGEX_TIME_OUT || status == U_REGEX_STACK_OVERFLOW;
+    throw Error(
+        fmt::format("{}: {}.", name_,
+                    slow ? "takes too long to match; write it without nested repetition"
+                         : fmt::format("is no regular expression ({})", u_errorName(status))));
+  }
+
+  std::string name_;
+  std::unique_ptr<icu::RegexMatcher> matcher_;
+};
+
 // The strength of one layer where no tensor says it: keys of peft's LoraConfig.
 class Strength {
  public:
@@ -143,20 +188,19 @@ class Strength {
     for (const char* moved : {"pissa", "olora", "corda", "loftq"}) {
       if (StartsWith(start, moved)) kind = "init_lora_weights " + start + ", which moves the base";
     }
-    if (kind.empty()) return;
-    throw Error(
-        fmt::format("{}: {}: not read. Merge the adapter into the model with the software "
-                    "that made it, and name the merged folder by the parameter 'folder'.",
-                    origin_, kind));
+    if (!kind.empty()) {
+      throw Error(
+          fmt::format("{}: {}: not read. Merge the adapter into the model with the software "
+                      "that made it, and name the merged folder by the parameter 'folder'.",
+                      origin_, kind));
+    }
+    ReadPatterns();
   }
 
   double Scale(const std::string& layer, int64_t rank, std::optional<double> alpha) const {
     if (!alpha && config_.contains("lora_alpha")) alpha = Number(config_["lora_alpha"]);
-    const Json& pattern = config_.contains("alpha_pattern") ? config_["alpha_pattern"] : config_;
-    if (config_.contains("alpha_pattern") && pattern.is_object()) {
-      for (const auto& [key, value] : pattern.items()) {
-        if (Matches(key, layer)) alpha = Number(value);
-      }
+    for (const auto& [pattern, value] : patterns_) {
+      if (pattern.Matches(layer)) alpha = value;
     }
     const double ranks = static_cast<double>(rank);
     if (!alpha) return 1;
@@ -171,12 +215,16 @@ class Strength {
     const auto found = config_.find(key);
     return found != config_.end() && found->is_string() ? found->get<std::string>() : otherwise;
   }
-  // As peft matches: `key` is a regular expression for the end of the name.
-  bool Matches(const std::string& key, const std::string& layer) const {
-    try {
-      return std::regex_match(layer, std::regex("(.*\\.)?(" + key + ")"));
-    } catch (const std::regex_error& error) {
-      throw Error(fmt::format("{}: alpha_pattern '{}': {}.", origin_, key, error.what()));
+  void ReadPatterns() {
+    const auto found = config_.find("alpha_pattern");
+    if (found == config_.end() || !found->is_object()) return;
+    constexpr size_t kMost = 2000;  // a model has some hundred layers
+    if (found->size() > kMost) {
+      throw Error(fmt::format("{}: alpha_pattern has {} entries; at most {} are read.", origin_,
+                              found->size(), kMost));
+    }
+    for (const auto& [key, value] : found->items()) {
+      patterns_.emplace_back(NamePattern(key, origin_), Number(value));
     }
   }
   double Number(const Json& value) const {
@@ -186,6 +234,8 @@ class Strength {
 
   Json config_;
   std::string origin_;
+  std::vector<std::pair<NamePattern, double>>
+      patterns_;  // of a later one that matches is the alpha
 };
 
 // The part of diffusers' metadata that is about one module, as peft's config.

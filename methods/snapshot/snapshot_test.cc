@@ -4,6 +4,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/mean.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/sub.h>
 #include <ATen/ops/zeros.h>
@@ -154,6 +155,42 @@ TEST_CASE("an adapter_config.json that asks for more than a LoRA is refused") {
   refused(R"({"lora_alpha": "four"})", "is no number");
   refused(R"({"alpha_pattern": {"(": 3}})", "alpha_pattern");
   refused(R"([1])", "expected an object");
+}
+
+TEST_CASE("an alpha_pattern is matched as peft does, and never for long") {
+  const fs::path folder = TestFolder("alpha_pattern");
+  SaveSafetensors(folder / "adapter_model.safetensors", SomeLora());
+  const std::string name = "mid_block.attentions.0.transformer_blocks.0.attn2.to_q.weight";
+  // How far the one weight moves; up times down is 2 everywhere, and alpha / rank is alpha / 2.
+  const auto change = [&](const Json& config) {
+    std::ofstream(folder / "adapter_config.json") << config.dump();
+    const at::Tensor moved = at::sub(Run({{"lora", folder}}).unet.Get(name), Sd1().unet.Get(name));
+    return moved.mean().item<double>();
+  };
+  CHECK(change({{"lora_alpha", 2}}) == Approx(2).epsilon(1e-4));
+  for (const char* pattern : {"attn2\\.to_[qk]", "to_q", "mid_block.*|nothing"}) {
+    INFO(pattern);
+    CHECK(change({{"lora_alpha", 2}, {"alpha_pattern", {{pattern, 6}}}}) ==
+          Approx(6).epsilon(1e-4));
+  }
+  // For the whole end of the name, from a dot on.
+  for (const char* pattern : {"o_q", "attn2", "to_q\\.weight"}) {
+    INFO(pattern);
+    CHECK(change({{"lora_alpha", 2}, {"alpha_pattern", {{pattern, 6}}}}) ==
+          Approx(2).epsilon(1e-4));
+  }
+  const auto refused = [&](const Json& patterns, const std::string& message) {
+    std::ofstream(folder / "adapter_config.json") << Json{{"alpha_pattern", patterns}}.dump();
+    Refused({{"lora", folder}}, message);
+  };
+  // 2 to the power of 57 ways to take the name apart.
+  refused({{"(([a-z0-9_.])+)+!", 1}}, "takes too long to match");
+  refused({{"(.*)*(.*)*(.*)*\\1\\2\\3!", 1}}, "takes too long to match");
+  refused({{std::string(100'000, '('), 1}}, "100000 bytes; at most 1000");
+  refused({{std::string(900, '('), 1}}, "is no regular expression");
+  Json many = Json::object();
+  for (int i = 0; i <= 2000; ++i) many[std::to_string(i)] = 1;
+  refused(many, "2001 entries; at most 2000");
 }
 
 TEST_CASE("replacement tensors are found by their names, with and without prefix") {

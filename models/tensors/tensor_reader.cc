@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <system_error>
 #include <thread>
 
 #include "core/error.h"
@@ -102,7 +103,11 @@ class Reader {
                                  : std::clamp(std::thread::hardware_concurrency(), 1U, kMaxThreads);
     std::vector<std::thread> others;
     for (unsigned i = 1; i < threads; ++i) {
-      others.emplace_back([this] { Work(); });
+      try {
+        others.emplace_back([this] { Work(); });
+      } catch (const std::system_error&) {
+        break;  // no more threads to be had: those that run do the work
+      }
     }
     Work();
     for (std::thread& thread : others) thread.join();
