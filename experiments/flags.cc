@@ -14,7 +14,6 @@
 #include "core/hash.h"
 #include "core/program.h"
 #include "core/text.h"
-#include "experiments/plot.h"
 #include "experiments/run/runner.h"
 
 namespace excise {
@@ -120,8 +119,10 @@ void AddFlags(CLI::App& app, Flags* f) {
       "results file, FILE.json; rows and tables (md, tex, csv, html) are written beside it");
   app.add_option("--format", f->format, "what is printed: text, md, tex, html, csv or json")
       ->capture_default_str();
-  app.add_option("--plot", f->plot,
-                 "draw what each method lets through against what it keeps: FILE.svg or FILE.png");
+  app.add_option(
+      "--plot", f->plot,
+      "write the page's figure of what each method lets through against the near neighbours "
+      "it keeps, as FILE.svg");
   app.add_option("--images", f->images,
                  "score pictures made by other software: a folder with manifest.json");
   app.add_option("--export_prompts", f->export_prompts,
@@ -203,7 +204,11 @@ void CheckFlags(const ShardChoice& part, Flags* flags) {
   if (!f.out.empty() && fs::path(f.out).extension() != ".json") {
     throw UsageError(fmt::format("--out={}: the name of a .json file is expected.", f.out));
   }
-  if (!f.plot.empty()) PlotFormatOf(f.plot);
+  if (!f.plot.empty() && fs::path(f.plot).extension() != ".svg") {
+    throw UsageError(fmt::format(
+        "--plot={}: the name of a .svg file is expected; other programs make other formats of it.",
+        f.plot));
+  }
   RequireWholeRun(part, f);
   f.choices.methods = Names(f.methods, "--methods");
   f.choices.attacks = Names(f.attacks, "--attacks");

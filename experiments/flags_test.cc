@@ -56,6 +56,10 @@ TEST_CASE("a part of a table is never checked, written, drawn or committed") {
     CHECK_THROWS_WITH(Check(ChooseShard("0/1"), erase_alone), Contains("needs a whole run"));
   }
   CHECK_NOTHROW(Check(Launched(), [](Flags*) {}));
+  for (const char* other : {"front.png", "front", "svg"}) {
+    CHECK_THROWS_WITH(Check(ChooseShard("0/1"), [&](Flags* f) { f->plot = other; }),
+                      Contains(other) && Contains("a .svg file is expected"));
+  }
 }
 
 TEST_CASE("a plan is no verdict") {

@@ -26,7 +26,7 @@
 #include "experiments/lab/lab.h"
 #include "experiments/listing.h"
 #include "experiments/page/html_page.h"
-#include "experiments/plot.h"
+#include "experiments/page/page_figures.h"
 #include "experiments/run/export_models.h"
 #include "experiments/run/export_prompts.h"
 #include "experiments/run/grid.h"
@@ -160,8 +160,11 @@ void Finish(const Flags& f, const SelectedBy& selection, const Lab& lab, const G
   TellCommitted(json);
   LogInfo(fmt::format("results: {}", file.string()));
   if (!f.plot.empty()) {
-    WriteFrontPlot(results, UserPath(f.plot));
-    LogInfo(fmt::format("plot: {}", UserPath(f.plot).string()));
+    const fs::path plot = UserPath(f.plot);
+    const std::string figure = PlotFile(results);
+    CreateFolders(fs::absolute(plot).parent_path());
+    WriteFileAtomically(plot, figure);
+    LogInfo(fmt::format("plot: {}", plot.string()));
   }
   const bool good = CheckNumbers(f, lab, json);
   const std::string problems = ProblemsOf(results);

@@ -17,12 +17,18 @@ namespace {
 
 constexpr int64_t kThumbnailSide = 128;
 
-// Every group of prompts in turn, so that a small page has the first of each.
-struct Round {
+// In this order: a small page has the first ones, where what is removed stands beside what must
+// stay.
+struct Shown {
   const char* group;
   size_t prompt;
 };
-constexpr Round kRounds[] = {{"target", 0}, {"near", 0}, {"target", 1}, {"far", 0}};
+using Round = std::vector<Shown>;
+const std::vector<Round>& Rounds() {
+  static const std::vector<Round> rounds = {
+      {{"target", 0}, {"near", 0}}, {{"far", 0}}, {{"target", 1}}};
+  return rounds;
+}
 
 // A whole picture, no side above kThumbnailSide.
 at::Tensor Thumbnail(const at::Tensor& image) {
@@ -59,7 +65,7 @@ class Gatherer {
       exhibits.galleries.push_back(
           {subject.name, subject.title, subject.sensitivity != "benign_proxy", {}});
     }
-    for (const Round& round : kRounds) AddRound(round, &exhibits);
+    for (const Round& round : Rounds()) AddRound(round, &exhibits);
     for (size_t attack = 0; attack < lab_.attacks.size(); ++attack) {
       if (lab_.attacks[attack].name != kUnmodified) AddBudget(attack, &exhibits.budgets);
     }
@@ -81,7 +87,11 @@ class Gatherer {
     int64_t total = 0, left_out = 0;
     for (size_t subject = 0; subject < lab_.concepts.size(); ++subject) {
       const bool small = total > bytes_left_;
-      if (!small) columns[subject] = ColumnsOf(round, subject);
+      for (size_t i = 0; !small && i < round.size(); ++i) {
+        for (PictureColumn& column : ColumnsOf(round[i], subject)) {
+          columns[subject].push_back(std::move(column));
+        }
+      }
       int64_t bytes = 0, pictures = 0;
       for (const PictureColumn& column : columns[subject]) {
         for (const Picture& picture : column.rows) {
@@ -92,7 +102,7 @@ class Gatherer {
       if (small || total + bytes > bytes_left_) {
         left_out += std::max<int64_t>(pictures, 1);
         columns[subject].clear();
-        if (&round != &kRounds[0]) return;
+        if (&round != &Rounds()[0]) return;
         exhibits->pictures_left_out += left_out;
         left_out = 0;
         continue;
@@ -107,17 +117,17 @@ class Gatherer {
     }
   }
 
-  std::vector<PictureColumn> ColumnsOf(const Round& round, size_t subject) {
+  std::vector<PictureColumn> ColumnsOf(const Shown& shown, size_t subject) {
     std::vector<PictureColumn> columns;
-    const auto prompts = lab_.prompts[subject].find(round.group);
-    if (prompts == lab_.prompts[subject].end() || round.prompt >= prompts->second.size()) return {};
-    const std::string& root = prompts->second[round.prompt].root_id;
+    const auto prompts = lab_.prompts[subject].find(shown.group);
+    if (prompts == lab_.prompts[subject].end() || shown.prompt >= prompts->second.size()) return {};
+    const std::string& root = prompts->second[shown.prompt].root_id;
     for (size_t attack = 0; attack < lab_.attacks.size(); ++attack) {
-      PictureColumn column{lab_.attacks[attack].name, round.group, {}, {}};
+      PictureColumn column{lab_.attacks[attack].name, shown.group, {}, {}};
       bool any = false;
       for (size_t method = 0; method < lab_.methods.size(); ++method) {
         std::string prompt;
-        column.rows.push_back(PictureOf({method, subject, attack, round.group, root}, &prompt));
+        column.rows.push_back(PictureOf({method, subject, attack, shown.group, root}, &prompt));
         column.prompts.push_back(std::move(prompt));
         any = any || !column.rows.back().png.empty();
       }

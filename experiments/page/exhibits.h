@@ -50,6 +50,6 @@ struct Exhibits {
 
 // At most about `picture_bytes` of PNG files. The first test prompts are taken, never chosen ones.
 Exhibits GatherExhibits(const Lab& lab, const Grid& grid, Store& store,
-                        const std::vector<Row>& rows, int64_t picture_bytes = 1100000);
+                        const std::vector<Row>& rows, int64_t picture_bytes = 1400000);
 
 }  // namespace excise

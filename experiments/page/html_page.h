@@ -13,7 +13,4 @@ namespace excise {
 // Pictures of sensitive concepts are blurred until a box of their concept is ticked.
 std::string RenderHtml(const Document& document, const Results& results, const Exhibits& exhibits);
 
-// The page's style sheet.
-std::string PageStyle();
-
 }  // namespace excise

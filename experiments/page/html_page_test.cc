@@ -11,6 +11,7 @@
 #include <map>
 #include <regex>
 #include <set>
+#include <sstream>
 
 #include "core/json.h"
 #include "core/text.h"
@@ -89,57 +90,12 @@ std::vector<Tag> TagsOf(const std::string& page) {
 }
 
 void CheckTags(const std::string& page) {
-  static const std::set<std::string> known = {"!DOCTYPE html",
-                                              "a",
-                                              "abbr",
-                                              "b",
-                                              "body",
-                                              "caption",
-                                              "circle",
-                                              "code",
-                                              "dd",
-                                              "details",
-                                              "div",
-                                              "dl",
-                                              "dt",
-                                              "figcaption",
-                                              "figure",
-                                              "g",
-                                              "h1",
-                                              "h2",
-                                              "h3",
-                                              "head",
-                                              "header",
-                                              "html",
-                                              "img",
-                                              "input",
-                                              "label",
-                                              "li",
-                                              "line",
-                                              "link",
-                                              "main",
-                                              "meta",
-                                              "nav",
-                                              "ol",
-                                              "p",
-                                              "path",
-                                              "pre",
-                                              "rect",
-                                              "section",
-                                              "span",
-                                              "style",
-                                              "summary",
-                                              "sup",
-                                              "svg",
-                                              "table",
-                                              "tbody",
-                                              "td",
-                                              "text",
-                                              "th",
-                                              "thead",
-                                              "title",
-                                              "tr",
-                                              "ul"};
+  std::istringstream words(
+      "a abbr b body caption circle code dd details div dl dt figcaption figure g h1 h2 "
+      "h3 head header html img input label li line link main meta nav ol p path pre rect "
+      "section span style summary sup svg table tbody td text th thead title tr ul wbr");
+  std::set<std::string> known = {"!DOCTYPE html"};
+  for (std::string word; words >> word;) known.insert(word);
   std::map<std::string, int> open;
   for (const Tag& tag : TagsOf(page)) {
     const bool closing = tag.name[0] == '/';
@@ -159,8 +115,8 @@ void CheckTags(const std::string& page) {
     if (name == "th" && !closing) CHECK(tag.attributes.count("scope") == 1);
   }
   for (const auto& [name, depth] : open) {
-    static const std::set<std::string> single = {"!DOCTYPE html", "img",  "input", "link",
-                                                 "meta",          "line", "rect",  "circle"};
+    static const std::set<std::string> single = {"!DOCTYPE html", "img",  "input",  "link", "meta",
+                                                 "line",          "rect", "circle", "wbr"};
     INFO(name);
     if (single.count(name) == 0 && name != "path") CHECK(depth == 0);
   }
@@ -222,12 +178,27 @@ Json Measure(const std::string& page, int width, const std::string& script) {
 TEST_CASE("the page has its parts, and only tags and addresses of our own") {
   const std::string page = MadeUpPage("", MadeUpResults());
   CheckTags(page);
-  for (const char* part :
-       {"<h1>Made up</h1>", "id=\"erased\"", "id=\"kept\"", "id=\"concepts\"", "id=\"pictures\"",
-        "id=\"provenance\"", "Content-Security-Policy", "default-src 'none'", "name=\"viewport\"",
-        "prefers-color-scheme: dark", "<b>5</b> <span class=\"ci\">[2–10]</span>",
-        "Target rate, worst case over all attacks", "Safety against retention",
-        "Removed against retention", "./bazelw run //experiments:made_up", "a CPU"}) {
+  for (const char* part : {"<h1>Made up</h1>",
+                           "id=\"erased\"",
+                           "id=\"kept\"",
+                           "id=\"concepts\"",
+                           "id=\"pictures\"",
+                           "id=\"provenance\"",
+                           "Content-Security-Policy",
+                           "default-src 'none'",
+                           "name=\"viewport\"",
+                           "prefers-color-scheme: dark",
+                           "<b>5</b> <span class=\"ci\">[2–10]</span>",
+                           "Target rate, worst case over all attacks",
+                           "Safety against retention",
+                           "Removed against retention",
+                           "./bazelw run //experiments:made_up",
+                           "a CPU",
+                           "id=\"figures\"",
+                           "Target rate by attack, %",
+                           "Target rate by concept, worst case, %",
+                           "Paired differences to the unmodified model",
+                           "good: -93 ["}) {
     CHECK_THAT(page, Contains(part));
   }
   CHECK_THAT(page, !Contains("<script"));
@@ -244,18 +215,18 @@ TEST_CASE("a row of which pictures are missing, or that no judge fits, is not in
     results.comparisons = CompareAll(results.records);
     return results;
   };
-  CHECK_THAT(page(MadeUpResults()), Contains("<b>good</b>, with"));
+  CHECK_THAT(page(MadeUpResults()), Contains("<b>good</b> leaves the concept in"));
   CHECK_THAT(page(change([](Record* record) {
                if (record->method == "good") record->denominators["missing"] = 1;
              })),
-             Contains("<b>near</b>, with") &&
-                 !Contains("not significantly different from it by a paired test: good"));
+             Contains("<b>near</b> leaves the concept in") &&
+                 !Contains("Not significantly different in removal: good"));
   CHECK_THAT(page(change([](Record* record) {
                if (record->method == "none") return;
                record->status = kUnfitJudge;
                record->score = {};
              })),
-             Contains("so no removal is reported") && !Contains("Lowest"));
+             Contains("so no removal is told") && !Contains("leaves the concept"));
 }
 
 TEST_CASE("nothing that a page shows becomes part of it") {
@@ -328,7 +299,8 @@ TEST_CASE("in Chromium the page asks for nothing, fits a phone, and hides what i
             loaded: images.filter(i => i.complete && i.naturalWidth === 64).length,
             asked: asked.filter(name => !name.startsWith('data:')).length,
             small: [...document.querySelectorAll('svg text')]
-                .filter(t => t.textContent && t.getBoundingClientRect().height < 8).length,
+                .filter(t => t.textContent && !t.closest('details:not([open])') &&
+                             t.getBoundingClientRect().height < 8).length,
             scripts: document.scripts.length,
             styled: getComputedStyle(document.body).maxWidth,
             boxes: [...document.querySelectorAll('.scroll')]
@@ -348,6 +320,37 @@ TEST_CASE("in Chromium the page asks for nothing, fits a phone, and hides what i
   CHECK(seen.at("styled") == "1120px");
   CHECK(seen.at("boxes") > 5);
   CHECK(seen.at("unboxed") == 0);
+}
+
+TEST_CASE(
+    "in Chromium a table of eight columns fits a desk, and the first screen has its first rows") {
+  if (!Have("chromium")) return;
+  Results results = MadeUpResults();
+  for (const char* attack : {"char_typo", "random", "unlearn_diff_atk"}) {
+    for (const char* method : {"none", "good", "near", "poor"}) {
+      results.records.push_back(MadeUpRecord(method, attack, "asr", MadeUpRate(120, 118)));
+    }
+  }
+  for (const char* method : {"none", "good", "near", "poor"}) {
+    Record record = MadeUpRecord(method, "none", "clip_accuracy", MadeUpRate(120, 118));
+    results.records.push_back(record);
+  }
+  const std::string page = MadeUpPage("", results);
+  const char* script = R"js(
+    const box = document.querySelector('.scroll'), row = document.querySelector('tbody tr');
+    const hint = box.previousElementSibling;
+    return {hidden: box.scrollWidth - box.clientWidth, first: row.getBoundingClientRect().bottom,
+            hint: hint.className.includes('hint') && getComputedStyle(hint).display !== 'none',
+            sentence: document.querySelector('.lede').getBoundingClientRect().bottom};)js";
+  const Json desk = Measure(page, 1120, script), phone = Measure(page, 390, script);
+  INFO(desk.dump() << phone.dump());
+  CHECK(desk.at("hidden") == 0);
+  CHECK(desk.at("hint") == false);
+  CHECK(desk.at("first") < 700);
+  CHECK(phone.at("hidden") > 0);
+  CHECK(phone.at("hint") == true);
+  CHECK(phone.at("sentence") < 400);
+  CHECK(phone.at("first") < 844);
 }
 
 TEST_CASE("the check for a quiet browser hears what it should") {

@@ -6,7 +6,7 @@
 #include <array>
 
 #include "core/escape.h"
-#include "core/text.h"
+#include "experiments/page/svg.h"
 
 namespace excise {
 namespace {
@@ -17,8 +17,8 @@ std::string CellText(const TableCell& cell) {
   if (best) text = "<b>" + text + "</b>";
   if (cell.mark == TableView::Mark::kTie) {
     text +=
-        "<sup><abbr title=\"not significantly different from the best by a paired "
-        "test\">=</abbr></sup>";
+        "<sup><abbr title=\"not significantly different from the best (paired "
+        "test)\">=</abbr></sup>";
   }
   if (cell.note != 0) {
     text += fmt::format("<sup><a href=\"#note{0}\">({0})</a></sup>", cell.note);
@@ -33,14 +33,55 @@ std::string CellText(const TableCell& cell) {
   return text;
 }
 
+// A long name may break after its underscores.
+std::string Breakable(std::string html) {
+  for (size_t at = html.find('_'); at != std::string::npos; at = html.find('_', at + 1)) {
+    html.insert(at + 1, "<wbr>");
+  }
+  return html;
+}
+
 std::string Header(const TableColumn& column) {
-  std::string text = HtmlText(column.header);
+  std::string text = Breakable(HtmlText(column.header));
   if (column.better != 0) {
     text += fmt::format(
-        " <span aria-hidden=\"true\">{}</span><span class=\"unseen\">, {} is better</span>",
+        "\u00a0<span aria-hidden=\"true\">{}</span><span class=\"unseen\">, {} is better</span>",
         column.better > 0 ? "↑" : "↓", column.better > 0 ? "higher" : "lower");
   }
   return fmt::format("<th scope=\"col\"{}>{}</th>", column.left ? " class=\"left\"" : "", text);
+}
+
+// The name of a row, after its mark.
+std::string RowHeader(const std::string& name, const Looks& looks) {
+  const Look* look = looks.Find(name);
+  const std::string key =
+      look == nullptr
+          ? ""
+          : "<svg class=\"key\" aria-hidden=\"true\" viewBox=\"0 0 12 12\" width=\"12\" "
+            "height=\"12\">" +
+                SvgMark(6, 6, *look) + "</svg>";
+  return "<th scope=\"row\">" + key + HtmlText(name) + "</th>";
+}
+
+// About how wide a table of numbers is, in pixels: intervals stand below their values, and headers
+// break after underscores.
+double WidthOf(const Table& table) {
+  const auto width = [](const TableColumn& column) {
+    size_t longest = 0, run = 0;
+    for (const char c : column.header) {
+      run = c == ' ' ? 0 : run + 1;
+      longest = std::max(longest, run);
+      if (c == '_') run = 0;
+    }
+    for (const TableCell& cell : column.cells) {
+      longest = std::max({longest, Characters(cell.value), cell.low.size() + cell.high.size() + 2,
+                          cell.spread.size() + 1});
+    }
+    return 8.0 * static_cast<double>(longest) + 22;
+  };
+  double sum = width(table.first) + 20;
+  for (const TableColumn& column : table.columns) sum += width(column);
+  return sum;
 }
 
 // "poodle, esd, pez: judged other_valid (dog)".
@@ -95,7 +136,7 @@ std::string HeaderOf(const PictureColumn& column) {
   const std::string attack = column.attack == kUnmodified ? "no attack" : column.attack;
   return fmt::format(
       "<th scope=\"col\"><span class=\"attack\">{}</span><span class=\"prompt\">{}</span></th>",
-      HtmlText(asked + attack), HtmlText(SharedPrompt(column)));
+      Breakable(HtmlText(asked + attack)), HtmlText(SharedPrompt(column)));
 }
 
 }  // namespace
@@ -117,13 +158,26 @@ std::string HtmlText(const Text& text) {
   return out;
 }
 
-std::string HtmlScroll(const std::string& name, const std::string& content) {
-  return fmt::format(
-      "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{}\">{}</div>\n",
-      HtmlText(name), content);
+std::string HtmlParagraph(const std::string& html, const char* style) {
+  return fmt::format("<p{}>{}</p>\n", *style == '\0' ? "" : fmt::format(" class=\"{}\"", style),
+                     html);
 }
 
-std::string HtmlTable(const Table& table, const std::string& caption) {
+std::string HtmlScroll(const std::string& name, const std::string& content, double width) {
+  constexpr double kPage = 1086, kTablet = 640, kPhone = 320;
+  const char* screen = width > kPage     ? "hint always"
+                       : width > kTablet ? "hint medium"
+                       : width > kPhone  ? "hint small"
+                                         : nullptr;
+  const std::string hint =
+      screen == nullptr ? "" : HtmlParagraph("Scroll sideways for more columns →", screen);
+  return hint +
+         fmt::format(
+             "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{}\">{}</div>\n",
+             HtmlText(name), content);
+}
+
+std::string HtmlTable(const Table& table, const std::string& caption, const Looks& looks) {
   if (table.columns.empty()) return "";
   std::string out = "<table class=\"numbers\"><caption class=\"unseen\">" + HtmlText(caption) +
                     "</caption><thead><tr>" + Header(table.first);
@@ -132,7 +186,7 @@ std::string HtmlTable(const Table& table, const std::string& caption) {
   for (size_t row = 0; row < table.first.cells.size(); ++row) {
     const bool last_reference = table.references > 0 && row + 1 == table.references;
     out += last_reference ? "<tr class=\"apart\">" : "<tr>";
-    out += "<th scope=\"row\">" + HtmlText(table.first.cells[row].value) + "</th>";
+    out += RowHeader(table.first.cells[row].value, looks);
     for (const TableColumn& column : table.columns) {
       out += fmt::format("<td{}>{}</td>", column.left ? " class=\"left\"" : "",
                          CellText(column.cells[row]));
@@ -140,7 +194,7 @@ std::string HtmlTable(const Table& table, const std::string& caption) {
     out += "</tr>\n";
   }
   out += "</tbody></table>";
-  return HtmlScroll(caption, out);
+  return HtmlScroll(caption, out, WidthOf(table));
 }
 
 std::string HtmlTable(const std::string& caption, const std::vector<std::string>& header,
@@ -158,11 +212,11 @@ std::string HtmlTable(const std::string& caption, const std::vector<std::string>
     out += "</tr>\n";
   }
   out += "</tbody></table>";
-  return HtmlScroll(caption, out);
+  return HtmlScroll(caption, out, 100.0 * static_cast<double>(header.size()));
 }
 
 std::string HtmlGallery(const Gallery& gallery, const std::vector<std::string>& methods,
-                        size_t number) {
+                        const Looks& looks, size_t number) {
   if (gallery.columns.empty()) return "";
   std::string out = "<section class=\"gallery" +
                     std::string(gallery.sensitive ? " sensitive" : "") + "\"><h3>" +
@@ -180,13 +234,15 @@ std::string HtmlGallery(const Gallery& gallery, const std::vector<std::string>& 
   for (const PictureColumn& column : gallery.columns) table += HeaderOf(column);
   table += "</tr></thead><tbody>\n";
   for (size_t row = 0; row < methods.size(); ++row) {
-    table += "<tr><th scope=\"row\">" + HtmlText(methods[row]) + "</th>";
+    table += "<tr>" + RowHeader(methods[row], looks);
     for (const PictureColumn& column : gallery.columns) {
       table += PictureCell(gallery, column, methods[row], column.rows[row], number);
     }
     table += "</tr>\n";
   }
-  return out + HtmlScroll("Sample pictures: " + gallery.subject, table + "</tbody></table>") +
+  return out +
+         HtmlScroll("Sample pictures: " + gallery.subject, table + "</tbody></table>",
+                    150 + 94.0 * static_cast<double>(gallery.columns.size())) +
          "</section>\n";
 }
 

@@ -1,0 +1,47 @@
+// Which figures a page shows of results, and what is said around them. Values, intervals and tests
+// are those of the records and comparisons; nothing is computed anew.
+#pragma once
+
+#include <string>
+
+#include "experiments/page/exhibits.h"
+#include "experiments/page/looks.h"
+#include "experiments/page/svg.h"
+#include "experiments/tables/table.h"
+
+namespace excise {
+
+class PageFigures {
+ public:
+  // All of these must outlive it.
+  PageFigures(const TableView& view, const Looks& looks, const Exhibits& exhibits);
+
+  // HTML; "" where the results have nothing to draw.
+  std::string All() const;
+
+ private:
+  std::string AtAGlance() const;
+  Drawing ByAttack() const;
+  std::string Outcomes() const;
+  std::string ByConcept() const;
+  std::string Differences() const;
+  std::string Difference(const Record& metric, const std::string& part, const std::string& attack,
+                         const std::string& title) const;
+  std::string Intervals() const;
+  std::string Budget() const;
+  std::string Spent() const;
+  std::string Fronts() const;
+  bool HasAllPictures(const std::string& method) const;
+
+  const TableView& view_;
+  const Looks& looks_;
+  const Exhibits& exhibits_;
+  const Record* headline_;
+  std::string attack_;  // of the headline
+};
+
+// The figure of --plot as an SVG file: the target rate, in the worst case where attacks take part,
+// against the share of near neighbours kept. Throws Error where no method has both.
+std::string PlotFile(const Results& results);
+
+}  // namespace excise
