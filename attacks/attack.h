@@ -14,6 +14,7 @@
 #include "core/registry.h"
 #include "datasets/formats/concept.h"
 #include "datasets/formats/dataset.h"
+#include "models/nets/work.h"
 #include "models/snapshots/backbone.h"
 
 namespace excise {
@@ -82,6 +83,10 @@ class Attack : public Parameterised {
   virtual std::map<std::string, Json> presets() const { return {}; }
   // What //experiments:tune searches; empty: there is nothing to tune.
   virtual SearchSpace search_space() const { return {}; }
+  // What crafting for one prompt computes, about, with these parameters, where no early success
+  // ends the search: how long a run takes is foretold from it. `victim`: how the method acts that a
+  // white-box attack searches against. Empty: next to nothing.
+  virtual Work work(Acts /*victim*/) const { return {}; }
   // Why this seed prompt cannot be attacked ("excluded:no_candidate"), or "". Asked before any
   // work; such prompts are left out, counted and bounded.
   virtual std::string Excludes(const Backbone& /*base*/, const Concept& /*subject*/,

@@ -38,6 +38,16 @@ class Random : public TransferAttack {
             {"smoke", {{"evaluations", 4}, {"reference_images", 1}}}};
   }
 
+  Work work(Acts) const override {
+    // Sequences are read without padding: three of them are about one row.
+    const double batches = static_cast<double>(evaluations_) / kBatch;
+    Work work = {{Pass::kText, batches, kBatch / 3.0}};
+    if (target_ == "image") {
+      work.push_back({Pass::kPicture, 1, static_cast<double>(reference_images_)});
+    }
+    return work;
+  }
+
   Trajectory Craft(TransferTarget& target, const Concept& subject,
                    const Prompt& prompt) const override {
     const NoGrad no_grad;
@@ -48,7 +58,6 @@ class Random : public TransferAttack {
                                   prompt_len_);
     Philox rng = target.Rng(prompt);
     Trajectory trajectory;
-    constexpr int64_t kBatch = 16;
     for (int64_t done = 0; done < evaluations_; done += kBatch) {
       const int64_t batch = std::min(kBatch, evaluations_ - done);
       const at::Tensor ids = scorer.RandomIds(batch, &rng);
@@ -61,6 +70,7 @@ class Random : public TransferAttack {
   }
 
  private:
+  static constexpr int64_t kBatch = 16;
   int64_t prompt_len_ = 8, evaluations_ = 200, reference_images_ = 3;
   std::string target_ = "image", tokens_ = "printable";
 };

@@ -202,6 +202,10 @@ const StoreFolder& Store::Folder() const {
 
 std::string Store::Digest(const Json& key) { return Sha256Hex(CanonicalJson(key)); }
 
+bool Store::Holds(const Json& key) const {
+  return Exists(root() / PlaceOf(key, Digest(key)) / kManifest);
+}
+
 std::optional<Artifact> Store::Find(const Json& key) {
   const std::string digest = Digest(key);
   const fs::path place = PlaceOf(key, digest), folder = root() / place;

@@ -43,6 +43,9 @@ class Store {
   // one is reported on stderr, removed and counts as absent.
   std::optional<Artifact> Find(const Json& key);
 
+  // Whether something is stored under `key`; damage, which Find would see, is not looked for.
+  bool Holds(const Json& key) const;
+
   // Stores bytes under `key`. Another process storing the same key at the same time is harmless:
   // the first one's files stay. Names are plain (no folders, no leading dot, not "manifest.json").
   // Throws Error (full disk included) and then leaves nothing behind.

@@ -15,6 +15,7 @@
 #include "core/program.h"
 #include "core/progress.h"
 #include "core/registry.h"
+#include "core/stopwatch.h"
 #include "core/text.h"
 #include "core/version.h"
 #include "experiments/check/check.h"
@@ -76,14 +77,14 @@ bool CheckNumbers(const Flags& f, const Lab& lab, const Json& results) {
 }
 
 // The README's table came from the committed run: who sees other numbers here is told why.
-void TellCommitted(const Json& results) {
-  const std::string name = "results/" + CommittedName(results);
+void TellCommitted(const Experiment& experiment, const Json& results) {
+  const std::string name = CommittedName(experiment.name, experiment.profile);
   std::string line;
   try {
-    const fs::path file = CommittedFile(CommittedName(results));
+    const fs::path file = CommittedFile(name);
     std::error_code ignored;
     if (!fs::exists(file, ignored)) return;
-    line = AgainstCommitted(results, ReadResults(file), name);
+    line = AgainstCommitted(results, ReadResults(file), "results/" + name);
   } catch (const Error&) {
     return;  // no committed run, or none that this version reads
   }
@@ -96,7 +97,7 @@ void CheckPublished(const Flags& f, const Experiment& experiment) {
       LoadClaims(CommittedFile("checks/published/arithmetic.json").parent_path(), experiment.name);
   Json results;
   try {
-    results = ReadResults(CommittedFile(experiment.name + "/" + experiment.name + ".json"));
+    results = ReadResults(CommittedFile(CommittedName(experiment.name, experiment.profile)));
   } catch (const Error& error) {
     LogWarning(fmt::format("claims about numbers are not_run: {}", error.what()));
   }
@@ -138,7 +139,7 @@ fs::path ResultsFile(const Flags& f, const Experiment& experiment, const Selecte
 }
 
 void Finish(const Flags& f, const SelectedBy& selection, const Lab& lab, const Grid& grid,
-            Store& store, RunOutcome* outcome) {
+            Store& store, const Stopwatch& watch, RunOutcome* outcome) {
   Results& results = outcome->results;
   results.provenance["commit"] = BuildCommit();
   results.provenance["dirty"] = BuildDirty();
@@ -157,8 +158,9 @@ void Finish(const Flags& f, const SelectedBy& selection, const Lab& lab, const G
   } else {
     PrintDocument(f.format == "json" ? json.dump(1) + "\n" : documents.at("." + f.format));
   }
-  TellCommitted(json);
+  TellCommitted(lab.experiment, json);
   LogInfo(fmt::format("results: {}", file.string()));
+  LogInfo(TellCost(watch.Seconds()));
   if (!f.plot.empty()) {
     const fs::path plot = UserPath(f.plot);
     const std::string figure = PlotFile(results);
@@ -230,7 +232,16 @@ RunOptions OptionsOf(const Flags& f, const Shard& shard) {
   return options;
 }
 
+// Says how long the run will take, before it begins.
+void TellTime(const Lab& lab, const Grid& grid, const Store& store, RunOptions* options) {
+  const Plan plan =
+      MakePlan(lab, grid, [&](const Json& key) { return !options->force && store.Holds(key); });
+  options->forecast = Foretell(plan, MeasureFor(lab, plan, *options), *options);
+  LogInfo(TellForecast(lab, options->forecast, options->workers));
+}
+
 void RunTable(Flags f) {
+  const Stopwatch watch;
   RefuseBadRegistrations();
   if (!f.list.empty()) return PrintOut(List(f.list, OutputColumns()));
   const ShardChoice part = ChooseShard(f.shard);
@@ -241,7 +252,7 @@ void RunTable(Flags f) {
   const SelectedBy selection = SelectionOf(f, experiment.backbone);
   RequireCommittable(f, experiment, selection);
   const bool looks = f.dry_run || f.explain;
-  const RunOptions options = OptionsOf(f, part.shard);
+  RunOptions options = OptionsOf(f, part.shard);
   UseDigestsIn(CacheFolder(f), /*remember=*/!looks);
   if (options.force) DistrustDigests();
   const Compute compute = PrepareCompute(f, experiment);
@@ -250,7 +261,10 @@ void RunTable(Flags f) {
   const std::unique_ptr<Lab> lab = OpenLab(experiment, FoldersOf(f, experiment.backbone), compute);
   const Grid grid(*lab);
   if (f.explain) PrintOut(ExplainMissing(*lab, grid, store));
-  if (f.dry_run) PrintOut(DescribePlan(*lab, grid, store, options.workers));
+  if (f.dry_run) {
+    const auto is_stored = [&](const Json& key) { return !options.force && store.Find(key); };
+    PrintOut(DescribePlan(*lab, grid, MakePlan(*lab, grid, is_stored), options));
+  }
   if (looks) return;
   if (!f.export_prompts.empty()) {
     return ExportPrompts(*lab, grid, store, options.workers, UserPath(f.export_prompts));
@@ -258,14 +272,16 @@ void RunTable(Flags f) {
   if (!f.export_models.empty()) {
     return ExportModels(*lab, grid, store, options.workers, UserPath(f.export_models));
   }
+  TellTime(*lab, grid, store, &options);
   RunOutcome outcome = RunExperiment(*lab, grid, store, options);
-  if (outcome.finished) return Finish(f, selection, *lab, grid, store, &outcome);
+  if (outcome.finished) return Finish(f, selection, *lab, grid, store, watch, &outcome);
   if (options.shard.count > 1 && options.stage == "score") {
     LogInfo(fmt::format("shard {}/{} is done. When all are, run once more with --shard=0/1.",
                         options.shard.index, options.shard.count));
   } else {
     LogInfo(fmt::format("stopped after stage {}.", options.stage));
   }
+  LogInfo(TellCost(watch.Seconds()));
   if (outcome.failures > 0) {
     throw Error(
         fmt::format("{} failed.", Plural(outcome.failures, "unit of work", "units of work")));

@@ -13,6 +13,7 @@
 #include "core/registry.h"
 #include "datasets/formats/concept.h"
 #include "datasets/formats/dataset.h"
+#include "models/nets/work.h"
 #include "models/snapshots/backbone.h"
 
 namespace excise {
@@ -63,6 +64,9 @@ struct MethodTraits {
   // What an adaptive attack that reads text alone can see of the result: "text_encoder" (it is
   // changed), "text_view", "text_margin" (see Hooks).
   std::vector<std::string> offers = {};
+  Acts acts = Acts::kByWeights;
+  // Rows of the U-Net that a picture takes at each step, about: with and without the prompt.
+  double streams = 2;
 };
 
 class Method : public Parameterised {
@@ -75,6 +79,9 @@ class Method : public Parameterised {
   virtual std::map<std::string, Json> presets() const { return {}; }
   // What //experiments:tune searches; empty: there is nothing to tune.
   virtual SearchSpace search_space() const { return {}; }
+  // What removing one concept computes, about, with these parameters: how long a run takes is
+  // foretold from it. Empty: next to nothing.
+  virtual Work work() const { return {}; }
   // One result removes all `concepts` at once. Must not change a tensor of `base`.
   virtual Erased Erase(Context& context, const Backbone& base,
                        const std::vector<Concept>& concepts) const = 0;

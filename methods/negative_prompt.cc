@@ -48,7 +48,11 @@ class NegativePrompt : public Method {
  public:
   void Fields(ParamVisitor&) override {}
   int version() const override { return 1; }
-  MethodTraits traits() const override { return {{"known_names"}, true, ""}; }
+  MethodTraits traits() const override {
+    MethodTraits traits{{"known_names"}, true, ""};
+    traits.acts = Acts::kWhileDrawing;
+    return traits;
+  }
 
   Erased Erase(Context&, const Backbone& base,
                const std::vector<Concept>& concepts) const override {

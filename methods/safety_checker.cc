@@ -92,8 +92,14 @@ class SafetyChecker : public Method {
   }
   int version() const override { return 1; }
   MethodTraits traits() const override {
-    if (!checker_.empty()) return {{}, true, ""};
-    return {{"known_names", "anchor", "preserve"}, true, ""};
+    MethodTraits traits;
+    if (checker_.empty()) traits.uses = {"known_names", "anchor", "preserve"};
+    traits.acts = Acts::kOnPictures;
+    return traits;
+  }
+  Work work() const override {
+    if (!checker_.empty()) return {};
+    return {{Pass::kPicture, 1, static_cast<double>(pictures_)}};
   }
   std::map<std::string, Json> presets() const override { return {{"smoke", {{"pictures", 4}}}}; }
 

@@ -1,4 +1,5 @@
 // The contract of an attack, run on each one alone.
+#include <algorithm>
 #include <fstream>
 
 #include "attacks/attack.h"
@@ -98,6 +99,18 @@ void CheckPrompts(const Trajectory& trajectory, const Prompt& seed) {
   }
 }
 
+// What is declared before the work is what was counted after it, where no success ended it early.
+void CheckWork(const Attack& attack, Acts victim, const Ledger& counted) {
+  double gradients = 0;
+  for (const Passes& passes : attack.work(victim)) {
+    CHECK(passes.calls > 0);
+    CHECK(passes.rows > 0);
+    const bool gradient = passes.pass == Pass::kUNetGradient || passes.pass == Pass::kTextGradient;
+    if (gradient) gradients = std::max(gradients, passes.calls);
+  }
+  CHECK(gradients == Approx(counted.gradient_steps).epsilon(0.5));
+}
+
 }  // namespace
 
 TEST_CASE("parameters, presets and card are sound") {
@@ -136,6 +149,7 @@ TEST_CASE("a transfer attack repeats itself, keeps the root and meters what it s
   CheckPrompts(first, seed);
   // A candidate carries what was spent until it was found, and pictures are never for free.
   CheckLedgers(first, first_target.ledger());
+  CheckWork(*attack, Acts::kByWeights, first_target.ledger());
   const Ledger& last = first.back().ledger;
   CHECK(last.victim_queries == 0);  // transfer: the victim is never asked
   CHECK((first_target.reference_images > 0) == (last.unet_evaluations > 0));
@@ -189,6 +203,8 @@ TEST_CASE("a white-box attack repeats itself, harms nothing and asks no more tha
     CHECK(DigestOf(first_target.victim.unet) == unet);
     CheckPrompts(first, seed);
     CheckLedgers(first, first_target.ledger());
+    const Acts victim = hooks == nullptr ? Acts::kByWeights : Acts::kWhileDrawing;
+    CheckWork(*attack, victim, first_target.ledger());
     const auto asked = static_cast<int64_t>(first_target.asked.size());
     CHECK(first_target.ledger().victim_queries == asked);
     CHECK(asked <= attack->max_queries());

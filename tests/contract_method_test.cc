@@ -49,6 +49,22 @@ void CheckSharing(const StateDict& base, const StateDict& edited, const StateDic
   }
 }
 
+// What is declared before the work is what was counted after it.
+void CheckWork(const Method& method, const TinyContext& counted) {
+  double evaluations = 0, gradients = 0;
+  for (const Passes& passes : method.work()) {
+    CHECK(passes.calls > 0);
+    CHECK(passes.rows > 0);
+    const bool gradient = passes.pass == Pass::kUNetGradient || passes.pass == Pass::kTextGradient;
+    if (gradient) gradients += passes.calls;
+    if (passes.pass == Pass::kUNet || passes.pass == Pass::kUNetGradient) {
+      evaluations += passes.calls * passes.rows;
+    }
+  }
+  if (gradients > 0) CHECK(gradients == Approx(counted.gradient_steps).epsilon(0.5));
+  CHECK(evaluations == Approx(counted.unet_evaluations).epsilon(0.5));
+}
+
 }  // namespace
 
 TEST_CASE("parameters, presets, card and traits are sound") {
@@ -79,6 +95,11 @@ TEST_CASE("erasing repeats itself and leaves the base model alone") {
   CHECK((first.hooks == nullptr) == (second.hooks == nullptr));
   CHECK(first_context.unet_evaluations == second_context.unet_evaluations);
   CHECK(first_context.gradient_steps == second_context.gradient_steps);
+  CheckWork(*method, first_context);
+  // What a filter alone is, draws what the unmodified model draws.
+  const Acts acts = method->traits().acts;
+  CHECK((acts == Acts::kOnPictures) == (first.hooks != nullptr && first.hooks->OnlyFilters()));
+  if (acts == Acts::kByWeights) CHECK(first.hooks == nullptr);
 
   const Backbone edited = ApplyErased(base, first);  // refuses wrong dtypes, shapes and infinities
   CheckSharing(base.text_encoder, edited.text_encoder, first.text_encoder);

@@ -106,7 +106,10 @@ TEST_CASE("a run writes results that fit their schema, and a stored run does no 
         std::vector<std::string>{});
   for (const Json& record : results["records"]) CheckAnswered(record);
   const std::string before = Bytes(Whole(cache));
-  CHECK(Run(Tiny(cache)).code == 0);
+  const ProcessResult again = Run(Tiny(cache));
+  CHECK(again.code == 0);
+  CHECK_THAT(again.err, Catch::StartsWith("tiny (profile default): everything is stored") &&
+                            Contains("\ntook ") && Contains("; peak memory "));
   CHECK(Bytes(Whole(cache)) == before);
   CHECK(ReadJsonFile(cache / "results" / "tiny-default.json")["cost"]["work_seconds"].empty());
   const ProcessResult plan = Run(Tiny(cache, {"--dry_run"}));

@@ -27,6 +27,13 @@ class PezAdaptive : public WhiteBoxAttack {
     space["lambda"] = {0.3, 1, 3};
     return space;
   }
+  Work work(Acts) const override {
+    Work work = search_.work();
+    // The defended encoder reads whole rows.
+    const auto rows = static_cast<double>(search_.restarts);
+    work.push_back({Pass::kTextGradient, static_cast<double>(search_.iterations), rows});
+    return work;
+  }
   std::string adaptive_form_of() const override { return "pez"; }
   std::vector<std::string> adapts_to() const override {
     return {"text_encoder", "text_view", "text_margin"};

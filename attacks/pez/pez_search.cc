@@ -57,6 +57,15 @@ SearchSpace PezSearch::Space() {
           {"target", {"image", "text"}}};
 }
 
+Work PezSearch::work() const {
+  // The encoder reads the sequences alone, without padding: all of them are about one row.
+  Work work = {{Pass::kTextGradient, static_cast<double>(iterations), 1}};
+  if (target_kind == "image") {
+    work.push_back({Pass::kPicture, 1, static_cast<double>(reference_images)});
+  }
+  return work;
+}
+
 Trajectory PezSearch::Run(std::string_view name, TransferTarget& target, const Concept& subject,
                           const Prompt& prompt, const VictimText& victim, double lambda) const {
   const ClipModel& clip = target.Surrogate();

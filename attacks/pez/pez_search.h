@@ -14,6 +14,7 @@ struct PezSearch {
   void Fields(ParamVisitor& v);
   static std::map<std::string, Json> Presets();
   static SearchSpace Space();
+  Work work() const;
   // Minimises, over token sequences, 1 - cos(T(p), f) + lambda (1 - cos(V(p), f) + softplus(m(p))):
   // T the surrogate, V what the victim's U-Net gets, m the margin of its hooks; terms that `victim`
   // does not offer are left out, so lambda = 0 or no offer is the search of the paper.

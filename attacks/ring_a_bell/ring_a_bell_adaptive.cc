@@ -29,6 +29,11 @@ class RingABellAdaptive : public WhiteBoxAttack {
     space["lambda"] = {0.3, 1, 3};
     return space;
   }
+  Work work(Acts) const override {
+    Work work = search_.work();
+    work.push_back(work.front());  // by the defended encoder, too
+    return work;
+  }
   std::string adaptive_form_of() const override { return "ring_a_bell"; }
   std::vector<std::string> adapts_to() const override {
     return {"text_encoder", "text_view", "text_margin"};

@@ -201,6 +201,12 @@ SearchSpace RingABellSearch::Space() {
   return {{"prompt_len", {6, 8, 10, 14}}, {"eta", {0.25, 0.5, 1, 3}}, {"elite", {0, 4}}};
 }
 
+Work RingABellSearch::work() const {
+  // Two of three sequences of a generation are new.
+  return {{Pass::kText, static_cast<double>(genetic.generations + 1),
+           2.0 / 3 * static_cast<double>(genetic.population)}};
+}
+
 Trajectory RingABellSearch::Run(std::string_view name, TransferTarget& target,
                                 const Concept& subject, const Prompt& prompt,
                                 const VictimText& victim, double lambda) const {

@@ -91,6 +91,21 @@ class UnlearnDiffAtk : public WhiteBoxAttack {
   }
   int64_t max_queries() const override { return timesteps_ + 1; }
 
+  Work work(Acts victim) const override {
+    const auto steps = static_cast<double>(timesteps_ * iterations_);
+    const auto draws = static_cast<double>(noise_draws_);
+    Work work = {{Pass::kPicture, static_cast<double>(max_queries()), 1},
+                 {Pass::kTextGradient, steps, 1},
+                 {Pass::kUNetGradient, steps, draws}};
+    if (lambda_ == 0 || victim == Acts::kByWeights) return work;
+    work.push_back({Pass::kUNetGradient, steps, 2 * draws});  // with guidance
+    if (victim == Acts::kWhileDrawing) return work;
+    // The predicted picture, and what the filter makes of it; a gradient is three passes.
+    work.push_back({Pass::kDecoder, 3 * steps, draws});
+    work.push_back({Pass::kVision, 3 * steps, draws});
+    return work;
+  }
+
   std::string Excludes(const Backbone& base, const Concept&, const Prompt& seed) const override {
     const auto tokens = static_cast<int64_t>(base.tokenizer->Encode(seed.text).size());
     return Room(base) < tokens ? "excluded:too_long" : "";

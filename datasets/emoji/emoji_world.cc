@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <mutex>
 
 #include "core/data_file.h"
 #include "core/error.h"
@@ -19,11 +20,17 @@
 namespace excise {
 
 struct EmojiWorld::Impl {
+  // Which backgrounds suit a class, by style. Looked at when somebody asks: a table's prompts ask
+  // for few classes, and all of them take a quarter of a stored table's time.
+  struct Suits {
+    std::once_flag once;
+    std::vector<bool> by_style[kNumStyles];
+  };
   std::vector<EmojiClass> classes;
   std::vector<Background> backgrounds;
-  std::vector<std::vector<GlyphBitmap>> colour;      // [class][variant]
-  std::vector<GlyphBitmap> line;                     // [class]
-  std::vector<std::vector<bool>> suits[kNumStyles];  // [style][class][background]
+  std::vector<std::vector<GlyphBitmap>> colour;  // [class][variant]
+  std::vector<GlyphBitmap> line;                 // [class]
+  mutable std::vector<Suits> suits;              // [class]
   std::vector<std::pair<std::string, std::string>> inputs;
 };
 
@@ -132,12 +139,9 @@ std::shared_ptr<const EmojiWorld> EmojiWorld::Load() {
     for (const std::string& glyph : one.glyphs) variants.push_back(colour.Draw(glyph));
     // Line drawings have no skin tones, which follow the first character.
     impl->line.push_back(line.Draw(std::string(FirstCharacters(one.glyphs[0], 1)), kLineBold));
-    for (int style = 0; style < kNumStyles; ++style) {
-      impl->suits[style].push_back(
-          SuitingBackgrounds(variants[0], impl->backgrounds, static_cast<SceneStyle>(style)));
-    }
     impl->colour.push_back(std::move(variants));
   }
+  impl->suits = std::vector<Impl::Suits>(impl->classes.size());
   for (const auto& [path, digest] : read) RequireSha256(path, digest);
   return std::make_shared<EmojiWorld>(std::move(impl));
 }
@@ -179,7 +183,14 @@ int EmojiWorld::ClassNamed(std::string_view word) const {
 }
 
 bool EmojiWorld::BackgroundSuits(int emoji, int background, SceneStyle style) const {
-  return impl_->suits[static_cast<int>(style)].at(emoji).at(background);
+  Impl::Suits& suits = impl_->suits.at(emoji);
+  std::call_once(suits.once, [&] {
+    for (int one = 0; one < kNumStyles; ++one) {
+      suits.by_style[one] = SuitingBackgrounds(impl_->colour.at(emoji)[0], impl_->backgrounds,
+                                               static_cast<SceneStyle>(one));
+    }
+  });
+  return suits.by_style[static_cast<int>(style)].at(background);
 }
 
 Scene EmojiWorld::SampleScene(Philox& rng, int emoji) const {

@@ -50,11 +50,9 @@ struct Count {
 
 }  // namespace
 
-std::string CommittedName(const Json& results) {
-  const std::string name = results.at("experiment").at("name");
-  const std::string profile = results.at("experiment").at("profile");
-  return profile == "default" ? fmt::format("{0}/{0}.json", name)
-                              : fmt::format("{0}/{0}_{1}.json", name, profile);
+std::string CommittedName(const std::string& table, const std::string& profile) {
+  if (profile == "default") return fmt::format("{0}/{0}.json", table);
+  return fmt::format("{0}/{0}_{1}.json", table, profile);
 }
 
 std::string AgainstCommitted(const Json& results, const Json& committed, const std::string& name) {

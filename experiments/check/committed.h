@@ -7,9 +7,9 @@
 
 namespace excise {
 
-// "table1/table1.json", "table1/table1_adaptive.json": the committed results of an experiment and
-// profile, below results/.
-std::string CommittedName(const Json& results);
+// "table1/table1.json", "table1/table1_full.json": where below results/ the committed results of a
+// table and profile are.
+std::string CommittedName(const std::string& table, const std::string& profile);
 
 // One line for who compares the printed table with the committed one, of the file `name`: whether
 // other numerics explain it, whose, how many values are printed otherwise, and by how much at most.

@@ -62,10 +62,8 @@ TEST_CASE("nothing is said where values are equal or another thing was computed"
 }
 
 TEST_CASE("committed results are named by table and profile") {
-  Json results = Plain();
-  CHECK(CommittedName(results) == "made_up/made_up.json");
-  results["experiment"]["profile"] = "adaptive";
-  CHECK(CommittedName(results) == "made_up/made_up_adaptive.json");
+  CHECK(CommittedName("made_up", "default") == "made_up/made_up.json");
+  CHECK(CommittedName("made_up", "adaptive") == "made_up/made_up_adaptive.json");
 }
 
 }  // namespace excise

@@ -253,7 +253,9 @@ Experiment MakeExperiment(Json object, const std::string& origin,
     object.merge_patch(profiles[choices.profile]);
   } else if (choices.profile != "default") {
     std::vector<std::string> known = {"default"};
-    for (const auto& [name, patch] : profiles.items()) known.push_back(name);
+    for (const auto& [name, patch] : profiles.items()) {
+      if (name != known.front()) known.push_back(name);
+    }
     throw UsageError(fmt::format("--profile={}: no such profile in {}.{}", choices.profile, origin,
                                  DidYouMeanOrKnown(choices.profile, known)));
   }

@@ -73,7 +73,8 @@ struct ExperimentChoices {
   int64_t limit = 0;  // at most that many prompts a concept and group; 0 = the file's counts
 };
 
-// Reads `file`, applies the profile's overrides and then `choices`. Throws UsageError with the
+// Reads `file`, applies the profile's overrides and then `choices`. The profile "default" is the
+// file as it stands, unless the file has overrides of that name, too. Throws UsageError with the
 // file, the JSON pointer and a suggestion.
 Experiment LoadExperiment(const std::filesystem::path& file, const ExperimentChoices& choices);
 // The same of what such a file holds; `origin` opens every message.

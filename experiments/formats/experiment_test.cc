@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "datasets/formats/concept.h"
+#include "experiments/check/committed.h"
 #include "experiments/formats/picture_manifest.h"
 #include "experiments/formats/results_file.h"
 #include "tests/testdata.h"
@@ -149,8 +150,37 @@ TEST_CASE("the experiments of the repository can be read in every profile") {
     CHECK(LoadExperiment(file, choices).name == "table1");
   }
   // At least 120 paired prompts a cell.
-  const Experiment table = LoadExperiment(file, {});
+  ExperimentChoices whole;
+  whole.profile = "full";
+  const Experiment table = LoadExperiment(file, whole);
   CHECK(static_cast<int64_t>(table.concepts.size()) * table.prompts.target >= 120);
+}
+
+TEST_CASE("what is committed was computed with the profiles as they are") {
+  for (const char* profile : {"full", "adaptive", "adaptive_all"}) {
+    INFO(profile);
+    ExperimentChoices choices;
+    choices.profile = profile;
+    const Experiment e = LoadExperiment(RepoFile("experiments/table1.json"), choices);
+    const Json committed = ReadResults(RepoFile("results/" + CommittedName("table1", profile)));
+    CHECK(committed.at("experiment") == ExperimentToJson(e));
+  }
+}
+
+TEST_CASE("overrides named default hold where no profile is asked for, and nowhere else") {
+  const std::string text = Edited("\"profiles\": {", R"("profiles": {
+      "default": {"sampler": {"steps": 3}}, "full": {}, )");
+  CHECK(Load(text).sampler.steps == 3);
+  CHECK(Load(text).profile == "default");
+  ExperimentChoices choices;
+  for (const char* profile : {"full", "small"}) {
+    choices.profile = profile;
+    const Json json = ExperimentToJson(Load(text, choices));
+    CHECK(json.at("profile") == profile);
+    CHECK(json.at("sampler").at("steps") == (choices.profile == "full" ? 10 : 2));
+  }
+  choices.profile = "smal";
+  CHECK_THROWS_WITH(Load(text, choices), Contains("Known: default, full, small."));
 }
 
 TEST_CASE("a pipe as experiment, concept, manifest, results or rows is refused, not waited for") {

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "core/text.h"
+
 namespace excise {
 namespace {
 
@@ -18,7 +20,7 @@ class Labels {
   void Avoid(double x, double y) { taken_.push_back({x - 4, y - 4, x + 4, y + 4}); }
   std::string Place(double x, double y, const std::string& label) {
     const std::string text = Cut(label, 22);
-    const double width = 7 * static_cast<double>(Characters(text));
+    const double width = 7 * static_cast<double>(TextWidth(text));
     const Box places[] = {{x + 8, y - 8, x + 8 + width, y + 5},
                           {x - 8 - width, y - 8, x - 8, y + 5},
                           {x + 4, y - 20, x + 4 + width, y - 7},

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/escape.h"
+#include "core/text.h"
 #include "experiments/page/figures.h"
 
 namespace excise {
@@ -83,7 +84,7 @@ Drawing HeatMap(const std::string& title, const std::vector<std::string>& column
   const double cell = std::max(kLeast, std::min(64.0, (kFigureWidth - left - kRight) / count));
   size_t longest = 0;
   for (const std::string& column : columns) {
-    longest = std::max(longest, std::min(Characters(column), kMostOfHeader));
+    longest = std::max(longest, std::min(TextWidth(column), kMostOfHeader));
   }
   const double top = 16 + 4.0 * static_cast<double>(longest);
   Drawing drawing{title, title, std::max(kFigureWidth, left + count * cell + kRight),

@@ -63,14 +63,14 @@ class Author {
     }
   }
 
-  // Why no removal is told, or nothing.
+  // Why no removal is reported, or nothing.
   Text Unfit() const {
     const std::vector<Record>& records = view_.results().records;
     const bool any = std::any_of(records.begin(), records.end(),
                                  [](const Record& r) { return r.status == kUnfitJudge; });
     return any ? Text(
                      "The judge does not see the concepts in the unmodified model's pictures, so "
-                     "no removal is told.")
+                     "no removal is reported.")
                : Text();
   }
 

@@ -85,7 +85,7 @@ TEST_CASE("headline: what is not whole is not told, of the best, of its price, o
                record->status = kUnfitJudge;
                record->score = {};
              }),
-             Contains("so no removal is told") && !Contains("leaves"));
+             Contains("so no removal is reported") && !Contains("leaves"));
 }
 
 TEST_CASE("headline: many that are best are named in part, with the range of what they keep") {

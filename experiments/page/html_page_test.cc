@@ -226,7 +226,7 @@ TEST_CASE("a row of which pictures are missing, or that no judge fits, is not in
                record->status = kUnfitJudge;
                record->score = {};
              })),
-             Contains("so no removal is told") && !Contains("leaves the concept"));
+             Contains("so no removal is reported") && !Contains("leaves the concept"));
 }
 
 TEST_CASE("nothing that a page shows becomes part of it") {

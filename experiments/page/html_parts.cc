@@ -6,6 +6,7 @@
 #include <array>
 
 #include "core/escape.h"
+#include "core/text.h"
 #include "experiments/page/svg.h"
 
 namespace excise {
@@ -74,7 +75,7 @@ double WidthOf(const Table& table) {
       if (c == '_') run = 0;
     }
     for (const TableCell& cell : column.cells) {
-      longest = std::max({longest, Characters(cell.value), cell.low.size() + cell.high.size() + 2,
+      longest = std::max({longest, TextWidth(cell.value), cell.low.size() + cell.high.size() + 2,
                           cell.spread.size() + 1});
     }
     return 8.0 * static_cast<double>(longest) + 22;

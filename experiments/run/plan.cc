@@ -1,48 +1,82 @@
 #include "experiments/run/plan.h"
 
-#include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <chrono>
-#include <map>
+#include <cmath>
 #include <set>
 
 #include "core/escape.h"
 #include "core/plural.h"
 #include "experiments/run/key_changes.h"
-#include "experiments/run/runner.h"
-#include "experiments/run/stored.h"
-#include "models/tensors/autograd.h"
-#include "models/tensors/numerics.h"
 
 namespace excise {
 namespace {
 
-// A unit of work of a stage: its plug-in's name and its key.
-struct Work {
+constexpr double kShort = 10;       // seconds of a run about which nobody asks
+constexpr double kMeasuring = 0.6;  // seconds that measuring takes
+
+// A unit of work of a stage: its plug-in's name, its key, and what it computes.
+struct Planned {
   std::string stage, plugin;
   Json key;
-  Prompt seed = {};  // of an attack
+  Work work;
 };
 
-std::vector<Work> AllWork(const Lab& lab, const Grid& grid) {
-  std::vector<Work> work;
+Work CraftingWork(const Lab& lab, const Crafting& crafting) {
+  const Acts victim = lab.methods[crafting.method].plugin->traits().acts;
+  const WhiteBoxAttack* white_box = lab.WhiteBox(crafting.attack);
+  // The unmodified model draws what the seed prompt asks for: the first answer ends the search.
+  if (white_box != nullptr && crafting.method == lab.unmodified && white_box->max_queries() > 0) {
+    return {{Pass::kPicture, 1, 1}};
+  }
+  return lab.attacks[crafting.attack].plugin->work(victim);
+}
+
+Work DrawingWork(const Lab& lab, const Unit& unit) {
+  const auto n = static_cast<double>(unit.prompts.size());
+  // Of a quadruplet both texts and both pictures.
+  if (IsEmbeddedGroup(unit.group)) return {{Pass::kText, 1, 2 * n}, {Pass::kVision, 1, 2 * n}};
+  if (lab.MadeElsewhere(unit.method)) return {};
+  const MethodTraits traits = lab.methods[unit.method].plugin->traits();
+  // A filter reads the unmodified model's pictures of the same prompts.
+  if (traits.acts == Acts::kOnPictures && lab.WhiteBox(unit.attack) == nullptr) {
+    return {{Pass::kVision, 1, n}};
+  }
+  const auto batch = static_cast<double>(lab.experiment.sampler.unit_size);  // padded
+  return Drawing(lab.experiment.sampler, traits.streams, batch, batch);
+}
+
+// Metrics read most of their samples through an image tower.
+Work ScoringWork(const Lab& lab, const std::vector<Unit>& units) {
+  double samples = 0;
+  for (const Unit& unit : units) {
+    if (!IsEmbeddedGroup(unit.group)) samples += static_cast<double>(unit.prompts.size());
+  }
+  const auto batch = static_cast<double>(lab.experiment.sampler.unit_size);
+  return {{Pass::kVision, samples / batch, batch}};
+}
+
+std::vector<Planned> AllWork(const Lab& lab, const Grid& grid) {
+  std::vector<Planned> work;
   for (const Removal& r : grid.removals()) {
-    work.push_back({"erase", lab.methods[r.method].name, EraseKey(lab, r.method, r.subject)});
+    work.push_back({"erase", lab.methods[r.method].name, EraseKey(lab, r.method, r.subject),
+                    lab.methods[r.method].plugin->work()});
   }
   for (const Crafting& c : grid.craftings()) {
-    const Prompt& seed = grid.PromptOf(c);
     work.push_back({"attack", lab.attacks[c.attack].name,
-                    AttackKey(lab, c.attack, c.method, c.subject, seed), seed});
+                    AttackKey(lab, c.attack, c.method, c.subject, grid.PromptOf(c)),
+                    CraftingWork(lab, c)});
   }
   for (const Unit& unit : grid.units()) {
-    work.push_back({"generate", lab.methods[unit.method].name, unit.key});
+    work.push_back({"generate", lab.methods[unit.method].name, unit.key, DrawingWork(lab, unit)});
   }
+  const auto batch = static_cast<double>(lab.experiment.sampler.unit_size);
   for (const Unit& unit : grid.units()) {
     if (IsEmbeddedGroup(unit.group)) continue;
-    work.push_back({"judge", lab.methods[unit.method].name, unit.verdict_key});
+    work.push_back(
+        {"judge", lab.methods[unit.method].name, unit.verdict_key, {{Pass::kJudge, 1, batch}}});
   }
   for (const Cell& cell : grid.cells()) {
     if (!lab.methods[cell.method].not_applicable.empty()) continue;
@@ -51,131 +85,126 @@ std::vector<Work> AllWork(const Lab& lab, const Grid& grid) {
       all.units.insert(all.units.end(), subject.units.begin(), subject.units.end());
       all.base.insert(all.base.end(), subject.base.begin(), subject.base.end());
     }
-    work.push_back(
-        {"score", lab.metrics[cell.metric].name, ScoreKey(lab, cell.metric, all.units, all.base)});
+    work.push_back({"score", lab.metrics[cell.metric].name,
+                    ScoreKey(lab, cell.metric, all.units, all.base), ScoringWork(lab, all.units)});
   }
   return work;
 }
 
-// Seconds that one latent takes through the U-Net, in a batch as units have it, on one thread.
-double SecondsPerEvaluation(const Lab& lab) {
-  UseOneThreadPerWorker();
-  const NoGrad no_grad;
-  const Backbone& model = lab.backbone;
-  const int64_t rows = 2 * lab.experiment.sampler.unit_size, side = model.unet_config.sample_size;
-  const at::Tensor latents = at::zeros({rows, model.unet_config.in_channels, side, side});
-  const at::Tensor states = at::zeros(
-      {rows, model.clip.text.max_position_embeddings, model.unet_config.cross_attention_dim});
-  const at::Tensor timestep = at::zeros({}, at::kLong);
-  const auto forward = [&] {
-    UNetForward(model.unet_config, model.unet, latents, timestep, states);
-  };
-  forward();  // warms caches
-  using Clock = std::chrono::steady_clock;
-  const auto start = Clock::now();
-  double seconds = 0;
-  int64_t rounds = 0;
-  while (rounds < 3 && seconds < 1) {
-    forward();
-    ++rounds;
-    seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  }
-  return seconds / static_cast<double>(rounds * rows);
-}
-
-std::string Duration(double seconds) {
-  if (seconds < 90) return fmt::format("{:.0f} s", seconds);
-  if (seconds < 5400) return fmt::format("{:.0f} min", seconds / 60);
-  return fmt::format("{:.1f} h", seconds / 3600);
-}
-
-// U-Net evaluations of drawing a unit: two streams under guidance.
-int64_t UnitEvaluations(const SamplerSettings& sampler) {
-  return sampler.unit_size * sampler.steps * 2;
-}
-
-// What removals and attacks cost is known once one of theirs is stored: a plug-in's cost does not
-// depend on the concept or prompt.
-struct StageCost {
-  std::map<std::string, int64_t> known;  // by plug-in
-  std::map<std::string, int64_t> missing;
-  int64_t Known() const {
-    int64_t sum = 0;
-    for (const auto& [name, count] : missing) {
-      const auto found = known.find(name);
-      if (found != known.end()) sum += count * found->second;
+// Of one latent through the U-Net once.
+int64_t UNetEvaluations(const StagePlan& stage) {
+  double rows = 0;
+  for (const Work& work : stage.missing) {
+    for (const Passes& passes : work) {
+      if (passes.pass == Pass::kUNet || passes.pass == Pass::kUNetGradient) {
+        rows += passes.calls * passes.rows;
+      }
     }
-    return sum;
   }
-  std::string Unknown() const {
-    std::vector<std::string> names;
-    for (const auto& [name, count] : missing) {
-      if (known.count(name) == 0) names.push_back(name);
-    }
-    return fmt::format("{}", fmt::join(names, ", "));
-  }
-};
+  return std::llround(rows);
+}
 
-// U-Net evaluations that a stored removal or attack took.
-int64_t CostOf(const Work& work, const Artifact& artifact) {
-  if (work.stage == "erase") return ReadRemovalCost(artifact).unet_evaluations;
-  return ReadTrajectory(artifact, work.seed).back().ledger.unet_evaluations;
+double StageSeconds(const StagePlan& stage, const PassTimes& times, const RunOptions& options) {
+  std::vector<double> units;
+  for (const Work& work : stage.missing) units.push_back(times.Seconds(work));
+  return WallSeconds(units, options.workers * static_cast<int>(options.shard.count));
 }
 
 }  // namespace
 
-std::string DescribePlan(const Lab& lab, const Grid& grid, Store& store, int workers) {
-  std::map<std::string, std::pair<int64_t, int64_t>> counts;  // stage: stored, missing
-  std::map<std::string, StageCost> costs;
+Plan MakePlan(const Lab& lab, const Grid& grid, const std::function<bool(const Json&)>& is_stored) {
+  Plan plan;
   std::set<std::string> seen;  // a removal for all concepts, say, is computed once
-  for (const Work& work : AllWork(lab, grid)) {
+  for (const Planned& work : AllWork(lab, grid)) {
     if (!seen.insert(Store::Digest(work.key)).second) continue;
-    const auto artifact = store.Find(work.key);
-    auto& [stored, missing] = counts[work.stage];
-    ++(artifact ? stored : missing);
-    if (work.stage != "erase" && work.stage != "attack") continue;
-    StageCost& cost = costs[work.stage];
-    if (!artifact) {
-      ++cost.missing[work.plugin];
-    } else if (cost.known.count(work.plugin) == 0) {
-      cost.known[work.plugin] = CostOf(work, *artifact);
+    StagePlan& stage = plan[work.stage];
+    if (is_stored(work.key)) {
+      ++stage.stored;
+    } else {
+      stage.missing.push_back(InModelPasses(lab.experiment.sampler, work.work));
     }
   }
+  return plan;
+}
+
+PassTimes MeasureFor(const Lab& lab, const Plan& plan, const RunOptions& options) {
+  std::set<Pass> passes;
+  for (const auto& [name, stage] : plan) {
+    for (const Work& work : stage.missing) {
+      for (const Passes& some : work) passes.insert(some.pass);
+    }
+  }
+  if (passes.empty()) return {};
+  // The U-Net takes more than a third of what is not short.
+  const bool draws = passes.count(Pass::kUNet) != 0;
+  const PassTimes rough =
+      MeasurePasses(lab, draws ? std::set<Pass>{Pass::kUNet} : passes, options.workers, 0);
+  if (Foretell(plan, rough, options).Total() < kShort / 3) return rough;
+  return MeasurePasses(lab, passes, options.workers, kMeasuring);
+}
+
+Forecast Foretell(const Plan& plan, const PassTimes& times, const RunOptions& options) {
+  std::vector<std::pair<std::string, double>> stages;
+  for (const std::string& name : StageNames()) {
+    const auto stage = plan.find(name);
+    const double seconds = stage == plan.end() ? 0 : StageSeconds(stage->second, times, options);
+    // Each unit is judged where it was drawn.
+    if (name == "judge") {
+      stages.back().second += seconds;
+    } else {
+      stages.emplace_back(name, seconds);
+    }
+    if (name == options.stage) break;
+  }
+  return Forecast(std::move(stages));
+}
+
+std::string TellForecast(const Lab& lab, const Forecast& forecast, int workers) {
+  const std::string name =
+      fmt::format("{} (profile {})", lab.experiment.name, lab.experiment.profile);
+  if (forecast.Total() == 0) return name + ": everything is stored; seconds";
+  if (forecast.Total() < kShort) return name + ": seconds";
+  return fmt::format("{}: about {} here, with {}", name, InWords(forecast.Total()),
+                     Plural(workers, "worker"));
+}
+
+std::string DescribePlan(const Lab& lab, const Grid& grid, const Plan& plan,
+                         const RunOptions& options) {
+  const PassTimes times = MeasureFor(lab, plan, options);
   std::string text = fmt::format(
       "{}: {} x {} x {}, {}: {}\n\n", lab.experiment.name, Plural(lab.methods.size(), "method"),
       Plural(lab.attacks.size(), "attack"), Plural(lab.concepts.size(), "concept"),
       Plural(lab.metrics.size(), "metric"), Plural(grid.cells().size(), "cell"));
-  text += fmt::format("{:<10} {:>8} {:>8}\n", "stage", "stored", "missing");
-  for (const char* stage : {"erase", "attack", "generate", "judge", "score"}) {
-    text += fmt::format("{:<10} {:>8} {:>8}\n", stage, counts[stage].first, counts[stage].second);
+  text += fmt::format("{:<10} {:>8} {:>8} {:>14}\n", "stage", "stored", "missing", "time");
+  int64_t drawing = 0, preparing = 0;
+  size_t most = 0;
+  for (const std::string& name : StageNames()) {
+    const auto found = plan.find(name);
+    const StagePlan stage = found == plan.end() ? StagePlan() : found->second;
+    const double seconds = StageSeconds(stage, times, options);
+    text += fmt::format("{:<10} {:>8} {:>8} {:>14}\n", name, stage.stored, stage.missing.size(),
+                        seconds > 0 ? InWords(seconds) : "-");
+    (name == "generate" ? drawing : preparing) += UNetEvaluations(stage);
+    most = std::max(most, stage.missing.size());
   }
-  const int64_t drawing = counts["generate"].second * UnitEvaluations(lab.experiment.sampler);
-  const int64_t preparing = costs["erase"].Known() + costs["attack"].Known();
   text += fmt::format("\nU-Net evaluations: {} for pictures, {} for removals and attacks\n",
                       drawing, preparing);
-  const std::string unknown_methods = costs["erase"].Unknown();
-  const std::string unknown_attacks = costs["attack"].Unknown();
-  if (!unknown_methods.empty() || !unknown_attacks.empty()) {
-    text += fmt::format(
-        "  (not counted, for nothing of theirs is stored yet: {}{}{})\n", unknown_methods,
-        unknown_methods.empty() || unknown_attacks.empty() ? "" : ", ", unknown_attacks);
+  const double seconds = Foretell(plan, times, options).Total();
+  if (drawing + preparing == 0 && seconds < kShort) {
+    return text + "Estimate: nothing to draw; seconds.\n";
   }
-  if (drawing + preparing == 0) return text + "Estimate: nothing to draw; seconds.\n";
-  const double each = SecondsPerEvaluation(lab);
-  const int64_t units = std::max(
-      {counts["erase"].second, counts["attack"].second, counts["generate"].second, int64_t{1}});
-  const auto busy = static_cast<double>(std::min<int64_t>(units, workers));
-  text += fmt::format("Estimate: {} with {} ({:.2f} ms an evaluation and worker)\n",
-                      Duration(static_cast<double>(drawing + preparing) * each / busy),
-                      Plural(workers, "worker"), 1e3 * each);
-  const std::string idle = TellIdleWorkers(units, workers);
+  text +=
+      fmt::format("Estimate: {} with {} ({:.2f} ms an evaluation and worker)\n", InWords(seconds),
+                  Plural(options.workers, "worker"), 1e3 * times.Call(Pass::kUNet, 8) / 8);
+  const std::string idle =
+      TellIdleWorkers(std::max<int64_t>(static_cast<int64_t>(most), 1), options.workers);
   return idle.empty() ? text : text + idle + "\n";
 }
 
 std::string ExplainMissing(const Lab& lab, const Grid& grid, Store& store) {
   std::string text;
   std::set<std::pair<std::string, std::string>> told;
-  for (const Work& work : AllWork(lab, grid)) {
+  for (const Planned& work : AllWork(lab, grid)) {
     if (told.count({work.stage, work.plugin}) != 0 || store.Find(work.key)) continue;
     told.insert({work.stage, work.plugin});
     const std::optional<Json> nearest = store.Nearest(work.key);

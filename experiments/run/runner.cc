@@ -29,7 +29,11 @@ using Clock = std::chrono::steady_clock;
 class Runner {
  public:
   Runner(const Lab& lab, const Grid& grid, Store& store, const RunOptions& options)
-      : lab_(lab), grid_(grid), options_(options), pipeline_(lab, store, options.force) {}
+      : lab_(lab),
+        grid_(grid),
+        options_(options),
+        pipeline_(lab, store, options.force),
+        forecast_(options.forecast) {}
 
   RunOutcome Run() {
     const std::time_t started = std::time(nullptr);
@@ -82,6 +86,8 @@ class Runner {
     }
     lab_.inputs.Check();
     seconds_[name] = std::chrono::duration<double>(Clock::now() - start).count();
+    const std::string corrected = forecast_.After(name, seconds_[name]);
+    if (!corrected.empty()) LogInfo(corrected);
   }
 
   void TellIdle() const {
@@ -252,6 +258,7 @@ class Runner {
   const Grid& grid_;
   const RunOptions& options_;
   Pipeline pipeline_;
+  Forecast forecast_;
   std::mutex mutex_;
   std::set<std::string> told_;
   int64_t failures_ = 0;

@@ -9,6 +9,7 @@
 #include "core/workers.h"
 #include "experiments/lab/lab.h"
 #include "experiments/results/record.h"
+#include "experiments/run/forecast.h"
 #include "experiments/run/grid.h"
 
 namespace excise {
@@ -24,6 +25,7 @@ struct RunOptions {
   int workers = 1;
   std::string stage = "score";  // the last one to run
   bool force = false;
+  Forecast forecast = {};  // told anew after each stage
 };
 
 struct RunOutcome {

@@ -44,6 +44,8 @@ std::vector<std::string> TrainedNames(const StateDict& unet, const std::string& 
   return names;
 }
 
+constexpr int64_t kChunk = 16;  // trajectories drawn together
+
 // Where the training happens: latents on the way to a picture of a concept.
 struct Points {
   at::Tensor latents;    // (n, 4, h, w)
@@ -102,6 +104,17 @@ class Esd : public Method {
             {"eta", {1, 2, 3}},
             {"lr", {5e-5, 1e-4, 2e-4, 4e-4}},
             {"iterations", {75, 150}}};
+  }
+  Work work() const override {
+    const auto steps = static_cast<double>(sampling_steps_), rows = static_cast<double>(batch_);
+    const auto trained = static_cast<double>(iterations_);
+    const Passes training{Pass::kUNetGradient, trained, rows};
+    if (sampled_by_ == "student") {
+      // Half of a run on average, and the original once; with and without text.
+      return {{Pass::kUNet, trained * (steps / 2 + 1), 2 * rows}, training};
+    }
+    const double chunks = static_cast<double>(trajectories_) / kChunk;
+    return {{Pass::kUNet, steps * chunks, 2.0 * kChunk}, training};
   }
 
   Erased Erase(Context& context, const Backbone& base,
@@ -191,7 +204,6 @@ at::Tensor Esd::Sample(const Backbone& base, const StateDict& unet, const at::Te
 
 Points Esd::Pool(Context& context, const Backbone& base, const Text& text) const {
   const NoGrad no_grad;
-  constexpr int64_t kChunk = 16;  // trajectories drawn together
   const std::vector<double> timesteps = TrajectorySampler(base, sampling_steps_)->timesteps();
   const int64_t steps = timesteps.size();
   std::vector<at::Tensor> latents, times, states, targets;

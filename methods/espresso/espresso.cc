@@ -117,6 +117,7 @@ class Espresso : public Method {
     MethodTraits traits{{"known_names", "anchor"}, true, ""};
     if (variant_ != "none") traits.uses.push_back("target_images");
     if (filter_.clip.empty()) traits.offers = {"text_margin"};
+    traits.acts = Acts::kOnPictures;
     return traits;
   }
   std::map<std::string, Json> presets() const override {
@@ -131,6 +132,13 @@ class Espresso : public Method {
   }
   SearchSpace search_space() const override {
     return {{"epochs", {30, 100}}, {"lr", {5e-5, 2e-4}}, {"threshold", {0.5, 0.9, 0.99}}};
+  }
+  Work work() const override {
+    if (variant_ == "none") return {};
+    const auto both = 2.0 * static_cast<double>(pairs_), rows = 2.0 * static_cast<double>(batch_);
+    const auto steps = static_cast<double>(epochs_ * ((pairs_ + batch_ - 1) / batch_));
+    return {
+        {Pass::kPicture, 1, both}, {Pass::kVision, 1, both}, {Pass::kTextGradient, steps, rows}};
   }
 
   Erased Erase(Context& context, const Backbone& base,

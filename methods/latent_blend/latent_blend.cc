@@ -35,6 +35,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr int64_t kBatch = 8;  // of the latent detector's trajectories
+
 at::Tensor Encode(const Backbone& base, const std::vector<std::string>& texts) {
   return EncodeText(base,
                     TokenizeBatch(*base.tokenizer, texts, base.clip.text.max_position_embeddings));
@@ -106,6 +108,7 @@ class LatentBlend : public Method {
   SearchSpace search_space() const override {
     return {{"w", {0.25, 0.5, 0.75, 1}}, {"tau_gc", {0, 0.2, 0.4}}};
   }
+  Work work() const override;
 
   Erased Erase(Context& context, const Backbone& base,
                const std::vector<Concept>& concepts) const override;
@@ -160,7 +163,22 @@ MethodTraits LatentBlend::traits() const {
     if (safe_ != "safe_clip") traits.offers.push_back("text_view");
     if (ReadsText()) traits.offers.push_back("text_margin");
   }
+  traits.acts = Acts::kWhileDrawing;
+  // The safe stream in place of the prompt's, beside it, or with guidance of its own.
+  traits.streams = streams_ == "independent" ? 4 : settings_.weight < 1 ? 3 : 2;
   return traits;
+}
+
+Work LatentBlend::work() const {
+  Work work;
+  const auto prompts = static_cast<double>(detector_prompts_);
+  if (ReadsText()) work.push_back({Pass::kText, 1, 3 * prompts});
+  if (ReadsLatents()) {
+    // Twice as many targets and as many others, in batches of kBatch with and without text.
+    const auto steps = static_cast<double>(LatentDetector::StepAt(detect_at_, probe_steps_) + 1);
+    work.push_back({Pass::kUNet, steps * 4 * prompts / kBatch, 2.0 * kBatch});
+  }
+  return work;
 }
 
 BlendSettings LatentBlend::Settings() const {
@@ -253,7 +271,6 @@ TextDetector LatentBlend::FitText(Context& context, const Backbone& base,
 
 at::Tensor LatentBlend::EarlyFeatures(Context& context, const Backbone& base,
                                       const std::vector<std::string>& prompts) const {
-  constexpr int64_t kBatch = 8;
   SchedulerConfig scheduler;
   const int64_t last = LatentDetector::StepAt(
       detect_at_, ProbeSampler(base.scheduler, probe_steps_, &scheduler)->timesteps().size());

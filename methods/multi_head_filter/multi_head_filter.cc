@@ -106,8 +106,14 @@ class MultiHeadFilter : public Method {
   }
   int version() const override { return 2; }
   MethodTraits traits() const override {
-    if (!heads_.empty()) return {{}, true, ""};
-    return {{"known_names", "anchor", "preserve", "target_images"}, true, ""};
+    MethodTraits traits;
+    if (heads_.empty()) traits.uses = {"known_names", "anchor", "preserve", "target_images"};
+    traits.acts = Acts::kOnPictures;
+    return traits;
+  }
+  Work work() const override {
+    if (!heads_.empty()) return {};
+    return {{Pass::kPicture, 1, static_cast<double>(pictures_)}};
   }
   std::map<std::string, Json> presets() const override {
     return {{"paper", {{"pictures", 800}, {"epochs", 31}, {"batch", 64}, {"lr", 2e-4}}},

@@ -176,6 +176,19 @@ class SafeClip : public Method {
          {{"rank", 2}, {"batch", 4}, {"epochs", 2}, {"train_rows", 8}, {"validation_rows", 6}}}};
   }
 
+  Work work() const override {
+    const auto rows = static_cast<double>(spec_.train_rows);
+    const auto epochs = static_cast<double>(spec_.epochs);
+    // Texts and pictures, harmless and unsafe.
+    const double batch = 2.0 * static_cast<double>(spec_.batch), steps = epochs * 2 * rows / batch;
+    const double read = rows + 2 * epochs * static_cast<double>(spec_.validation_rows);
+    // A gradient of the image tower is three passes.
+    return {{Pass::kTextGradient, steps, batch},
+            {Pass::kVision, 3 * steps, batch},
+            {Pass::kText, 1, read},
+            {Pass::kVision, 1, read}};
+  }
+
   Erased Erase(Context& context, const Backbone& base,
                const std::vector<Concept>& concepts) const override;
 
