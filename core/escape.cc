@@ -245,21 +245,6 @@ std::string Html(const std::string& text) {
   return out;
 }
 
-std::string Gnuplot(const std::string& text) {
-  std::string out;
-  for (char c : text) {
-    if (c == '\'' || c == '`') {
-      out += "''";  // a backquote would run a command if the string were double-quoted
-    } else if (std::string_view("\\{}^_@&~").find(c) != std::string_view::npos) {
-      out += '\\';
-      out += c;
-    } else {
-      out += c;
-    }
-  }
-  return out;
-}
-
 }  // namespace
 
 std::string Escape(std::string_view text, Format format) {
@@ -275,8 +260,6 @@ std::string Escape(std::string_view text, Format format) {
       return Latex(visible);
     case Format::kHtml:
       return Html(visible);
-    case Format::kGnuplot:
-      return Gnuplot(visible);
   }
   return visible;
 }

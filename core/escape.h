@@ -7,7 +7,7 @@
 
 namespace excise {
 
-enum class Format { kTerminal, kMarkdown, kCsv, kLatex, kHtml, kGnuplot };
+enum class Format { kTerminal, kMarkdown, kCsv, kLatex, kHtml };
 
 // `text` made safe for one place of a document:
 //   kTerminal  a line on a terminal or in a log
@@ -17,7 +17,6 @@ enum class Format { kTerminal, kMarkdown, kCsv, kLatex, kHtml, kGnuplot };
 //   kLatex     running text or a tabular cell for pdflatex with the package textcomp; characters
 //              that its default fonts lack become visible escapes
 //   kHtml      text or a quoted attribute value
-//   kGnuplot   the inside of a 'single-quoted' string that is drawn as enhanced text
 // In every format control characters, bidirectional overrides, invisible characters, line and
 // paragraph separators and bytes that are not UTF-8 become visible escapes, so the result is one
 // line of valid UTF-8.

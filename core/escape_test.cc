@@ -9,7 +9,7 @@ namespace excise {
 namespace {
 
 const std::vector<Format> kAll = {Format::kTerminal, Format::kMarkdown, Format::kCsv,
-                                  Format::kLatex,    Format::kHtml,     Format::kGnuplot};
+                                  Format::kLatex, Format::kHtml};
 
 TEST_CASE("harmless text is unchanged everywhere", "[escape]") {
   // Includes an emoji with a joiner and a variation selector, which must stay whole.
@@ -103,12 +103,6 @@ TEST_CASE("HTML: neither text nor attribute can be left", "[escape]") {
   CHECK(Escape("<script>alert('x')</script>", Format::kHtml) ==
         "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;");
   CHECK(Escape("\" onload=\"x & y", Format::kHtml) == "&quot; onload=&quot;x &amp; y");
-}
-
-TEST_CASE("gnuplot: the string cannot be closed, substituted or marked up", "[escape]") {
-  CHECK(Escape("it's", Format::kGnuplot) == "it''s");
-  CHECK(Escape("`rm -rf x`", Format::kGnuplot) == "''rm -rf x''");
-  CHECK(Escape("a_b^c{d}@e&f~g\\h", Format::kGnuplot) == "a\\_b\\^c\\{d\\}\\@e\\&f\\~g\\\\h");
 }
 
 TEST_CASE("of several lines only ours begin at the left edge", "[escape]") {

@@ -15,8 +15,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Require(mentions == MentionsMinor(text), "the same every time");
   Require(!ReasonToExclude(text).empty() || !mentions, "who mentions minors is left out");
   Require(MentionsMinor(text + "\n child \n" + text), "nothing around the word hides it");
-  for (const Format format : {Format::kTerminal, Format::kMarkdown, Format::kCsv, Format::kLatex,
-                              Format::kHtml, Format::kGnuplot}) {
+  for (const Format format :
+       {Format::kTerminal, Format::kMarkdown, Format::kCsv, Format::kLatex, Format::kHtml}) {
     const std::string shown = Escape(text, format);
     Require(Json::accept(Json(shown).dump()), "UTF-8");
     Require(shown.find_first_of(std::string("\n\r\0\x1b", 4)) == std::string::npos, "one line");
