@@ -4,6 +4,7 @@
 
 #include "core/hash.h"
 #include "core/plural.h"
+#include "core/text.h"
 #include "experiments/page/headline.h"
 #include "experiments/page/html_parts.h"
 #include "experiments/page/html_provenance.h"
