@@ -14,6 +14,10 @@ import subprocess
 import sys
 
 
+# Where a profile has another name, and the command that asks for it.
+PROFILE = {"/experiment/profile", "/provenance/arguments#", "/provenance/arguments/0"}
+
+
 def git(*arguments):
     return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
 
@@ -65,7 +69,7 @@ def main():
             moved.append(f"{name}: no file {new_name} any more")
             continue
         old, new = values(text, name), values(after[new_name], new_name)
-        may_differ = {"/experiment/profile"} if name in renamed else set()
+        may_differ = PROFILE if name in renamed else set()
         for place in sorted(set(old) | set(new)):
             if place in may_differ:
                 continue

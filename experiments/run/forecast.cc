@@ -148,7 +148,7 @@ double PassTimes::Seconds(const Work& work) const {
   return seconds;
 }
 
-Work Drawing(const SamplerSettings& sampler, double streams, double pictures, double batch) {
+Work DrawingWork(const SamplerSettings& sampler, double streams, double pictures, double batch) {
   const double batches = std::ceil(pictures / batch);
   return {{Pass::kText, batches, batch},
           {Pass::kUNet, batches * static_cast<double>(sampler.steps), streams * batch},
@@ -163,7 +163,7 @@ Work InModelPasses(const SamplerSettings& sampler, const Work& work) {
       continue;
     }
     const double batch = std::min(passes.rows, static_cast<double>(sampler.unit_size));
-    for (Passes drawn : Drawing(sampler, 2, passes.rows, batch)) {
+    for (Passes drawn : DrawingWork(sampler, 2, passes.rows, batch)) {
       drawn.calls *= passes.calls;
       all.push_back(drawn);
     }

@@ -29,7 +29,7 @@ struct PassTimes {
 };
 
 // Pictures by the experiment's sampler in batches of `batch`, in passes of the models.
-Work Drawing(const SamplerSettings& sampler, double streams, double pictures, double batch);
+Work DrawingWork(const SamplerSettings& sampler, double streams, double pictures, double batch);
 // The same work without Pass::kPicture.
 Work InModelPasses(const SamplerSettings& sampler, const Work& work);
 

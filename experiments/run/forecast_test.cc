@@ -41,12 +41,12 @@ TEST_CASE("pictures are text, steps of the U-Net and a decoded latent, in padded
   SamplerSettings sampler;
   sampler.steps = 8;
   sampler.unit_size = 4;
-  const Work ten = Drawing(sampler, 2, 10, 4);
+  const Work ten = DrawingWork(sampler, 2, 10, 4);
   CHECK(Only(ten, Pass::kUNet).calls == 24);  // 3 batches of 8 steps
   CHECK(Only(ten, Pass::kUNet).rows == 8);    // with and without the prompt
   CHECK(Only(ten, Pass::kDecoder).calls == 3);
   CHECK(Only(ten, Pass::kText).rows == 4);
-  CHECK(Only(Drawing(sampler, 3, 4, 4), Pass::kUNet).rows == 12);
+  CHECK(Only(DrawingWork(sampler, 3, 4, 4), Pass::kUNet).rows == 12);
 
   const Work twenty = InModelPasses(sampler, {{Pass::kPicture, 1, 20}, {Pass::kJudge, 1, 2}});
   CHECK(Only(twenty, Pass::kUNet).calls == 40);

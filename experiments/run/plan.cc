@@ -45,7 +45,7 @@ Work DrawingWork(const Lab& lab, const Unit& unit) {
     return {{Pass::kVision, 1, n}};
   }
   const auto batch = static_cast<double>(lab.experiment.sampler.unit_size);  // padded
-  return Drawing(lab.experiment.sampler, traits.streams, batch, batch);
+  return DrawingWork(lab.experiment.sampler, traits.streams, batch, batch);
 }
 
 // Metrics read most of their samples through an image tower.

@@ -97,4 +97,9 @@ TEST_CASE(
 
 TEST_CASE("a count of threads below 0 is refused") { CHECK_THROWS_AS(UseThreads(-1), UsageError); }
 
+// core/program.cc knows the want of memory by these words.
+TEST_CASE("LibTorch says that it cannot allocate memory") {
+  CHECK_THROWS_WITH(at::full({int64_t{1} << 58}, 1.0), Catch::Contains("can't allocate memory"));
+}
+
 }  // namespace excise
