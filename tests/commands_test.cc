@@ -49,8 +49,8 @@ const std::map<std::string, std::string> kTorchrun = {{"RANK", "1"},
 // The program in a checkout of its own, whose golden file is `golden`.
 ProcessResult CheckGolden(const Json& golden, const std::vector<std::string>& more = {}) {
   static const fs::path checkout = TestFolder("checkout");
-  fs::create_directories(checkout / "results" / "golden");
-  std::ofstream(checkout / "results" / "golden" / "tiny.json") << golden.dump();
+  fs::create_directories(checkout / "results" / "checks" / "golden");
+  std::ofstream(checkout / "results" / "checks" / "golden" / "tiny.json") << golden.dump();
   ProcessSetup setup;
   setup.in_child = [] { setenv("BUILD_WORKSPACE_DIRECTORY", checkout.c_str(), 1); };
   std::vector<std::string> arguments = {RepoFile("tests/tiny.json").string(),

@@ -120,31 +120,13 @@ def room_mains(deps, data = [], exclude = []):
             visibility = ["//visibility:public"],
         )
 
-# The comment that opens a plug-in's file, as a line of C++ that registers it.
-_CARD = """
-name=$$(basename $$file .cc)
-echo "[[maybe_unused]] const bool $${name}_has_card =";
-printf '    (excise::RegisterCard("%s", "%s", R"card(' KIND $$name;
-sed -n '/^[/][/]/!q; p' $$file;
-echo ')card"), true);'
+# The comment that opens a plug-in's file, as a C++ file that registers it.
+_CARD = """\
+{ echo '#include "core/card.h"'; echo 'namespace {';
+  printf '[[maybe_unused]] const bool kRegistered =\\n    (excise::RegisterCard("%s", "%s", R"card(' 'KIND' 'NAME';
+  sed -n '/^[/][/]/!q; p' $(location SRC);
+  echo ')card"), true);'; echo '}  // namespace'; } > $@
 """
-
-def _cards(name, kind, sources):
-    """A library of all the cards of a room: text alone, so one small file for all of them."""
-    native.genrule(
-        name = name + "_source",
-        srcs = sources,
-        outs = [name + ".gen.cc"],
-        cmd = "{ echo '#include \"core/card.h\"'; echo 'namespace {'; for file in $(SRCS); do " +
-              _CARD.replace("KIND", kind) + "done; echo '}  // namespace'; } > $@",
-    )
-    cc_library(
-        name = name,
-        srcs = [name + ".gen.cc"],
-        alwayslink = 1,
-        linkstatic = 1,
-        deps = ["//core"],
-    )
 
 # A folder of files to be copied: built and tested as plug-ins, and in no table.
 _TEMPLATES = "templates"
@@ -155,7 +137,22 @@ def _folders():
     return sorted({path.partition("/")[0]: None for path in paths})
 
 def _plugin(name, kind, source, deps, data, **kwargs):
-    """One plug-in and its contract test."""
+    """One plug-in with its card and its contract test."""
+    native.genrule(
+        name = name + "_card_source",
+        srcs = [source],
+        outs = [name + "_card.gen.cc"],
+        cmd = _CARD.replace("KIND", kind).replace("NAME", _stem(source)).replace("SRC", source),
+    )
+
+    # Text alone: a library of its own, without the precompiled header, which takes longer to load.
+    cc_library(
+        name = name + "_card",
+        srcs = [name + "_card.gen.cc"],
+        alwayslink = 1,
+        linkstatic = 1,
+        deps = ["//core"],
+    )
     precompiled = _precompiled("precompiled")
 
     # alwayslink: nothing refers to a plug-in, it registers itself.
@@ -166,7 +163,7 @@ def _plugin(name, kind, source, deps, data, **kwargs):
         copts = precompiled.copts,
         data = data,
         linkstatic = 1,
-        deps = deps + precompiled.deps,
+        deps = deps + [":%s_card" % name] + precompiled.deps,
         **kwargs
     )
     cc_test(
@@ -204,22 +201,18 @@ def plugin_room(name, kind, deps, visibility, plugin_deps = [], data = []):
         _library(helpers, folder_shared, folder_headers, [":" + name] + plugin_deps)
         seen.update({s: ":" + helpers for s in folder_sources if s not in folder_shared})
     plugins = {_stem(source): source for source in seen}
-    _cards("cards", kind, sorted(seen))
     for plugin, source in plugins.items():
         _plugin(
             plugin,
             kind,
             source,
-            [seen[source], ":cards"] + plugin_deps,
+            [seen[source]] + plugin_deps,
             data,
             visibility = ["//experiments:__subpackages__", "//tests:__pkg__"],
         )
 
-    templates = native.glob([_TEMPLATES + "/*.cc"], allow_empty = True)
-    if templates:
-        _cards("template_cards", kind, templates)
-    for source in templates:
-        _plugin("template_" + _stem(source), kind, source, [":" + name, ":template_cards"], data, testonly = True)
+    for source in native.glob([_TEMPLATES + "/*.cc"], allow_empty = True):
+        _plugin("template_" + _stem(source), kind, source, [":" + name], data, testonly = True)
 
     cc_library(
         name = "plugins",
