@@ -54,7 +54,12 @@ class HooksTemplate : public Method {
     v.Number("weight", &weight_, "how strongly names push away (w)", {.min = 0});
   }
   int version() const override { return 1; }  // raise it whenever results change
-  MethodTraits traits() const override { return {{"known_names"}, true, ""}; }
+  MethodTraits traits() const override {
+    MethodTraits traits{{"known_names"}, true, ""};
+    traits.acts = Acts::kWhileDrawing;
+    traits.streams = 3;  // the empty prompt, the prompt, the names
+    return traits;
+  }
 
   Erased Erase(Context&, const Backbone& base,
                const std::vector<Concept>& concepts) const override {
