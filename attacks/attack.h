@@ -84,8 +84,8 @@ class Attack : public Parameterised {
   // What //experiments:tune searches; empty: there is nothing to tune.
   virtual SearchSpace search_space() const { return {}; }
   // What crafting for one prompt computes, about, with these parameters, where no early success
-  // ends the search: how long a run takes is foretold from it. `victim`: how the method acts that a
-  // white-box attack searches against. Empty: next to nothing.
+  // ends the search: the estimate of how long a run takes comes from it. `victim`: how the method
+  // acts that a white-box attack searches against. Empty: next to nothing.
   virtual Work work(Acts /*victim*/) const { return {}; }
   // Why this seed prompt cannot be attacked ("excluded:no_candidate"), or "". Asked before any
   // work; such prompts are left out, counted and bounded.

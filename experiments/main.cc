@@ -160,7 +160,7 @@ void Finish(const Flags& f, const SelectedBy& selection, const Lab& lab, const G
   }
   TellCommitted(lab.experiment, json);
   LogInfo(fmt::format("results: {}", file.string()));
-  LogInfo(TellCost(watch.Seconds()));
+  LogInfo(CostLine(watch.Seconds()));
   if (!f.plot.empty()) {
     const fs::path plot = UserPath(f.plot);
     const std::string figure = PlotFile(results);
@@ -236,8 +236,8 @@ RunOptions OptionsOf(const Flags& f, const Shard& shard) {
 void TellTime(const Lab& lab, const Grid& grid, const Store& store, RunOptions* options) {
   const Plan plan =
       MakePlan(lab, grid, [&](const Json& key) { return !options->force && store.Holds(key); });
-  options->forecast = Foretell(plan, MeasureFor(lab, plan, *options), *options);
-  LogInfo(TellForecast(lab, options->forecast, options->workers));
+  options->forecast = MakeForecast(plan, MeasureFor(lab, plan, *options), *options);
+  LogInfo(ForecastLine(lab, options->forecast, options->workers));
 }
 
 void RunTable(Flags f) {
@@ -281,7 +281,7 @@ void RunTable(Flags f) {
   } else {
     LogInfo(fmt::format("stopped after stage {}.", options.stage));
   }
-  LogInfo(TellCost(watch.Seconds()));
+  LogInfo(CostLine(watch.Seconds()));
   if (outcome.failures > 0) {
     throw Error(
         fmt::format("{} failed.", Plural(outcome.failures, "unit of work", "units of work")));

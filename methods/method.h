@@ -80,7 +80,7 @@ class Method : public Parameterised {
   // What //experiments:tune searches; empty: there is nothing to tune.
   virtual SearchSpace search_space() const { return {}; }
   // What removing one concept computes, about, with these parameters: how long a run takes is
-  // foretold from it. Empty: next to nothing.
+  // estimated from it. Empty: next to nothing.
   virtual Work work() const { return {}; }
   // One result removes all `concepts` at once. Must not change a tensor of `base`.
   virtual Erased Erase(Context& context, const Backbone& base,

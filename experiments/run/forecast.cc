@@ -223,18 +223,18 @@ std::string Forecast::After(const std::string& stage, double seconds) {
   const auto over = std::find_if(stages_.begin(), stages_.end(),
                                  [&](const auto& one) { return one.first == stage; });
   if (over == stages_.end()) return "";
-  const double foretold = over->second;
+  const double estimated = over->second;
   stages_.erase(over);
-  foretold_ += foretold;
+  estimated_ += estimated;
   taken_ += seconds;
   const double left = Total();
   // Stages of a second say nothing of the others.
-  if (foretold < 1 || left < 1) return "";
-  return fmt::format("{} took {} (foretold: {}); about {} left", stage, InWords(seconds),
-                     InWords(foretold), InWords(left * taken_ / foretold_));
+  if (estimated < 1 || left < 1) return "";
+  return fmt::format("{} took {} (estimated: {}); about {} left", stage, InWords(seconds),
+                     InWords(estimated), InWords(left * taken_ / estimated_));
 }
 
-std::string TellCost(double seconds) {
+std::string CostLine(double seconds) {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return fmt::format("took {}; peak memory {} MiB", InWords(seconds), usage.ru_maxrss / 1024);

@@ -43,7 +43,7 @@ double WallSeconds(const std::vector<double>& units, int workers);
 // "45 s", "4 min 10 s", "2 h 5 min".
 std::string InWords(double seconds);
 
-// What was foretold of a run's stages, corrected by those that are over.
+// What was estimated of a run's stages, corrected by those that are over.
 class Forecast {
  public:
   Forecast() = default;
@@ -52,16 +52,16 @@ class Forecast {
       : stages_(std::move(stages)) {}
   double Total() const;
   // A stage is over. What is left to say: how long it took and how long the others will, in the
-  // proportion in which those that are over came out. "" where nothing much was foretold, or is
+  // proportion in which those that are over came out. "" where nothing much was estimated, or is
   // left.
   std::string After(const std::string& stage, double seconds);
 
  private:
   std::vector<std::pair<std::string, double>> stages_;  // not over yet
-  double foretold_ = 0, taken_ = 0;                     // of those that are over
+  double estimated_ = 0, taken_ = 0;                    // of those that are over
 };
 
 // "took 1 min 52 s; peak memory 640 MiB", of this process.
-std::string TellCost(double seconds);
+std::string CostLine(double seconds);
 
 }  // namespace excise

@@ -71,17 +71,17 @@ TEST_CASE("times are said in words") {
   CHECK(InWords(59.6) == "1 min");
   CHECK(InWords(112) == "1 min 52 s");
   CHECK(InWords(7500) == "2 h 5 min");
-  CHECK_THAT(TellCost(75), Catch::Matches("took 1 min 15 s; peak memory [1-9][0-9]* MiB"));
+  CHECK_THAT(CostLine(75), Catch::Matches("took 1 min 15 s; peak memory [1-9][0-9]* MiB"));
 }
 
 TEST_CASE("what is left is told in the proportion in which the stages so far came out") {
   Forecast forecast({{"erase", 10}, {"attack", 30}, {"generate", 20}});
   CHECK(forecast.Total() == 60);
-  CHECK(forecast.After("rows", 1).empty());  // not foretold
-  // Twice as long as foretold, so the other 50 s will be 100.
-  CHECK(forecast.After("erase", 20) == "erase took 20 s (foretold: 10 s); about 1 min 40 s left");
+  CHECK(forecast.After("rows", 1).empty());  // not estimated
+  // Twice as long as estimated, so the other 50 s will be 100.
+  CHECK(forecast.After("erase", 20) == "erase took 20 s (estimated: 10 s); about 1 min 40 s left");
   // 50 s for 40: the last 20 will be 25.
-  CHECK(forecast.After("attack", 30) == "attack took 30 s (foretold: 30 s); about 25 s left");
+  CHECK(forecast.After("attack", 30) == "attack took 30 s (estimated: 30 s); about 25 s left");
   CHECK(forecast.After("generate", 20).empty());
   CHECK(forecast.Total() == 0);
 

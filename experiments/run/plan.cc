@@ -139,11 +139,11 @@ PassTimes MeasureFor(const Lab& lab, const Plan& plan, const RunOptions& options
   const bool draws = passes.count(Pass::kUNet) != 0;
   const PassTimes rough =
       MeasurePasses(lab, draws ? std::set<Pass>{Pass::kUNet} : passes, options.workers, 0);
-  if (Foretell(plan, rough, options).Total() < kShort / 3) return rough;
+  if (MakeForecast(plan, rough, options).Total() < kShort / 3) return rough;
   return MeasurePasses(lab, passes, options.workers, kMeasuring);
 }
 
-Forecast Foretell(const Plan& plan, const PassTimes& times, const RunOptions& options) {
+Forecast MakeForecast(const Plan& plan, const PassTimes& times, const RunOptions& options) {
   std::vector<std::pair<std::string, double>> stages;
   for (const std::string& name : StageNames()) {
     const auto stage = plan.find(name);
@@ -159,7 +159,7 @@ Forecast Foretell(const Plan& plan, const PassTimes& times, const RunOptions& op
   return Forecast(std::move(stages));
 }
 
-std::string TellForecast(const Lab& lab, const Forecast& forecast, int workers) {
+std::string ForecastLine(const Lab& lab, const Forecast& forecast, int workers) {
   const std::string name =
       fmt::format("{} (profile {})", lab.experiment.name, lab.experiment.profile);
   if (forecast.Total() == 0) return name + ": everything is stored; seconds";
@@ -189,7 +189,7 @@ std::string DescribePlan(const Lab& lab, const Grid& grid, const Plan& plan,
   }
   text += fmt::format("\nU-Net evaluations: {} for pictures, {} for removals and attacks\n",
                       drawing, preparing);
-  const double seconds = Foretell(plan, times, options).Total();
+  const double seconds = MakeForecast(plan, times, options).Total();
   if (drawing + preparing == 0 && seconds < kShort) {
     return text + "Estimate: nothing to draw; seconds.\n";
   }

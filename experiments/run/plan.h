@@ -30,10 +30,10 @@ Plan MakePlan(const Lab& lab, const Grid& grid, const std::function<bool(const J
 PassTimes MeasureFor(const Lab& lab, const Plan& plan, const RunOptions& options);
 
 // Wall seconds of the stages that `options` asks for; what is stored counts as nothing.
-Forecast Foretell(const Plan& plan, const PassTimes& times, const RunOptions& options);
+Forecast MakeForecast(const Plan& plan, const PassTimes& times, const RunOptions& options);
 
 // The first line of a run: how long it will take.
-std::string TellForecast(const Lab& lab, const Forecast& forecast, int workers);
+std::string ForecastLine(const Lab& lab, const Forecast& forecast, int workers);
 
 // Cells, units stored and missing by stage, U-Net evaluations and the time that they take here.
 std::string DescribePlan(const Lab& lab, const Grid& grid, const Plan& plan,

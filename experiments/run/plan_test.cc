@@ -34,9 +34,9 @@ TEST_CASE("a plan counts units by stage, each once") {
     CHECK(one.missing.empty());
     CHECK(one.stored == static_cast<int64_t>(plan.at(stage).missing.size()));
   }
-  const Forecast nothing = Foretell(stored, {}, Workers(2));
+  const Forecast nothing = MakeForecast(stored, {}, Workers(2));
   CHECK(nothing.Total() == 0);
-  CHECK(TellForecast(*lab, nothing, 2) == "tiny (profile default): everything is stored; seconds");
+  CHECK(ForecastLine(*lab, nothing, 2) == "tiny (profile default): everything is stored; seconds");
 }
 
 TEST_CASE("a forecast is what missing units compute, by workers, shards and stages") {
@@ -46,19 +46,19 @@ TEST_CASE("a forecast is what missing units compute, by workers, shards and stag
   PassTimes times;
   times.times[Pass::kUNet] = {1, 1};  // a second a call, however many rows
   // 12 units of 20 steps; 3 prompts for which pez draws 3 pictures in 2 batches of 20 steps.
-  CHECK(Foretell(plan, times, Workers(1)).Total() == 12 * 20 + 3 * 40);
-  CHECK(Foretell(plan, times, Workers(2)).Total() == 120 + 60);
+  CHECK(MakeForecast(plan, times, Workers(1)).Total() == 12 * 20 + 3 * 40);
+  CHECK(MakeForecast(plan, times, Workers(2)).Total() == 120 + 60);
   RunOptions options = Workers(1);
   options.shard = {0, 2};
-  CHECK(Foretell(plan, times, options).Total() == 120 + 60);
+  CHECK(MakeForecast(plan, times, options).Total() == 120 + 60);
   options = Workers(1);
   options.stage = "attack";
-  CHECK(Foretell(plan, times, options).Total() == 120);
-  CHECK(TellForecast(*lab, Foretell(plan, times, Workers(2)), 2) ==
+  CHECK(MakeForecast(plan, times, options).Total() == 120);
+  CHECK(ForecastLine(*lab, MakeForecast(plan, times, Workers(2)), 2) ==
         "tiny (profile default): about 3 min here, with 2 workers");
   // Judging is a part of drawing: the runner says when that is over.
   times.times = {{Pass::kJudge, {1, 1}}};
-  Forecast judging = Foretell(plan, times, Workers(1));
+  Forecast judging = MakeForecast(plan, times, Workers(1));
   CHECK(judging.Total() == 12);
   CHECK(judging.After("generate", 12).empty());
   CHECK(judging.Total() == 0);
@@ -92,18 +92,18 @@ TEST_CASE("table1's stages are priced in the proportions that its committed run 
   const Grid grid(*lab);
   const Plan plan = MakePlan(*lab, grid, kNothingStored);
   const PassTimes times = MeasureFor(*lab, plan, Workers(1));
-  double foretold = 0, taken = 0;
+  double estimated = 0, taken = 0;
   std::map<std::string, double> seconds;
   for (const char* stage : {"erase", "attack", "generate"}) {
     for (const Work& work : plan.at(stage).missing) seconds[stage] += times.Seconds(work);
-    foretold += seconds[stage];
+    estimated += seconds[stage];
     taken += committed.at("cost").at("work_seconds").at(stage).get<double>();
   }
   for (const auto& [stage, expected] : seconds) {
-    INFO(stage << ": " << expected << " of " << foretold << " s");
+    INFO(stage << ": " << expected << " of " << estimated << " s");
     const double share = committed["cost"]["work_seconds"][stage].get<double>() / taken;
-    CHECK(expected / foretold > share / 2);
-    CHECK(expected / foretold < share * 2);
+    CHECK(expected / estimated > share / 2);
+    CHECK(expected / estimated < share * 2);
   }
 }
 
