@@ -138,6 +138,13 @@ fs::path ResultsFile(const Flags& f, const Experiment& experiment, const Selecte
   return CacheFolder(f) / "results" / ResultsName(experiment, selection);
 }
 
+void WritePlot(const Results& results, const fs::path& file) {
+  const std::string figure = PlotFile(results);
+  CreateFolders(fs::absolute(file).parent_path());
+  WriteFileAtomically(file, figure);
+  LogInfo(fmt::format("plot: {}", file.string()));
+}
+
 void Finish(const Flags& f, const SelectedBy& selection, const Lab& lab, const Grid& grid,
             Store& store, const Stopwatch& watch, RunOutcome* outcome) {
   Results& results = outcome->results;
@@ -161,13 +168,7 @@ void Finish(const Flags& f, const SelectedBy& selection, const Lab& lab, const G
   TellCommitted(lab.experiment, json);
   LogInfo(fmt::format("results: {}", file.string()));
   LogInfo(CostLine(watch.Seconds()));
-  if (!f.plot.empty()) {
-    const fs::path plot = UserPath(f.plot);
-    const std::string figure = PlotFile(results);
-    CreateFolders(fs::absolute(plot).parent_path());
-    WriteFileAtomically(plot, figure);
-    LogInfo(fmt::format("plot: {}", plot.string()));
-  }
+  if (!f.plot.empty()) WritePlot(results, UserPath(f.plot));
   const bool good = CheckNumbers(f, lab, json);
   const std::string problems = ProblemsOf(results);
   if (!problems.empty()) throw Error(problems);
