@@ -121,8 +121,26 @@ int64_t BigEndian(std::string_view bytes, size_t at) {
   return value;
 }
 
+// libpng asks for as much memory as a chunk claims to need before it reads it, so no chunk may
+// claim more than the file has.
+void RequireWholeChunks(std::string_view bytes, std::string_view origin) {
+  constexpr size_t kFrame = 12;  // length, type and checksum
+  for (size_t at = kPngMagic.size(); bytes.size() - at >= kFrame;) {
+    if (bytes.substr(at + 4, 4) == "IEND") return;
+    const size_t length = BigEndian(bytes, at);
+    if (length > bytes.size() - at - kFrame) {
+      throw Error(fmt::format(
+          "{}: the PNG file is damaged: a part of it claims {} bytes, and the file has {}. Was the "
+          "copy interrupted?",
+          origin, length, bytes.size()));
+    }
+    at += kFrame + length;
+  }
+}
+
 DecodedPicture DecodePng(std::string_view bytes, std::string_view origin) {
   RequireFewPixels(BigEndian(bytes, 16), BigEndian(bytes, 20), origin);
+  RequireWholeChunks(bytes, origin);
   Png file;
   file.source.left = bytes;
   file.png =

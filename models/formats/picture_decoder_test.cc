@@ -354,6 +354,14 @@ TEST_CASE("pictures that are no regular files, or too large, are refused before 
   CHECK_NOTHROW(RequirePictureFile(Save("small.png", "?")));
 }
 
+TEST_CASE("a chunk of a PNG that claims gigabytes is refused before memory is asked for it") {
+  std::string png = Png(1, 8, PNG_COLOR_TYPE_GRAY, {7}, {{"eXIf", "II*"}});
+  const size_t length = png.find("eXIf") - 4;
+  png.replace(length, 4, BigEndian(0x68000000));
+  CHECK_THROWS_WITH(DecodePicture(png, "big.png"),
+                    Contains("big.png") && Contains("claims 1744830464 bytes"));
+}
+
 TEST_CASE("a PNG that ends too early is refused") {
   const std::string whole = Png(1, 8, PNG_COLOR_TYPE_GRAY, {3});
   for (size_t size = 24; size < whole.size(); ++size) {
