@@ -27,7 +27,7 @@ def main():
         "sanitizers": ["address", "undefined"],
         "targets": {target: runs[target] for target in sorted(runs)},
     }
-    results = pathlib.Path(__file__).resolve().parent.parent / "results"
+    results = pathlib.Path(__file__).resolve().parent.parent / "results" / "quality"
     (results / "fuzz.json").write_text(json.dumps(report, indent=1) + "\n")
 
     lines = [
