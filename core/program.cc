@@ -104,10 +104,6 @@ std::vector<const char*> WithEmptyValues(int argc, const char* const* argv,
   return words;
 }
 
-}  // namespace
-
-namespace {
-
 constexpr std::string_view kOutOfMemory =
     "error: out of memory. What was finished is stored: run the same command again, with fewer "
     "--workers or a smaller sampler.unit_size, or with more memory.\n";
