@@ -226,6 +226,7 @@ RunOptions OptionsOf(const Flags& f, const Shard& shard) {
   options.shard = shard;
   options.stage = f.stage;
   // Keys do not name the code's commit, so only a fresh computation can be held against a golden.
+  options.model_memory = f.model_memory << 20;
   options.force = f.force || !f.check.empty() || f.update_golden;
   options.workers = f.workers > 0
                         ? f.workers

@@ -27,8 +27,9 @@ at::Tensor Finite(at::Tensor embeddings, const char* of) {
 const ClipModel& ReferenceClip(const MetricModels& models, std::string_view metric) {
   if (models.reference_clip) return *models.reference_clip;
   throw Error(fmt::format(
-      "Metric '{}' needs a reference CLIP (FOLDER/reference_clip beside the snapshot). The emoji "
-      "backbone has one; leave the metric out with --metrics for other backbones.",
+      "Metric '{}' needs a reference CLIP (FOLDER/reference_clip beside the snapshot), or does not "
+      "declare it in traits().models. The emoji backbone has one; leave the metric out with "
+      "--metrics for other backbones.",
       metric));
 }
 
@@ -45,6 +46,8 @@ const ClipModel& ChosenClip(const MetricModels& models, const std::string& choic
                        : "an independent CLIP (FOLDER/surrogate_clip)",
       metric));
 }
+
+std::string ClipOfChoice(const std::string& choice) { return choice + "_clip"; }
 
 at::Tensor DeliveredImage(const Sample& sample, bool replacement) {
   if (!sample.blocked) return sample.image;

@@ -73,6 +73,23 @@ fs::path StraightCache() {
   return cache;
 }
 
+// What stands for the whole where a test runs it again: a method that trains, one that solves, one
+// that hooks, and an attack of each kind.
+std::vector<std::string> Part() {
+  return {"--methods=none,esd,uce,latent_blend", "--concepts=poodle",
+          "--attacks=none,char_typo,pez,unlearn_diff_atk"};
+}
+
+// Of a run of what is `asked` for.
+std::string BytesOf(const fs::path& cache, std::vector<std::string> asked, int workers) {
+  const fs::path stem = TestFolder("bytes") / "results";
+  asked.push_back("--out=" + stem.string() + ".json");
+  const ProcessResult result = Run(Tiny(cache, asked, workers));
+  INFO(result.err);
+  REQUIRE(result.code == 0);
+  return Bytes(stem);
+}
+
 // The program is refused `arguments` with exit code 2 and a message.
 void Refused(const std::vector<std::string>& arguments, const std::string& message, int code = 2) {
   const ProcessResult result = Run(arguments);
@@ -146,43 +163,35 @@ TEST_CASE("what is printed without --format is laid out for a terminal, without 
   }
 }
 
-TEST_CASE("one worker in each of three shards gives the bytes of two workers without shards") {
+TEST_CASE("shards, one worker and no memory for models give the bytes of a whole run") {
   REQUIRE_MODELS();
+  const std::vector<std::string> asked = Nightly() ? std::vector<std::string>{} : Part();
   const fs::path cache = TestFolder("shards");
   for (const char* shard : {"--shard=2/3", "--shard=0/3", "--shard=1/3"}) {
-    const ProcessResult result = Run(Tiny(cache, {shard}, 1));
+    std::vector<std::string> arguments = asked;
+    arguments.insert(arguments.end(), {shard, "--model_memory=0"});  // each model made anew
+    const ProcessResult result = Run(Tiny(cache, arguments, 1));
     INFO(result.err);
     REQUIRE(result.code == 0);
     CHECK(result.out.empty());
   }
-  REQUIRE(Run(Tiny(cache, {}, 1)).code == 0);
-  CHECK(Bytes(Whole(cache)) == Bytes(Whole(StraightCache())));
+  CHECK(BytesOf(cache, asked, 1) == BytesOf(StraightCache(), asked, 2));
 }
 
 TEST_CASE("killed ten times at random moments, the run ends with the same bytes") {
   REQUIRE_MODELS();
-  // A method that trains, one that solves, one that hooks; an attack of each kind.
-  const std::vector<std::string> part = {"--methods=none,esd,uce,latent_blend", "--concepts=poodle",
-                                         "--attacks=none,char_typo,pez,unlearn_diff_atk",
-                                         "--out=" + (TestFolder("part") / "part.json").string()};
-  const auto bytes = [&](const fs::path& cache) {
-    const ProcessResult result = Run(Tiny(cache, part));
-    INFO(result.err);
-    REQUIRE(result.code == 0);
-    return Bytes(fs::path(part.back().substr(6)).replace_extension());
-  };
   const fs::path cache = TestFolder("killed");
   Philox rng({static_cast<uint64_t>(getpid()), "kill", 0, Stream::kOrder, 0});
   int killed = 0;
   for (int i = 0; i < 10; ++i) {
-    Process run("EXCISE_TABLE", Tiny(cache, part));
+    Process run("EXCISE_TABLE", Tiny(cache, Part()));
     const double seconds = rng.Uniform(0.1, 2.5);
     std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
     run.Signal(SIGKILL);
     killed += run.Wait().code == 128 + SIGKILL;
   }
   CHECK(killed >= 1);
-  CHECK(bytes(cache) == bytes(StraightCache()));
+  CHECK(BytesOf(cache, Part(), 2) == BytesOf(StraightCache(), Part(), 2));
 }
 
 TEST_CASE("an interrupt ends the run with 130, a termination with 143") {
@@ -221,6 +230,7 @@ TEST_CASE("a wrong command line is refused with a suggestion and exit code 2") {
   Refused({tiny, store, "--wrokers=2"}, "Did you mean '--workers'?");
   Refused({tiny, store, "--workers=many"}, "--workers");
   Refused({tiny, store, "--workers=-1"}, "--workers=-1");
+  Refused({tiny, store, "--model_memory=-1"}, "--model_memory=-1");
   Refused({tiny, store, "--methods=ucee"}, "Did you mean 'uce'?");
   Refused({tiny, store, "--attacks=pezz"}, "Did you mean 'pez'?");
   Refused({tiny, store, "--metrics=asrr"}, "Did you mean 'asr'?");

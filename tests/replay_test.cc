@@ -118,8 +118,7 @@ void RequireSameBytes(const std::string& cpu, const fs::path& cache) {
 // An emulated run takes minutes: at every commit the EPYC stands for both, for its vendor's kernels
 // differ most, and with --config=nightly the Haswell runs as well.
 std::vector<std::string> EmulatedCpus() {
-  const char* nightly = std::getenv("EXCISE_NIGHTLY");
-  if (nightly != nullptr && *nightly != '\0') return {"Haswell", "EPYC"};
+  if (Nightly()) return {"Haswell", "EPYC"};
   WARN("the Haswell was left to --config=nightly");
   return {"EPYC"};
 }

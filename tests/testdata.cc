@@ -75,6 +75,8 @@ std::optional<fs::path> SharedFile(const std::string& relative) {
   return folder / relative;
 }
 
+bool Nightly() { return !Env("EXCISE_NIGHTLY").empty(); }
+
 fs::path TestFolder(const std::string& name) {
   static Scratch scratch;
   if (scratch.root.empty()) {

@@ -18,6 +18,9 @@ bool HaveModels();
 // beside the repository. nullopt when absent; the test then says so (WARN) and returns.
 std::optional<std::filesystem::path> SharedFile(const std::string& relative);
 
+// Whether the whole is asked for of what a commit tests a part of ($EXCISE_NIGHTLY is not empty).
+bool Nightly();
+
 // A fresh empty folder for this test process, removed when it exits.
 std::filesystem::path TestFolder(const std::string& name);
 

@@ -5,8 +5,10 @@
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/stack.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <fstream>
 
 #include "core/hash.h"
 #include "models/tensors/autograd.h"
@@ -132,6 +134,30 @@ Concept TinyConcept() {
   return subject;
 }
 
+namespace {
+
+void WriteJudge(const std::filesystem::path& folder, const std::string& architecture,
+                uint64_t seed) {
+  JudgeConfig config;
+  config.architecture = architecture;
+  config.channels = {8, 8, 8, 8};
+  config.num_classes = 2;
+  config.class_ids = {"poodle", "dog"};
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder / "config.json") << JudgeConfigToJson(config).dump();
+  SaveSafetensors(folder / "model.safetensors", InitJudge(config, seed));
+}
+
+}  // namespace
+
+std::shared_ptr<const JudgePanel> TinyJudges(bool oracle, uint64_t reporting_seed,
+                                             uint64_t oracle_seed) {
+  const std::filesystem::path judges = TestFolder("tiny_judges");
+  WriteJudge(judges / "reporting", "resnet", reporting_seed);
+  if (oracle) WriteJudge(judges / "oracle", "plain", oracle_seed);
+  return JudgePanel::Load(judges);
+}
+
 at::Tensor TinyImages(int64_t n, uint64_t seed) {
   const at::Tensor coarse = Noise({n, 3, 64, 64}, "tiny/images", seed);
   return at::avg_pool2d(coarse, 9, 1, 4).mul(3).sigmoid();
@@ -163,6 +189,7 @@ Philox TinyContext::Rng(std::string_view name, uint64_t step) {
 
 std::vector<std::string> TinyContext::Prompts(const Concept& subject, const std::string& group,
                                               int64_t limit) {
+  asked[group] = std::max(asked[group], limit);
   std::vector<std::string> names = subject.known;
   if (group == "anchor") names = {subject.anchor};
   if (group == "preserve") names = subject.preserve;
@@ -173,6 +200,7 @@ std::vector<std::string> TinyContext::Prompts(const Concept& subject, const std:
 }
 
 at::Tensor TinyContext::Images(const std::vector<std::string>& prompts) {
+  asked_pictures = true;
   return TinyImages(static_cast<int64_t>(prompts.size()), 3);
 }
 

@@ -209,7 +209,7 @@ TEST_CASE("an input that does not change is no obstacle") {
   WriteTensor(file, 1);
   Scene scene("unchanged_scene");
   scene.lab.methods.push_back(scene.Make<Method>("snapshot", {{"tensors", file.string()}}));
-  CHECK(scene.pipeline.Erase(1, 0).model.unet.Get(kTensor).eq(1).all().item<bool>());
+  CHECK(scene.pipeline.Erase(1, 0)->model.unet.Get(kTensor).eq(1).all().item<bool>());
   CHECK(scene.store.Find(EraseKey(scene.lab, 1, 0)).has_value());
 }
 

@@ -95,11 +95,16 @@ double CpuSeconds() {
   return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
-// CPU seconds of a call: the fastest of `least` or more.
+// A call that takes longer is made once (a large model, an emulated processor): the estimate must
+// not cost minutes.
+constexpr double kLongCall = 0.5;
+
+// CPU seconds of a call: the fastest of `least` or more, or the only one where that is long.
 double Fastest(const std::function<void()>& call, int least, double budget) {
   const double start = CpuSeconds();
   double fastest = INFINITY;
   for (int calls = 0; calls < least || CpuSeconds() - start < budget; ++calls) {
+    if (std::isfinite(fastest) && fastest > kLongCall) break;
     const double before = CpuSeconds();
     call();
     fastest = std::min(fastest, CpuSeconds() - before);
@@ -117,10 +122,15 @@ std::map<Pass, PassTime> TimesOf(const Bench& bench, const std::set<Pass>& passe
   std::map<Pass, PassTime> times;
   for (const Pass pass : passes) {
     PassTime& time = times[pass];
+    const auto forward = kForward.find(pass);
+    if (forward != kForward.end() && times[forward->second].one > kLongCall) {
+      // A backward pass multiplies twice for each time that the forward pass does.
+      time = {3 * times[forward->second].one, 3 * times[forward->second].many};
+      continue;
+    }
     // The first call warms caches, which so small a one is all about.
     time.one = Fastest([&] { bench.Call(pass, 1); }, 2, share);
-    const auto forward = kForward.find(pass);
-    if (share == 0) {
+    if (share == 0 || time.one > kLongCall) {
       time.many = time.one * static_cast<double>(rows);
     } else if (forward != kForward.end()) {
       // A backward pass grows with the rows as the forward pass does.

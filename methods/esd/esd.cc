@@ -44,7 +44,8 @@ std::vector<std::string> TrainedNames(const StateDict& unet, const std::string& 
   return names;
 }
 
-constexpr int64_t kChunk = 16;  // trajectories drawn together
+constexpr int64_t kChunk = 16;    // trajectories drawn together
+constexpr int64_t kPrompts = 64;  // of the erase split, at most
 
 // Where the training happens: latents on the way to a picture of a concept.
 struct Points {
@@ -86,7 +87,11 @@ class Esd : public Method {
     v.Number("start_guidance", &start_guidance_, "guidance scale of that run", {.min = 0});
   }
   int version() const override { return 1; }
-  MethodTraits traits() const override { return {{"known_names"}, true, ""}; }
+  MethodTraits traits() const override {
+    MethodTraits traits{{"known_names"}, true, ""};
+    if (prompts_ != "names") traits.prompts = {{"target", kPrompts}};
+    return traits;
+  }
   std::map<std::string, Json> presets() const override {
     return {
         {"paper",
@@ -170,7 +175,7 @@ Esd::Text Esd::Encode(Context& context, const Backbone& base,
   std::vector<std::string> texts;
   for (const Concept& subject : concepts) {
     const std::vector<std::string> some =
-        prompts_ == "names" ? subject.known : context.Prompts(subject, "target", 64);
+        prompts_ == "names" ? subject.known : context.Prompts(subject, "target", kPrompts);
     texts.insert(texts.end(), some.begin(), some.end());
   }
   if (texts.empty()) {

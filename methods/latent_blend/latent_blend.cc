@@ -157,7 +157,13 @@ MethodTraits LatentBlend::traits() const {
   const bool detects = detectors_ != "none";
   if (detects) traits.uses.push_back("known_names");
   if (detects || safe_ == "anchor") traits.uses.push_back("anchor");
-  if (detects) traits.uses.push_back("preserve");
+  if (detects) {
+    traits.uses.push_back("preserve");
+    // The latent detector needs as many prompts of the concept as of both other groups.
+    traits.prompts = {{"target", (ReadsLatents() ? 2 : 1) * detector_prompts_},
+                      {"anchor", detector_prompts_},
+                      {"preserve", detector_prompts_}};
+  }
   if (safe_ == "safe_clip") traits.uses.push_back("unsafe_images");
   if (Settings().Acts()) {
     if (safe_ != "safe_clip") traits.offers.push_back("text_view");
