@@ -73,7 +73,8 @@ class Rece : public Method {
     double original, kept;
   };
 
-  // UCE's edit of `maps`, of the names' states times `back` where it is defined.
+  // UCE's edit of `maps`, of the names' states times `back` where it is defined. As released, UCE
+  // reads a name from its last token on, an epoch reads whole texts, position by position.
   static void Edit(const Backbone& base, const std::vector<Concept>& concepts, NameTokens tokens,
                    const Weights& weights, const at::Tensor& back, StateDict* maps) {
     RidgeEdit edit(base.unet_config.cross_attention_dim, weights.original);
@@ -92,8 +93,8 @@ class Rece : public Method {
   }
 
   int64_t epochs_ = 1;
-  double regularisation_ = 0.1, lambda_ = 0.3, preserve_scale_ = 3;
-  double epoch_lambda_ = 0.3, epoch_preserve_scale_ = 3;
+  double regularisation_ = 0.001, lambda_ = 0.3, preserve_scale_ = 3;
+  double epoch_lambda_ = 1, epoch_preserve_scale_ = 3;
 };
 
 const Registration<Method, Rece> registration;

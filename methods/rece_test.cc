@@ -90,8 +90,8 @@ TEST_CASE("rece: what brings the concept back minimises its objective, and dwind
   };
   double before = 0;
   for (const int epochs : {0, 1, 3}) {
-    const StateDict maps =
-        CrossAttentionMaps(Edited(base, {{"epochs", epochs}, {"regularisation", r}}));
+    const StateDict maps = CrossAttentionMaps(
+        Edited(base, {{"epochs", epochs}, {"regularisation", r}, {"epoch_lambda", 0.3}}));
     CHECK(maps.size() == original.size());
     const at::Tensor x = at::matmul(c, RegenerationMap(original, maps, r)).set_requires_grad(true);
     const at::Tensor least = objective(maps, x);
