@@ -4,12 +4,15 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <fstream>
 
+#include "core/error.h"
 #include "core/hash.h"
 #include "models/tensors/autograd.h"
 #include "models/tensors/safetensors.h"
@@ -116,6 +119,37 @@ Backbone TinyBackbone(const std::filesystem::path& folder) {
                     InitUNet(backbone.unet_config, 12));
   }
   return backbone;
+}
+
+Backbone HandmadeBackbone(const std::map<std::string, std::vector<float>>& embeddings,
+                          int64_t context, double layer_norm_eps) {
+  Backbone base;
+  base.tokenizer = TinyTokenizer();
+  const int64_t width = embeddings.begin()->second.size();
+  base.clip.text.vocab_size = base.tokenizer->vocab_size();
+  base.clip.text.hidden_size = width;
+  base.clip.text.num_hidden_layers = 0;
+  base.clip.text.num_attention_heads = 1;
+  base.clip.text.max_position_embeddings = context;
+  base.clip.text.bos_token_id = base.tokenizer->bos_id();
+  base.clip.text.eos_token_id = base.tokenizer->eos_id();
+  base.clip.text.layer_norm_eps = layer_norm_eps;
+  base.unet_config.cross_attention_dim = width;
+  at::Tensor table = at::zeros({base.tokenizer->vocab_size(), width});
+  for (const auto& [word, values] : embeddings) {
+    std::vector<int64_t> ids = {word == "start" ? base.tokenizer->bos_id()
+                                                : base.tokenizer->eos_id()};
+    if (word != "start" && word != "end") ids = base.tokenizer->Encode(word);
+    if (ids.size() != 1) throw Error("'" + word + "' is not one token");
+    table[ids[0]].copy_(at::tensor(values));
+  }
+  const std::string prefix = "text_model.";
+  base.text_encoder.Set(prefix + "embeddings.token_embedding.weight", table);
+  base.text_encoder.Set(prefix + "embeddings.position_embedding.weight",
+                        at::zeros({context, width}));
+  base.text_encoder.Set(prefix + "final_layer_norm.weight", at::zeros({width}).add(1));
+  base.text_encoder.Set(prefix + "final_layer_norm.bias", at::zeros({width}));
+  return base;
 }
 
 Concept TinyConcept() {

@@ -27,6 +27,12 @@ ClipModel TinyClip(uint64_t seed = 7);
 // FOLDER/retrained/unet holds another random U-Net, which method `retrained` loads.
 Backbone TinyBackbone(const std::filesystem::path& folder = {});
 
+// A model to reckon with by hand: its text encoder has no layers, so a token's state is the layer
+// norm of its embedding. `embeddings`: of words that are one token each, of "start" and of "end";
+// what is not named is zero. It has no U-Net.
+Backbone HandmadeBackbone(const std::map<std::string, std::vector<float>>& embeddings,
+                          int64_t context, double layer_norm_eps);
+
 // "poodle" -> "dog", keeping "cat"; judged by class.
 Concept TinyConcept();
 
