@@ -1,8 +1,8 @@
 // What: guides away from a text of what is unwanted, where the prompt's prediction comes near it
 // Paper: Schramowski et al., "Safe Latent Diffusion", CVPR 2023, arXiv 2211.05105
-// Equation: eps = e0 + s (ep - e0 - gamma), gamma = mu (ec - e0) + s_m nu from step delta on, else
-//   0; mu = min(1, s_S |ep - ec|) where ep - ec < lambda, else 0; nu <- b_m nu + (1 - b_m) gamma,
-//   in warm-up too; e0, ep, ec: predictions for the empty prompt, the prompt and the text
+// Equation: eps = e0 + s (ep - e0 - gamma), without gamma before step delta; gamma = mu (ec - e0) +
+//   s_m nu; mu = min(1, s_S |ep - ec|) where ep - ec < lambda, else 0; nu <- b_m nu + (1 - b_m)
+//   gamma at every step; e0, ep, ec: predictions for the empty prompt, the prompt and the text
 // Reference: huggingface/diffusers @ 0256497, src/diffusers/pipelines/deprecated/
 //   stable_diffusion_safe/pipeline_stable_diffusion_safe.py
 // Deviations: warm-up is a share of the steps, delta / 50, to mean the same at any number of them
