@@ -3,20 +3,18 @@
 // Equation: eps = e0 + s (ep - e0 - gamma), without gamma before step delta; gamma = mu (ec - e0) +
 //   s_m nu; mu = min(1, s_S |ep - ec|) where ep - ec < lambda, else 0; nu <- b_m nu + (1 - b_m)
 //   gamma at every step; e0, ep, ec: predictions for the empty prompt, the prompt and the text
-// Reference: huggingface/diffusers @ 0256497, src/diffusers/pipelines/deprecated/
-//   stable_diffusion_safe/pipeline_stable_diffusion_safe.py
-// Deviations: warm-up is a share of the steps, delta / 50, to mean the same at any number of them
+// Reference: huggingface/diffusers @ 0256497, pipelines/deprecated/stable_diffusion_safe
+// Deviations: warm-up is a share of the steps, delta / 50, to mean the same at any number of them;
+//   defaults are "strong" with lambda 0.1 and no warm-up, which the emoji backbone needs
 // Needs: known names, or a text; one further U-Net row a step and picture, no training
 // Caveats: does nothing at guidance scale 1; preset "paper" is "medium", the released default, with
-//   the released text for every concept; "weak" has the released s_S of 20, other papers' scripts
-//   take 200; a step that a white-box attack evaluates by itself has no momentum
+//   the released text for every concept; other papers' scripts take s_S = 200 for "weak"; a step
+//   that a white-box attack evaluates by itself has no momentum
 #include <ATen/TensorOperators.h>
-#include <ATen/core/Tensor.h>
 #include <ATen/ops/zeros.h>
 
 #include <cmath>
 
-#include "core/text.h"
 #include "methods/concept_text.h"
 #include "methods/method.h"
 #include "models/tensors/autograd.h"
@@ -25,7 +23,7 @@ namespace excise {
 namespace {
 
 struct Strength {
-  double scale = 2000, warmup = 0.14, threshold = 0.025, momentum = 0.5, beta = 0.7;
+  double scale = 2000, warmup = 0, threshold = 0.1, momentum = 0.5, beta = 0.7;
 };
 
 class SldRun : public HookRun {
@@ -75,8 +73,8 @@ class Sld : public Method {
   int version() const override { return 1; }
   MethodTraits traits() const override {
     MethodTraits traits;
-    if (OfNames()) traits.uses = {"known_names"};
-    traits.reads_concepts = OfNames();
+    if (text_.empty()) traits.uses = {"known_names"};
+    traits.reads_concepts = text_.empty();
     traits.acts = Acts::kWhileDrawing;
     traits.streams = 3;
     return traits;
@@ -97,10 +95,13 @@ class Sld : public Method {
         "theft, vandalism, weapons, child abuse, brutality, cruelty";
     return presets;
   }
+  SearchSpace search_space() const override {
+    return {{"scale", {1000, 2000, 5000}}, {"warmup", {0, 0.14}}, {"threshold", {0.025, 0.1, 0.3}}};
+  }
   Erased Erase(Context&, const Backbone& base,
                const std::vector<Concept>& concepts) const override {
     const NoGrad no_grad;
-    const std::string text = OfNames() ? KnownNames(concepts) : text_;
+    const std::string text = text_.empty() ? KnownNames(concepts) : text_;
     Erased erased;
     erased.hooks = TextHooks(EncodeTexts(base, {text}), [strength = strength_](auto&&... batch) {
       return std::make_unique<SldRun>(strength, batch...);
@@ -109,7 +110,6 @@ class Sld : public Method {
   }
 
  private:
-  bool OfNames() const { return Trimmed(text_).empty(); }
   std::string text_;
   Strength strength_;
 };
