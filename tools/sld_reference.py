@@ -1,5 +1,5 @@
-"""Writes tests/fixtures/sld.json: noise predictions of several steps, and what Safe Latent Diffusion
-(arXiv 2211.05105) makes of them, element by element as the equations say.
+"""Writes tests/fixtures/sld.json: noise predictions of several steps, and what Safe Latent
+Diffusion (arXiv 2211.05105) makes of them, element by element as the equations say.
 
   python tools/sld_reference.py tests/fixtures
 
