@@ -18,6 +18,7 @@
 #include "attacks/victim_text.h"
 #include "models/nets/nn.h"
 #include "models/tensors/autograd.h"
+#include "training/guided.h"
 
 namespace excise {
 namespace {
@@ -144,11 +145,9 @@ std::vector<DenoisingPoint> DenoisingObjective::Points(int64_t n) const {
       point.signal = sampler->Level(index).signal;
       point.noise = sampler->Level(index).noise;
     } else {
-      // AddNoise on unit values: sqrt(abar) and sqrt(1 - abar) of the training timestep.
-      const at::Tensor one = at::full({1, 1, 1, 1}, 1.0, at::kDouble), zero = one * 0;
-      const at::Tensor t = at::full({1}, static_cast<int64_t>(point.timestep), at::kLong);
-      point.signal = AddNoise(scheduler_, one, zero, t).item<double>();
-      point.noise = AddNoise(scheduler_, zero, one, t).item<double>();
+      const NoiseLevel level = LevelOf(scheduler_, static_cast<int64_t>(point.timestep));
+      point.signal = level.signal;
+      point.noise = level.noise;
     }
     points.push_back(point);
   }
@@ -180,11 +179,9 @@ at::Tensor DenoisingObjective::Alarms(const at::Tensor& states, const at::Tensor
                                       const DenoisingPoint& point, const at::Tensor& input,
                                       const at::Tensor& prediction) const {
   at::Tensor alarm = at::zeros({}, prediction.options().requires_grad(false));
-  // Where there is next to no signal, the predicted picture is the prediction's error, magnified.
-  constexpr double kLeastSignal = 0.05;
   const ImageFilter* filter = hooks_->Filter();
   if (filter != nullptr && point.signal >= kLeastSignal) {
-    const at::Tensor x0 = (input - point.noise * prediction) / point.signal;
+    const at::Tensor x0 = X0At({point.signal, point.noise}, input, prediction);
     alarm = alarm + Alarm(filter->Margin(DecodeImages(victim_, x0)));
   }
   // A text encoder that came without its projection has no embeddings to show.
