@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "core/text.h"
 #include "models/nets/nn.h"
+#include "models/snapshots/clip_encoder.h"
 #include "models/tensors/autograd.h"
 
 namespace excise {
@@ -70,20 +71,14 @@ std::vector<int64_t> UsableTokens(const Tokenizer& tokenizer, const std::string&
 at::Tensor ImageTargets(TransferTarget& target, const Prompt& prompt, int64_t n) {
   const NoGrad no_grad;
   const ClipModel& clip = target.Surrogate();
-  const at::Tensor pixels = ClipPreprocess(clip.config.vision, target.ReferenceImages(prompt, n));
-  return nn::Normalised(ClipImageEmbeds(
-      clip.weights, ClipVisionForward(clip.config.vision, clip.weights, pixels).pooler_output));
+  return nn::Normalised(EmbedPictures(clip, target.ReferenceImages(prompt, n)));
 }
 
 at::Tensor TextTarget(TransferTarget& target, const Prompt& prompt) {
   const NoGrad no_grad;
   const ClipModel& clip = target.Surrogate();
-  const at::Tensor ids =
-      TokenizeBatch(*clip.tokenizer, {prompt.text}, clip.config.text.max_position_embeddings);
   ++target.ledger().text_evaluations;
-  const ClipTextOutput output =
-      ClipTextForward(clip.config.text, clip.weights, ClipTokenEmbeddings(clip.weights, ids), ids);
-  return nn::Normalised(ClipTextEmbeds(clip.weights, output.pooler_output));
+  return nn::Normalised(EmbedTexts(clip, {prompt.text}));
 }
 
 HardPromptScorer::HardPromptScorer(const ClipModel& clip, at::Tensor targets,
@@ -127,10 +122,9 @@ at::Tensor HardPromptScorer::Similarities(const at::Tensor& embeddings) const {
   const int64_t restarts = embeddings.size(0);
   const at::Tensor framed =
       at::cat({start_.expand({restarts, 1, -1}), embeddings, end_.expand({restarts, 1, -1})}, 1);
-  const ClipTextOutput output = ClipTextForward(clip_.config.text, clip_.weights, framed,
-                                                frame_ids_.expand({restarts, length_ + 2}));
-  return at::matmul(nn::Normalised(ClipTextEmbeds(clip_.weights, output.pooler_output)),
-                    targets_.t());
+  const at::Tensor embeds = EmbedTokens(clip_.config.text, clip_.weights, framed,
+                                        frame_ids_.expand({restarts, length_ + 2}));
+  return at::matmul(nn::Normalised(embeds), targets_.t());
 }
 
 void KeepBest(std::string_view attack, const Tokenizer& tokenizer, const Prompt& seed,
