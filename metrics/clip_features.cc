@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "models/nets/nn.h"
+#include "models/snapshots/clip_encoder.h"
 #include "models/tensors/autograd.h"
 
 namespace excise {
@@ -56,23 +57,14 @@ at::Tensor DeliveredImage(const Sample& sample, bool replacement) {
 
 at::Tensor ImageEmbedding(const ClipModel& clip, const at::Tensor& image) {
   const NoGrad no_grad;
-  const at::Tensor pixels =
-      ClipPreprocess(clip.config.vision, image.to(at::kFloat).div(255).unsqueeze(0));
-  const ClipVisionOutput output = ClipVisionForward(clip.config.vision, clip.weights, pixels);
-  return Finite(nn::Normalised(ClipImageEmbeds(clip.weights, output.pooler_output))[0],
-                "a picture");
+  const at::Tensor one = image.to(at::kFloat).div(255).unsqueeze(0);
+  return Finite(nn::Normalised(EmbedPictures(clip, one))[0], "a picture");
 }
 
 at::Tensor TextEmbeddings(const ClipModel& clip, const std::vector<std::string>& texts) {
   const NoGrad no_grad;
   std::vector<at::Tensor> rows;
-  for (const std::string& text : texts) {
-    const at::Tensor ids =
-        TokenizeBatch(*clip.tokenizer, {text}, clip.config.text.max_position_embeddings);
-    const ClipTextOutput output = ClipTextForward(clip.config.text, clip.weights,
-                                                  ClipTokenEmbeddings(clip.weights, ids), ids);
-    rows.push_back(nn::Normalised(ClipTextEmbeds(clip.weights, output.pooler_output)));
-  }
+  for (const std::string& text : texts) rows.push_back(nn::Normalised(EmbedTexts(clip, {text})));
   return Finite(at::cat(rows), "a text");
 }
 

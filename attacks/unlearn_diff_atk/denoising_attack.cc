@@ -14,11 +14,10 @@
 #include <cmath>
 #include <memory>
 
-#include "attacks/hard_prompt.h"
-#include "attacks/victim_text.h"
 #include "models/nets/nn.h"
 #include "models/tensors/autograd.h"
 #include "training/guided.h"
+#include "training/soft_prompt.h"
 
 namespace excise {
 namespace {
@@ -97,9 +96,7 @@ at::Tensor PrefixedPrompt::Ids(const at::Tensor& indices) const {
 
 at::Tensor PrefixedPrompt::Embed(const at::Tensor& weights, const at::Tensor& ids) const {
   const at::Tensor all = ClipTokenEmbeddings(victim_.text_encoder, ids);
-  const at::Tensor prefix = at::matmul(weights, table_).unsqueeze(0);
-  const int64_t rest = all.size(1) - 1 - length_;
-  return at::cat({all.narrow(1, 0, 1), prefix, all.narrow(1, 1 + length_, rest)}, 1);
+  return PlaceTokens(all, at::matmul(weights, table_).unsqueeze(0), 1);
 }
 
 Prompt PrefixedPrompt::Candidate(std::string_view attack, const at::Tensor& indices,
