@@ -88,8 +88,16 @@ def newcombe(both, first, second, neither, confidence):
 def print_sizes():
     random.seed(1)
 
-    def inside(limits):
-        return -MARGIN < limits[0] and limits[1] < MARGIN
+    z = NormalDist().inv_cdf(0.95)
+
+    def tango_says(cells):
+        _, first, second, _ = cells
+        scores = [score(first, second, sum(cells), d) for d in (-MARGIN, MARGIN)]
+        return scores[0] > z and scores[1] < -z
+
+    def newcombe_says(cells):
+        low, high = newcombe(*cells, 0.9)
+        return -MARGIN < low and high < MARGIN
 
     for n in (52, 120, 300):
         for second in (0, 0.01, 0.03):
@@ -101,8 +109,7 @@ def print_sizes():
                     drawn = random.choices(range(4), shares, k=n)
                     cells = tuple(drawn.count(i) for i in range(4))
                     if cells not in known:
-                        known[cells] = (inside(tango(cells[1], cells[2], n, 0.9)),
-                                        inside(newcombe(*cells, 0.9)))
+                        known[cells] = (tango_says(cells), newcombe_says(cells))
                     called = [c + k for c, k in zip(called, known[cells])]
                 print(f"n {n}, {second + MARGIN:.2f} against {second:.2f}, {agree} of the rest: "
                       f"Tango {called[0] / 2000:.3f}, Newcombe {called[1] / 2000:.3f}", flush=True)
