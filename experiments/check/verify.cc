@@ -196,9 +196,8 @@ bool CanReplay(const Json& results, const Lab& lab, bool narrowed, Verification*
   for (const Json& comparison : results.at("comparisons")) {
     if (!comparison.contains("p_holm")) continue;
     problems.push_back(
-        "comparisons: an earlier version made them, adjusted for all pairs (p_holm), which this "
-        "one "
-        "does not; its table programs write them anew from the store");
+        "comparisons: an earlier version made them (p_holm: adjusted for all pairs of a column). "
+        "Run the table again, from its store, to have them anew");
     break;
   }
   if (!problems.empty()) {
