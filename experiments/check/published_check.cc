@@ -236,9 +236,9 @@ Finding CheckOrdering(const OrderingClaim& claim, const Json& protocol, const Js
   const bool turned = found->at("first") == claim.higher;
   const double difference = (turned ? -1 : 1) * found->at("difference").get<double>();
   const double a = found->at("ci95").at(0), b = found->at("ci95").at(1);
-  const double p = found->at("p_holm");
+  const double p = found->at("p");
   std::string detail =
-      fmt::format("{} - {} = {:+.3f} [{:+.3f}, {:+.3f}], n = {}, {} p = {:.2g} (Holm)", claim.lower,
+      fmt::format("{} - {} = {:+.3f} [{:+.3f}, {:+.3f}], n = {}, {} p = {:.2g}", claim.lower,
                   claim.higher, difference, turned ? -b : a, turned ? -a : b,
                   found->at("n").get<int64_t>(), found->at("test").get<std::string>(), p);
   const std::string other = OtherProtocol(protocol, ProtocolOf(results, *record));

@@ -15,7 +15,7 @@ namespace excise {
 // names differ in number.
 Results ResultsFromJson(const Json& results, const Lab& lab);
 
-// Whether comparisons (p and p_holm with them) and worst cases over the attacks follow from the
+// Whether comparisons (p with them) and worst cases over the attacks follow from the
 // records' own samples: the lines that do not.
 std::vector<std::string> DerivedProblems(const Json& results, const Results& read);
 
