@@ -18,8 +18,8 @@
 #include "core/stopwatch.h"
 #include "core/text.h"
 #include "core/version.h"
-#include "experiments/check/check.h"
 #include "experiments/check/committed.h"
+#include "experiments/check/golden.h"
 #include "experiments/check/published.h"
 #include "experiments/check/reference.h"
 #include "experiments/flags.h"
@@ -62,10 +62,10 @@ bool CheckNumbers(const Flags& f, const Lab& lab, const Results& run) {
                          changes.lines.empty() ? "; the same content" : "", changes.Lines()));
   }
   if (f.check == "golden") {
-    const Json golden = ReadGolden(CommittedFile(TierFile("golden", lab)));
-    const CheckReport report = CompareResults(golden.at("results"), DeterministicPart(results));
-    LogLines(GoldenSummary(report));
-    return report.Passed();
+    const Golden golden = ReadGolden(CommittedFile(TierFile("golden", lab)));
+    const GoldenCheck check = CompareWithGolden(results, golden, !f.methods.empty());
+    LogLines(GoldenSummary(check));
+    return check.report.Passed();
   }
   if (f.check == "reference") {
     const std::vector<ReferenceOutcome> outcomes =

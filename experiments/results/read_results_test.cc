@@ -66,6 +66,18 @@ TEST_CASE("every committed results file and its rows are read back byte for byte
   CHECK(files >= 7);
 }
 
+TEST_CASE("the committed comparisons follow from the committed samples") {
+  for (const char* name : {"table1/table1_full", "table2/table2"}) {
+    const Json json = ReadJsonFile(RepoFile(fmt::format("results/{}.json", name)));
+    Json derived = Json::array();
+    for (const Comparison& c : CompareAll(ResultsFromJson(json).records)) {
+      derived.push_back(ComparisonToJson(c));
+    }
+    INFO(name);
+    CHECK(derived == json["comparisons"]);
+  }
+}
+
 TEST_CASE("what a run does not write is refused with its place") {
   CHECK(Said([](Json&) {}).empty());
   CHECK_THAT(Said([](Json& r) { r["schema"] = 0; }),
