@@ -14,6 +14,7 @@
 #include "core/hash.h"
 #include "core/program.h"
 #include "core/text.h"
+#include "experiments/render_as.h"
 #include "experiments/run/runner.h"
 
 namespace excise {
@@ -31,12 +32,6 @@ std::vector<std::string> Names(const std::string& list, const char* flag) {
     start = comma + 1;
   }
   return names;
-}
-
-void RequireOneOf(const char* flag, const std::string& value,
-                  const std::vector<std::string>& known) {
-  if (IsOneOf(value, known)) return;
-  throw UsageError(fmt::format("{}={}: unknown.{}", flag, value, DidYouMeanOrKnown(value, known)));
 }
 
 // Which of these were given: those that read, write or check a whole table.
@@ -177,6 +172,12 @@ std::vector<std::string> ArgumentsOfNumbers(int argc, const char* const* argv) {
   return kept;
 }
 
+void RequireOneOf(const char* flag, const std::string& value,
+                  const std::vector<std::string>& known) {
+  if (IsOneOf(value, known)) return;
+  throw UsageError(fmt::format("{}={}: unknown.{}", flag, value, DidYouMeanOrKnown(value, known)));
+}
+
 void RefuseEmptyValues(int argc, const char* const* argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
@@ -193,7 +194,7 @@ void RefuseEmptyValues(int argc, const char* const* argv) {
 
 void CheckFlags(const ShardChoice& part, Flags* flags) {
   Flags& f = *flags;
-  RequireOneOf("--format", f.format, {"text", "md", "tex", "html", "csv", "json"});
+  RequireOneOf("--format", f.format, FormatNames());
   RequireOneOf("--stage", f.stage, StageNames());
   RequireOneOf("--check", f.check, {"", "golden", "reference", "published"});
   if (f.workers < 0) throw UsageError(fmt::format("--workers={}: 1 or more.", f.workers));

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "core/workers.h"
 #include "experiments/formats/experiment.h"
@@ -34,6 +35,9 @@ void AddFlags(CLI::App& app, Flags* flags);
 // Those of the command line that decide numbers, for provenance: not folders of this machine such
 // as --cache, nor --workers.
 std::vector<std::string> ArgumentsOfNumbers(int argc, const char* const* argv);
+// Throws UsageError that names what is known, the nearest first, where `value` is none of it.
+void RequireOneOf(const char* flag, const std::string& value,
+                  const std::vector<std::string>& known);
 // Throws UsageError on a flag without its value, which a shell variable that is not set leaves:
 // "--cache=" is not the default folder, nor "--check=" no check.
 void RefuseEmptyValues(int argc, const char* const* argv);

@@ -22,15 +22,52 @@ def git(*arguments):
     return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
 
 
+def documents(name, text):
+    """name -> parsed. Numbers stay as they are written: 0.1 and 0.10 are not the same digits."""
+    load = lambda line: json.loads(line, parse_float=str, parse_int=str)
+    if name.endswith(".jsonl"):
+        return {name: [load(line) for line in text.splitlines()]}
+    document = load(text)
+    if name.startswith("golden/") and "results" in document:
+        return golden_by_method(name, document)
+    return {name: document}
+
+
+def golden_by_method(name, golden):
+    """A golden file of a whole table, as the files a method that hold the same values."""
+    results, folder = golden["results"], name.removesuffix(".json")
+    parts = {name: {field: results[field] for field in ("schema", "experiment", "inputs")}}
+
+    def part(method):
+        empty = {"records": [], "comparisons": [], "verified_on": golden["verified_on"]}
+        return parts.setdefault(f"{folder}/{method}.json", empty)
+
+    for record in results["records"]:
+        part(record["method"])["records"].append(record)
+    left_out = 0
+    for comparison in results["comparisons"]:
+        if comparison["over"] == "attacks":
+            part(comparison["given"])["comparisons"].append(comparison)
+        elif "none" in (comparison["first"], comparison["second"]):
+            other = comparison["second" if comparison["first"] == "none" else "first"]
+            held = {field: value for field, value in comparison.items() if field != "p_holm"}
+            part(other)["comparisons"].append(held)
+        else:
+            left_out += 1
+    print(f"{name}: {left_out} comparisons of two methods follow from the records and are held no more")
+    return parts
+
+
 def committed(commit):
-    """name -> text of every .json and .jsonl below results/ at a commit."""
+    """name -> parsed, of every .json and .jsonl below results/ at a commit."""
     files = {}
     for path in git("ls-tree", "-r", "--name-only", commit, "results").splitlines():
         if path.endswith((".json", ".jsonl")):
-            place = pathlib.PurePosixPath(path)
+            parts = pathlib.PurePosixPath(path).parts
             # golden/table1.json and table1.json are two files.
-            kind = place.parent.name if place.parent.name in ("golden", "published", "reference") else ""
-            files[f"{kind}/{place.name}".lstrip("/")] = git("show", f"{commit}:{path}")
+            kinds = [i for i, part in enumerate(parts) if part in ("golden", "published", "reference")]
+            name = "/".join(parts[kinds[0] if kinds else -1 :])
+            files.update(documents(name, git("show", f"{commit}:{path}")))
     return files
 
 
@@ -47,14 +84,6 @@ def leaves(value, path=""):
         yield path, value
 
 
-def values(text, name):
-    # Numbers as they are written: 0.1 and 0.10 are not the same digits.
-    load = lambda line: json.loads(line, parse_float=str, parse_int=str)
-    if name.endswith(".jsonl"):
-        return dict(leaves([load(line) for line in text.splitlines()]))
-    return dict(leaves(load(text)))
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("old", help="a commit")
@@ -63,12 +92,12 @@ def main():
     renamed = dict(pair.split("=") for pair in arguments.renamed)
     before, after = committed(arguments.old), committed("HEAD")
     compared, moved = 0, []
-    for name, text in sorted(before.items()):
+    for name, document in sorted(before.items()):
         new_name = renamed.get(name, name)
         if new_name not in after:
             moved.append(f"{name}: no file {new_name} any more")
             continue
-        old, new = values(text, name), values(after[new_name], new_name)
+        old, new = dict(leaves(document)), dict(leaves(after[new_name]))
         may_differ = PROFILE if name in renamed else set()
         for place in sorted(set(old) | set(new)):
             if place in may_differ:
