@@ -8,8 +8,8 @@
 #include "core/json.h"
 #include "core/read_file.h"
 #include "core/text.h"
-#include "experiments/check/recheck.h"
 #include "experiments/results/comparisons.h"
+#include "experiments/results/read_results.h"
 #include "experiments/tables/table.h"
 #include "tests/testdata.h"
 
@@ -20,7 +20,7 @@ using Mark = TableView::Mark;
 
 Results Full() {
   Results results =
-      ResultsFromJson(Json::parse(ReadFile(RepoFile("results/table1/table1_full.json"))), Lab{});
+      ResultsFromJson(Json::parse(ReadFile(RepoFile("results/table1/table1_full.json"))));
   // What only plug-ins know: the groups that a metric has columns for.
   for (Record& record : results.records) {
     record.traits.sample_groups.clear();
