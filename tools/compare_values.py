@@ -2,14 +2,17 @@
 
     python3 tools/compare_values.py OLD [--renamed=OLD_NAME=NEW_NAME ...]
 
-Files are matched by name, wherever they stand below results/. Numbers must be the same digit for digit.
+Files are matched by name, wherever they stand below results/; records, comparisons and rows by what they are
+of. Numbers must be the same digit for digit.
 What is allowed to differ is named on the command line: files that have another name now, whose
 experiment may then have another profile's name, too. Exits 1 if anything else differs.
 """
 
 import argparse
+import collections
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -71,27 +74,52 @@ def committed(commit):
     return files
 
 
+# What names an entry of a list, so that entries that join move no other: records, comparisons, rows.
+NAMES = (
+    ("method", "concept", "attack", "metric"),
+    ("metric", "part", "over", "given", "first", "second"),
+    ("method", "concept", "attack", "group", "root_id", "replicate"),
+)
+
+
+def name_of(entry):
+    for fields in NAMES:
+        if isinstance(entry, dict) and all(field in entry for field in fields):
+            return "|".join(str(entry[field]) for field in fields)
+    return None
+
+
 def leaves(value, path=""):
     """Every value of a JSON document with its place."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from leaves(inner, f"{path}/{key}")
     elif isinstance(value, list):
-        yield f"{path}#", len(value)
+        names = [name_of(entry) for entry in value]
+        named = None not in names and len(set(names)) == len(names)
+        if not named:
+            yield f"{path}#", len(value)
         for index, inner in enumerate(value):
-            yield from leaves(inner, f"{path}/{index}")
+            yield from leaves(inner, f"{path}/<{names[index]}>" if named else f"{path}/{index}")
     else:
         yield path, value
+
+
+def kind_of(place):
+    """'records/lineage' of '/records/<uce|poodle|pez|asr>/lineage/0'."""
+    plain = re.sub(r"/<[^>]*>", "", place)
+    return "/".join(part for part in plain.split("/") if part and not part.isdigit())
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("old", help="a commit")
     parser.add_argument("--renamed", action="append", default=[], help="OLD_NAME=NEW_NAME")
+    parser.add_argument("--kinds", action="store_true", help="count what differs by file and field")
     arguments = parser.parse_args()
     renamed = dict(pair.split("=") for pair in arguments.renamed)
     before, after = committed(arguments.old), committed("HEAD")
-    compared, moved = 0, []
+    compared, moved, moved_kinds = 0, [], []
     for name, document in sorted(before.items()):
         new_name = renamed.get(name, name)
         if new_name not in after:
@@ -105,8 +133,15 @@ def main():
             compared += 1
             if old.get(place) != new.get(place) or (place in old) != (place in new):
                 moved.append(f"{name}{place}: {old.get(place)} -> {new.get(place)}")
-    for line in moved[:50]:
-        print(line)
+                how = "gone" if place not in new else "new" if place not in old else "other"
+                moved_kinds.append(f"{name}: {how}: {kind_of(place)}")
+    if arguments.kinds:
+        counts = collections.Counter(moved_kinds)
+        for kind, count in sorted(counts.items()):
+            print(f"{count:8d} {kind}")
+    else:
+        for line in moved[:50]:
+            print(line)
     print(f"{len(before)} files, {compared} values compared, {len(moved)} differ")
     print("new files:", ", ".join(sorted(set(after) - {renamed.get(n, n) for n in before})) or "none")
     return 1 if moved else 0
