@@ -194,13 +194,6 @@ bool CanReplay(const Json& results, const Lab& lab, bool narrowed, Verification*
   std::vector<std::string> problems = InputDifferences(results.at("inputs"), DescribeInputs(lab));
   const std::vector<std::string> versions = VersionProblems(results.at("records"), lab);
   problems.insert(problems.end(), versions.begin(), versions.end());
-  for (const Json& comparison : results.at("comparisons")) {
-    if (!comparison.contains("p_holm")) continue;
-    problems.push_back(
-        "comparisons: an earlier version made them (p_holm: adjusted for all pairs of a column). "
-        "Run the table again, from its store, to have them anew");
-    break;
-  }
   if (!problems.empty()) {
     SayAll("OTHER INPUTS (the file's first); nothing was replayed, for it would say nothing:",
            problems, verification);

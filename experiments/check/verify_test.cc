@@ -177,11 +177,6 @@ const std::vector<Forgery>& Forgeries() {
          for (Json& comparison : file->results["comparisons"]) comparison["p"] = 1e-9;
        },
        "comparisons: /0/p was 1e-09"},
-      {"an adjusted p = 1e-9",
-       [](File* file) {
-         for (Json& comparison : file->results["comparisons"]) comparison["p_holm"] = 1e-9;
-       },
-       "comparisons: /0/p_holm is new: 1e-09"},
       {"a difference between methods",
        [](File* file) { file->results["comparisons"][0]["difference"] = -0.9; },
        "comparisons: /0/difference was -0.9"},

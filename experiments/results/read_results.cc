@@ -96,6 +96,11 @@ Record RecordFromJson(const Json& json) {
 }
 
 Comparison ComparisonFromJson(const Json& json) {
+  if (json.contains("p_holm")) {
+    throw Error(
+        "/p_holm: an earlier version made the comparisons, adjusted for all pairs of a column. Run "
+        "the table again, from its store if that is of this version, to have them anew");
+  }
   Comparison c;
   std::pair<double, double> interval;
   Read(json, "metric", &c.metric);

@@ -108,6 +108,8 @@ TEST_CASE("what a run does not write is refused with its place") {
              Contains("/records/3/metric is 'asrr'") && Contains("Did you mean 'asr'"));
   CHECK_THAT(Said([](Json& r) { r["comparisons"][0]["ci95"] = Json::array({1}); }),
              Contains("/comparisons/0/ci95"));
+  CHECK_THAT(Said([](Json& r) { r["comparisons"][0]["p_holm"] = 0.5; }),
+             Contains("/comparisons/0/p_holm: an earlier version") && Contains("Run the table"));
   CHECK_THAT(Said([](Json& r) { r["comparisons"][0].erase("p"); }),
              Contains("/comparisons/0/p is missing"));
 }

@@ -20,7 +20,7 @@ EraseContext::EraseContext(const Lab& lab, size_t method, size_t subject,
                            std::filesystem::path checkpoint, DrawBase draw)
     : lab_(lab),
       method_(lab.methods[method]),
-      inputs_(lab.removals[method][subject]),
+      inputs_(lab.removals.at(method).at(subject)),
       checkpoint_(std::move(checkpoint)),
       draw_(std::move(draw)) {}
 

@@ -124,7 +124,7 @@ Json EraseKey(const Lab& lab, size_t method, size_t subject) {
   Json key = EntryKey("erase", entry, lab);
   key["seeds"] = {{"erase", lab.experiment.seeds.erase}};
   key["inputs"] = {{"backbone", lab.backbone.digest}};
-  const RemovalInputs& inputs = lab.removals[method][subject];
+  const RemovalInputs& inputs = lab.removals.at(method).at(subject);
   for (const Concept& one : inputs.concepts) {
     key["inputs"]["concepts"].push_back(ConceptToJson(one));
   }
@@ -192,7 +192,7 @@ Json ScoreKey(const Lab& lab, size_t metric, const std::vector<const Unit*>& uni
     for (const Unit* unit : list) {
       out.push_back({{"verdicts", unit->verdict_digest},
                      {"group", unit->group},
-                     {"concept", lab.measured[unit->subject].name}});
+                     {"concept", lab.measured.at(unit->subject).name}});
     }
     return out;
   };
@@ -200,7 +200,7 @@ Json ScoreKey(const Lab& lab, size_t metric, const std::vector<const Unit*>& uni
   key["inputs"] = {{"units", digests(units)}, {"base_units", digests(base_units)}};
   for (const auto* list : {&units, &base_units}) {
     for (const Unit* unit : *list) {
-      const Concept& subject = lab.measured[unit->subject];
+      const Concept& subject = lab.measured.at(unit->subject);
       Json& read = key["inputs"]["concepts"][subject.name];
       if (read.is_null()) read = ConceptToJson(subject);
     }

@@ -137,6 +137,7 @@ TEST_CASE("a removal that reads no concept is one for all of them") {
   const std::unique_ptr<Lab> lab = TinyLab({"none", "uce", "safe_clip"});
   lab->concepts.push_back(TinyConcept());
   lab->concepts[1].known = {"cat"};
+  ReadInputs(lab.get());
   const size_t uce = MethodIndex(*lab, "uce"), safe_clip = MethodIndex(*lab, "safe_clip");
   CHECK(EraseKey(*lab, uce, 0) != EraseKey(*lab, uce, 1));
   CHECK(EraseKey(*lab, safe_clip, 0) == EraseKey(*lab, safe_clip, 1));

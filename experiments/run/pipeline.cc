@@ -85,7 +85,7 @@ ErasedModel Pipeline::Assemble(const Erased& erased, const EraseCost& cost) {
 ErasedModel Pipeline::EraseOrLoad(size_t method, size_t subject) {
   const Json key = EraseKey(lab_, method, subject);
   const Method& plugin = *lab_.methods[method].plugin;
-  const std::vector<Concept>& concepts = lab_.removals[method][subject].concepts;
+  const std::vector<Concept>& concepts = lab_.removals.at(method).at(subject).concepts;
   struct Stored {
     EraseCost cost;
     std::optional<ErasedModel> model;

@@ -92,7 +92,7 @@ std::vector<Sample> Pipeline::EmbeddedSamples(const Unit& unit,
   std::vector<Sample> samples;
   for (size_t i = 0; i < unit.prompts.size(); ++i) {
     Sample sample;
-    sample.subject = &lab_.measured[unit.subject];
+    sample.subject = &lab_.measured.at(unit.subject);
     sample.prompt = unit.prompts[i];
     sample.group = unit.group;
     sample.embeddings = embeddings[static_cast<int64_t>(i)];
@@ -127,7 +127,7 @@ std::vector<Sample> Pipeline::Samples(const Unit& unit, const std::map<std::stri
   std::vector<Sample> samples;
   for (size_t i = 0; i < verdicts.size(); ++i) {
     Sample sample;
-    sample.subject = &lab_.measured[unit.subject];
+    sample.subject = &lab_.measured.at(unit.subject);
     sample.prompt = pictures.prompts[i];
     sample.group = unit.group;
     sample.replicate = unit.replicate;
