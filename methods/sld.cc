@@ -6,7 +6,7 @@
 // Reference: huggingface/diffusers @ 0256497, pipelines/deprecated/stable_diffusion_safe
 // Deviations: warm-up is a share of the steps, delta / 50, to mean the same at any number of them
 // Needs: known names, or a text; one further U-Net row a step and picture, no training
-// Caveats: the defaults are "strong", which the tuning rule takes; does nothing at guidance scale 1;
+// Caveats: defaults are "strong", which the tuning rule takes; does nothing at guidance scale 1;
 //   preset "paper" is "medium", the released default, with the released text for every concept;
 //   other papers' scripts take s_S = 200 for "weak"; a step that a white-box attack evaluates by
 //   itself has no momentum
