@@ -20,6 +20,7 @@
 #include "core/error.h"
 #include "models/tensors/autograd.h"
 #include "tests/tiny_models.h"
+#include "training/soft_prompt.h"
 
 namespace excise {
 namespace {
@@ -151,7 +152,7 @@ double PezMeasure(TinyVictim& target, const Candidate& candidate, double lambda)
   const at::Tensor features = ImageTargets(target, TinyPrompt(), 2);
   const at::Tensor ids = IdsOf(candidate);
   const HardPromptScorer scorer(clip, features, {5}, ids.size(1));
-  double value = scorer.Similarities(scorer.Embed(ids)).mean().item<double>();
+  double value = scorer.Similarities(scorer.tokens().Embed(ids)).mean().item<double>();
   const VictimText::View view = VictimText(target).Evaluate(ids);
   if (view.embeds.defined()) {
     value -= lambda * (1 - at::matmul(view.embeds, features.t()).mean().item<double>());

@@ -54,14 +54,15 @@ class Random : public TransferAttack {
     const ClipModel& clip = target.Surrogate();
     const at::Tensor features = target_ == "image" ? ImageTargets(target, prompt, reference_images_)
                                                    : TextTarget(target, prompt);
-    const HardPromptScorer scorer(clip, features, UsableTokens(*clip.tokenizer, tokens_, subject),
-                                  prompt_len_);
+    const HardPromptScorer scorer(
+        clip, features, UsableTokens(*clip.tokenizer, tokens_, subject.known), prompt_len_);
+    const TokenTable& table = scorer.tokens();
     Philox rng = target.Rng(prompt);
     Trajectory trajectory;
     for (int64_t done = 0; done < evaluations_; done += kBatch) {
       const int64_t batch = std::min(kBatch, evaluations_ - done);
-      const at::Tensor ids = scorer.RandomIds(batch, &rng);
-      const at::Tensor scores = scorer.Similarities(scorer.Embed(ids)).mean(1);
+      const at::Tensor ids = table.RandomIds(batch, prompt_len_, &rng);
+      const at::Tensor scores = scorer.Similarities(table.Embed(ids)).mean(1);
       target.ledger().candidate_evaluations += batch;
       target.ledger().text_evaluations += batch;
       KeepBest("random", *clip.tokenizer, prompt, ids, scores, target.ledger(), &trajectory);

@@ -25,8 +25,8 @@ TEST_CASE("random: the best of exactly as many sequences as were paid for") {
   Philox rng = again.Rng(TinyPrompt());
   double best = -2;
   for (int i = 0; i < 37; ++i) {
-    const at::Tensor ids = scorer.RandomIds(1, &rng);
-    const double score = scorer.Similarities(scorer.Embed(ids)).mean().item<double>();
+    const at::Tensor ids = scorer.tokens().RandomIds(1, 4, &rng);
+    const double score = scorer.Similarities(scorer.tokens().Embed(ids)).mean().item<double>();
     if (score > best) best = score;
   }
   REQUIRE(!trajectory.empty());

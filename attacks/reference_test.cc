@@ -14,6 +14,7 @@
 #include "models/tensors/safetensors.h"
 #include "tests/testdata.h"
 #include "tests/tiny_models.h"
+#include "training/soft_prompt.h"
 
 namespace excise {
 namespace {

@@ -1,17 +1,15 @@
 #include "attacks/victim_text.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/softplus.h>
-#include <fmt/format.h>
 
-#include "attacks/hard_prompt.h"
 #include "core/error.h"
 #include "core/text.h"
 #include "models/nets/nn.h"
 #include "models/tensors/autograd.h"
+#include "training/soft_prompt.h"
 
 namespace excise {
 namespace {
@@ -41,22 +39,6 @@ bool SameTextEncoder(const StateDict& victim, const StateDict& base) {
 }
 
 }  // namespace
-
-at::Tensor FrameIds(const Tokenizer& tokenizer, const at::Tensor& ids, int64_t context) {
-  const int64_t n = ids.size(0), length = ids.size(1);
-  if (length + 2 > context) {
-    throw UsageError(fmt::format(
-        "prompt_len {} does not fit the text encoder's context of {} tokens with start and end "
-        "token; at most {} can be used.",
-        length, context, context - 2));
-  }
-  const auto column = [&](int64_t id, int64_t width) {
-    return at::full({n, width}, id, at::kLong);
-  };
-  return at::cat({column(tokenizer.bos_id(), 1), ids, column(tokenizer.eos_id(), 1),
-                  column(tokenizer.pad_id(), context - length - 2)},
-                 1);
-}
 
 VictimText::VictimText(VictimTarget& target)
     : victim_(&target.Victim()), hooks_(target.VictimHooks()) {
@@ -96,9 +78,7 @@ VictimText::View VictimText::Evaluate(const at::Tensor& ids, const at::Tensor& m
   at::Tensor embeddings = ClipTokenEmbeddings(victim_->text_encoder, framed);
   if (moved.defined()) {
     const at::Tensor change = moved - moved.detach();
-    embeddings = at::cat({embeddings.narrow(1, 0, 1), embeddings.narrow(1, 1, length) + change,
-                          embeddings.narrow(1, 1 + length, context - 1 - length)},
-                         1);
+    embeddings = PlaceTokens(embeddings, embeddings.narrow(1, 1, length) + change, 1);
   }
   at::Tensor states = ClipTextForward(victim_->clip.text, victim_->text_encoder, embeddings, framed)
                           .last_hidden_state;

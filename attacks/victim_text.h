@@ -11,10 +11,6 @@
 
 namespace excise {
 
-// start, ids, end and padding to `context` for every row of `ids` (n, length) int64. Throws
-// UsageError when they do not fit.
-at::Tensor FrameIds(const Tokenizer& tokenizer, const at::Tensor& ids, int64_t context);
-
 class VictimText {
  public:
   // Offers nothing.

@@ -20,8 +20,9 @@ void RequireCounts(bool possible, const std::string& what) {
 }
 
 double CriticalValue(double confidence) {
-  // Written out for the level that tables use, so that libm has no part in it.
+  // Written out for the levels that tables use, so that libm has no part in it.
   if (confidence == 0.95) return 1.959963984540054;
+  if (confidence == 0.9) return 1.6448536269514722;
   if (!(confidence > 0 && confidence < 1)) {
     throw Error(fmt::format("A confidence level of {} is not between 0 and 1.", confidence));
   }
@@ -62,6 +63,24 @@ double MeanOf(const std::vector<Cluster>& clusters) {
   Cluster all;
   for (const Cluster& c : clusters) all.sum += c.sum, all.count += c.count;
   return all.sum / static_cast<double>(all.count);
+}
+
+void RequirePairs(const PairedCounts& counts) {
+  RequireCounts(counts.n() >= 1 && counts.both >= 0 && counts.only_first >= 0 &&
+                    counts.only_second >= 0 && counts.neither >= 0,
+                "Paired difference of rates");
+}
+
+// Tango's statistic for a true difference inside (-1, 1): how many standard errors the one seen
+// lies above it, with the rates that are most likely under it. `first`, `second`: pairs where one
+// of the two alone succeeds.
+double TangoScore(double first, double second, double n, double difference) {
+  const double b = (2 * n - first + second) * difference - first - second;
+  const double c = -second * difference * (1 - difference);
+  const double only_second = (std::sqrt(std::max(b * b - 8 * n * c, 0.0)) - b) / (4 * n);
+  const double variance = n * (2 * only_second + difference * (1 - difference));
+  const double above = first - second - n * difference;
+  return above == 0 ? 0 : above / std::sqrt(std::max(variance, 0.0));
 }
 
 }  // namespace
@@ -110,9 +129,7 @@ PairedCounts CountPairs(const std::vector<bool>& first, const std::vector<bool>&
 
 Difference NewcombePaired(const PairedCounts& counts, double confidence) {
   const int64_t total = counts.n();
-  RequireCounts(total >= 1 && counts.both >= 0 && counts.only_first >= 0 &&
-                    counts.only_second >= 0 && counts.neither >= 0,
-                "Paired difference of rates");
+  RequirePairs(counts);
   const double e = static_cast<double>(counts.both), f = static_cast<double>(counts.only_first);
   const double g = static_cast<double>(counts.only_second), h = static_cast<double>(counts.neither);
   const double n = static_cast<double>(total);
@@ -130,6 +147,25 @@ Difference NewcombePaired(const PairedCounts& counts, double confidence) {
   return {
       difference,
       {difference - length(p1 - a.low, b.high - p2), difference + length(a.high - p1, p2 - b.low)}};
+}
+
+Difference TangoPaired(const PairedCounts& counts, double confidence) {
+  RequirePairs(counts);
+  const double z = CriticalValue(confidence);
+  const double first = static_cast<double>(counts.only_first);
+  const double second = static_cast<double>(counts.only_second);
+  const double n = static_cast<double>(counts.n());
+  const double difference = (first - second) / n;
+  // The score falls as the difference grows, from above z to below -z.
+  const auto where = [&](double score, double low, double high) {
+    constexpr int kHalvings = 60;
+    for (int i = 0; i < kHalvings; ++i) {
+      const double middle = (low + high) / 2;
+      (TangoScore(first, second, n, middle) > score ? low : high) = middle;
+    }
+    return (low + high) / 2;
+  };
+  return {difference, {where(z, -1, difference), where(-z, difference, 1)}};
 }
 
 double McNemarExact(int64_t only_first, int64_t only_second) {
@@ -173,24 +209,6 @@ double FisherExact(int64_t a, int64_t b, int64_t c, int64_t d) {
     if (w <= limit) extreme += w;
   }
   return std::min(1.0, extreme / all);
-}
-
-std::vector<double> Holm(const std::vector<double>& p_values) {
-  const size_t m = p_values.size();
-  for (double p : p_values) {
-    if (!(p >= 0 && p <= 1)) throw Error(fmt::format("Holm correction: {} is not a p-value.", p));
-  }
-  std::vector<size_t> order(m);
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t i, size_t j) { return p_values[i] < p_values[j]; });
-  std::vector<double> adjusted(m);
-  double running = 0;
-  for (size_t rank = 0; rank < m; ++rank) {
-    running = std::max(running, static_cast<double>(m - rank) * p_values[order[rank]]);
-    adjusted[order[rank]] = std::min(1.0, running);
-  }
-  return adjusted;
 }
 
 MeanError MeanAndError(const std::vector<double>& values) {

@@ -1,5 +1,5 @@
 // Intervals and tests for rates and means. Fractions are in [0, 1]. Only IEEE-exact operations are
-// used on the default 95 % level, so results are the same on every CPU. Impossible counts throw
+// used on the levels 95 % and 90 %, so results are the same on every CPU. Impossible counts throw
 // Error.
 #pragma once
 
@@ -40,6 +40,11 @@ PairedCounts CountPairs(const std::vector<bool>& first, const std::vector<bool>&
 // continuity-corrected when positive) of Newcombe, Statistics in Medicine 17:2635-2650 (1998).
 Difference NewcombePaired(const PairedCounts& counts, double confidence = 0.95);
 
+// The same difference with the interval that inverts the score test of Tango, Statistics in
+// Medicine 17:891-908 (1998), which was made for equivalence: it holds its level where hardly any
+// pair differs. The 90 % one lies inside a margin where both one-sided tests at 5 % say so (TOST).
+Difference TangoPaired(const PairedCounts& counts, double confidence = 0.95);
+
 // Two-sided exact McNemar test: the binomial test of the discordant pairs against 1/2. Without
 // any: 1.
 double McNemarExact(int64_t only_first, int64_t only_second);
@@ -47,10 +52,6 @@ double McNemarExact(int64_t only_first, int64_t only_second);
 // Two-sided exact test of Fisher on {{a, b}, {c, d}}: the tables with these margins that are no
 // more likely than the one seen.
 double FisherExact(int64_t a, int64_t b, int64_t c, int64_t d);
-
-// p-values adjusted for testing all of them (Holm, Scandinavian Journal of Statistics 1979), in the
-// order given.
-std::vector<double> Holm(const std::vector<double>& p_values);
 
 struct MeanError {
   double mean = 0;

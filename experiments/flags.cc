@@ -14,6 +14,7 @@
 #include "core/hash.h"
 #include "core/program.h"
 #include "core/text.h"
+#include "experiments/render_as.h"
 #include "experiments/run/runner.h"
 
 namespace excise {
@@ -31,12 +32,6 @@ std::vector<std::string> Names(const std::string& list, const char* flag) {
     start = comma + 1;
   }
   return names;
-}
-
-void RequireOneOf(const char* flag, const std::string& value,
-                  const std::vector<std::string>& known) {
-  if (IsOneOf(value, known)) return;
-  throw UsageError(fmt::format("{}={}: unknown.{}", flag, value, DidYouMeanOrKnown(value, known)));
 }
 
 // Which of these were given: those that read, write or check a whole table.
@@ -132,6 +127,9 @@ void AddFlags(CLI::App& app, Flags* f) {
   app.add_option("--concepts_dir", f->concepts_dir, "a folder with concepts of your own");
   app.add_option("--shard", f->shard, "i/n: do part i of n; then run once more without it");
   app.add_option("--workers", f->workers, "threads (default: all cores)");
+  app.add_option("--model_memory", f->model_memory,
+                 "MiB of edited models that are kept in memory beside those in use")
+      ->capture_default_str();
   app.add_option("--stage", f->stage,
                  fmt::format("stop after a stage: {}", fmt::join(StageNames(), ", ")));
   app.add_flag("--dry_run", f->dry_run,
@@ -174,6 +172,12 @@ std::vector<std::string> ArgumentsOfNumbers(int argc, const char* const* argv) {
   return kept;
 }
 
+void RequireOneOf(const char* flag, const std::string& value,
+                  const std::vector<std::string>& known) {
+  if (IsOneOf(value, known)) return;
+  throw UsageError(fmt::format("{}={}: unknown.{}", flag, value, DidYouMeanOrKnown(value, known)));
+}
+
 void RefuseEmptyValues(int argc, const char* const* argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
@@ -190,10 +194,13 @@ void RefuseEmptyValues(int argc, const char* const* argv) {
 
 void CheckFlags(const ShardChoice& part, Flags* flags) {
   Flags& f = *flags;
-  RequireOneOf("--format", f.format, {"text", "md", "tex", "html", "csv", "json"});
+  RequireOneOf("--format", f.format, FormatNames());
   RequireOneOf("--stage", f.stage, StageNames());
   RequireOneOf("--check", f.check, {"", "golden", "reference", "published"});
   if (f.workers < 0) throw UsageError(fmt::format("--workers={}: 1 or more.", f.workers));
+  if (f.model_memory < 0 || f.model_memory > int64_t{1} << 30) {
+    throw UsageError(fmt::format("--model_memory={}: MiB, 0 or more.", f.model_memory));
+  }
   if (f.update_reference != 0 && (f.update_reference < 2 || f.update_reference > 100)) {
     throw UsageError(fmt::format(
         "--update_reference={}: 2 to 100 erase seeds; one tells no spread.", f.update_reference));

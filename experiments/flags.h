@@ -4,10 +4,12 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "core/workers.h"
 #include "experiments/formats/experiment.h"
 #include "experiments/lab/lab.h"
+#include "experiments/run/pipeline.h"
 
 namespace CLI {
 class App;
@@ -24,15 +26,18 @@ struct Flags {
   std::string images, concepts_dir, export_prompts, export_models, user_data, plot;
   int64_t update_reference = 0;  // erase seeds; 0 = no
   int workers = 0;
+  int64_t model_memory = kModelMemory >> 20;  // MiB
   std::vector<std::string> arguments;
   bool dry_run = false, explain = false, force = false, update_golden = false;
 };
 
 void AddFlags(CLI::App& app, Flags* flags);
 // Those of the command line that decide numbers, for provenance: not folders of this machine such
-// as
-// --cache, nor --workers.
+// as --cache, nor --workers.
 std::vector<std::string> ArgumentsOfNumbers(int argc, const char* const* argv);
+// Throws UsageError that names what is known, the nearest first, where `value` is none of it.
+void RequireOneOf(const char* flag, const std::string& value,
+                  const std::vector<std::string>& known);
 // Throws UsageError on a flag without its value, which a shell variable that is not set leaves:
 // "--cache=" is not the default folder, nor "--check=" no check.
 void RefuseEmptyValues(int argc, const char* const* argv);

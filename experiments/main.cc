@@ -18,22 +18,22 @@
 #include "core/stopwatch.h"
 #include "core/text.h"
 #include "core/version.h"
-#include "experiments/check/check.h"
 #include "experiments/check/committed.h"
+#include "experiments/check/golden.h"
 #include "experiments/check/published.h"
 #include "experiments/check/reference.h"
 #include "experiments/flags.h"
 #include "experiments/formats/results_file.h"
 #include "experiments/lab/lab.h"
 #include "experiments/listing.h"
-#include "experiments/page/html_page.h"
 #include "experiments/page/page_figures.h"
+#include "experiments/render_as.h"
+#include "experiments/results/read_results.h"
 #include "experiments/run/export_models.h"
 #include "experiments/run/export_prompts.h"
 #include "experiments/run/grid.h"
 #include "experiments/run/plan.h"
 #include "experiments/run/runner.h"
-#include "experiments/tables/render.h"
 #include "experiments/tables/table.h"
 #include "models/tensors/compute.h"
 #include "models/tensors/numerics.h"
@@ -52,7 +52,8 @@ std::string TierFile(const char* tier, const Lab& lab) {
 }
 
 // What was asked beside the table. Returns whether numbers are as they should be.
-bool CheckNumbers(const Flags& f, const Lab& lab, const Json& results) {
+bool CheckNumbers(const Flags& f, const Lab& lab, const Results& run) {
+  const Json results = ResultsToJson(run);
   if (f.update_golden) {
     const fs::path file = CommittedFile(TierFile("golden", lab), /*write=*/true);
     CheckReport changes;
@@ -61,14 +62,14 @@ bool CheckNumbers(const Flags& f, const Lab& lab, const Json& results) {
                          changes.lines.empty() ? "; the same content" : "", changes.Lines()));
   }
   if (f.check == "golden") {
-    const Json golden = ReadGolden(CommittedFile(TierFile("golden", lab)));
-    const CheckReport report = CompareResults(golden.at("results"), DeterministicPart(results));
-    LogLines(GoldenSummary(report));
-    return report.Passed();
+    const Golden golden = ReadGolden(CommittedFile(TierFile("golden", lab)));
+    const GoldenCheck check = CompareWithGolden(results, golden, !f.methods.empty());
+    LogLines(GoldenSummary(check));
+    return check.report.Passed();
   }
   if (f.check == "reference") {
     const std::vector<ReferenceOutcome> outcomes =
-        CompareWithReference(results, ReadReference(CommittedFile(TierFile("reference", lab))));
+        CompareWithReference(run, ReadReference(CommittedFile(TierFile("reference", lab))));
     LogLines(RenderReference(outcomes));
     return std::none_of(outcomes.begin(), outcomes.end(),
                         [](const ReferenceOutcome& o) { return o.verdict == "differs"; });
@@ -95,9 +96,10 @@ void TellCommitted(const Experiment& experiment, const Json& results) {
 void CheckPublished(const Flags& f, const Experiment& experiment) {
   const std::vector<Claim> claims =
       LoadClaims(CommittedFile("checks/published/arithmetic.json").parent_path(), experiment.name);
-  Json results;
+  Results results;
   try {
-    results = ReadResults(CommittedFile(CommittedName(experiment.name, experiment.profile)));
+    const fs::path file = CommittedFile(CommittedName(experiment.name, experiment.profile));
+    results = ResultsFromJson(ReadResults(file), file.string());
   } catch (const Error& error) {
     LogWarning(fmt::format("claims about numbers are not_run: {}", error.what()));
   }
@@ -152,24 +154,19 @@ void Finish(const Flags& f, const SelectedBy& selection, const Lab& lab, const G
   results.provenance["dirty"] = BuildDirty();
   results.provenance["arguments"] = f.arguments;
   const Document document = DescribeTable(results);
-  const std::map<std::string, std::string> documents = {
-      {".md", RenderMarkdown(document)},
-      {".tex", RenderLatex(document)},
-      {".csv", RenderCsv(results)},
-      {".html", RenderHtml(document, results, GatherExhibits(lab, grid, store, results.rows))}};
-  const Json json = ResultsToJson(results);
+  const Exhibits exhibits = GatherExhibits(lab, grid, store, results.rows);
+  std::map<std::string, std::string> documents;
+  for (const std::string format : {"md", "tex", "csv", "html"}) {
+    documents["." + format] = RenderAs(format, document, results, exhibits);
+  }
   const fs::path file = ResultsFile(f, lab.experiment, selection);
   WriteResults(results, documents, file);
-  if (f.format == "text") {
-    PrintOut(RenderText(document, OutputColumns()));
-  } else {
-    PrintDocument(f.format == "json" ? json.dump(1) + "\n" : documents.at("." + f.format));
-  }
-  TellCommitted(lab.experiment, json);
+  PrintAs(f.format, RenderAs(f.format, document, results, exhibits));
+  TellCommitted(lab.experiment, ResultsToJson(results));
   LogInfo(fmt::format("results: {}", file.string()));
   LogInfo(CostLine(watch.Seconds()));
   if (!f.plot.empty()) WritePlot(results, UserPath(f.plot));
-  const bool good = CheckNumbers(f, lab, json);
+  const bool good = CheckNumbers(f, lab, results);
   const std::string problems = ProblemsOf(results);
   if (!problems.empty()) throw Error(problems);
   if (outcome->failures > 0) {
@@ -226,6 +223,7 @@ RunOptions OptionsOf(const Flags& f, const Shard& shard) {
   options.shard = shard;
   options.stage = f.stage;
   // Keys do not name the code's commit, so only a fresh computation can be held against a golden.
+  options.model_memory = f.model_memory << 20;
   options.force = f.force || !f.check.empty() || f.update_golden;
   options.workers = f.workers > 0
                         ? f.workers

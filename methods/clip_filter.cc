@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "models/nets/nn.h"
 #include "models/pictures/picture_file.h"
+#include "models/snapshots/clip_encoder.h"
 #include "models/snapshots/snapshot.h"
 
 namespace excise {
@@ -54,18 +55,14 @@ ClipModel FilterClip(const Backbone& base, const std::string& clip, std::string_
 }
 
 at::Tensor FilterPictures(const ClipModel& clip, const at::Tensor& images) {
-  const at::Tensor pixels = ClipPreprocess(clip.config.vision, images.to(at::kFloat));
-  const ClipVisionOutput seen = ClipVisionForward(clip.config.vision, clip.weights, pixels);
-  return ClipImageEmbeds(clip.weights, seen.pooler_output).to(at::kFloat);
+  return EmbedPictures(clip, images).to(at::kFloat);
 }
 
 at::Tensor FilterTexts(const ClipModel& clip, const StateDict& weights,
                        const std::vector<std::string>& texts) {
   const ClipTextConfig& config = clip.config.text;
   const at::Tensor ids = TokenizeBatch(*clip.tokenizer, texts, config.max_position_embeddings);
-  const ClipTextOutput read =
-      ClipTextForward(config, weights, ClipTokenEmbeddings(weights, ids), ids);
-  return nn::Normalised(ClipTextEmbeds(weights, read.pooler_output));
+  return nn::Normalised(EmbedIds(config, weights, ids));
 }
 
 double FilterLogitScale(const ClipModel& clip) {

@@ -18,7 +18,7 @@
 
 namespace excise {
 
-// Everything a method may read. What it hands out is keyed, so every input of a result is known.
+// Everything a method may read: it hands out what the result's key names, and nothing else.
 class Context {
  public:
   virtual ~Context() = default;
@@ -26,11 +26,13 @@ class Context {
   virtual Philox Rng(std::string_view name, uint64_t step = 0) = 0;
   // Where a long training may keep its checkpoint (a file path in the store's scratch area).
   virtual std::filesystem::path CheckpointFile() = 0;
-  // Prompts of the erase split for a group ("target", "anchor", "preserve").
+  // Prompts of the erase split for a group ("target", "anchor", "preserve") that the method's
+  // traits name, at most `limit`. Throws Error for another group, for more than the traits say, and
+  // where the data set has no such prompts.
   virtual std::vector<std::string> Prompts(const Concept& subject, const std::string& group,
                                            int64_t limit) = 0;
   // Pictures of the unmodified model for prompts, float (n, 3, h, w) in [0,1]. Drawn at every call
-  // and not stored: keep what is needed twice.
+  // and not stored: keep what is needed twice. Throws Error unless the traits say base_pictures.
   virtual at::Tensor Images(const std::vector<std::string>& prompts) = 0;
   // Counts work for the cost column.
   virtual void CountUnetEvaluations(int64_t n) = 0;
@@ -61,6 +63,13 @@ struct MethodTraits {
   // Whether its result depends on the concepts. One that removes a whole category from data of its
   // own is computed once for all of them, with the first.
   bool reads_concepts = true;
+  // Groups of the erase split that it may ask its context for, with the most prompts of each. They
+  // enter its key by their texts.
+  std::map<std::string, int64_t> prompts = {};
+  // Versions of what else decides its result, by name: of a data set that it trains on.
+  std::map<std::string, int> parts = {};
+  // Whether it may ask its context for pictures of the unmodified model.
+  bool base_pictures = false;
   // What an adaptive attack that reads text alone can see of the result: "text_encoder" (it is
   // changed), "text_view", "text_margin" (see Hooks).
   std::vector<std::string> offers = {};

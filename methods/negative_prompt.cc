@@ -11,6 +11,7 @@
 //   pictures change too
 #include <ATen/core/Tensor.h>
 
+#include "methods/concept_text.h"
 #include "methods/method.h"
 #include "models/tensors/autograd.h"
 
@@ -32,18 +33,6 @@ class NegativeRun : public HookRun {
   at::Tensor negative_;  // (1, tokens, width)
 };
 
-class NegativeHooks : public Hooks {
- public:
-  explicit NegativeHooks(at::Tensor negative) : negative_(std::move(negative)) {}
-  std::unique_ptr<HookRun> Start(const GuidanceBatch& batch) const override {
-    return std::make_unique<NegativeRun>(
-        negative_.to(batch.prompt_states.device(), batch.prompt_states.scalar_type()));
-  }
-
- private:
-  at::Tensor negative_;
-};
-
 class NegativePrompt : public Method {
  public:
   void Fields(ParamVisitor&) override {}
@@ -57,14 +46,11 @@ class NegativePrompt : public Method {
   Erased Erase(Context&, const Backbone& base,
                const std::vector<Concept>& concepts) const override {
     const NoGrad no_grad;
-    std::string text;
-    for (const Concept& subject : concepts) {
-      for (const std::string& name : subject.known) text += (text.empty() ? "" : ", ") + name;
-    }
-    const at::Tensor ids =
-        TokenizeBatch(*base.tokenizer, {text}, base.clip.text.max_position_embeddings);
     Erased erased;
-    erased.hooks = std::make_shared<NegativeHooks>(EncodeText(base, ids));
+    erased.hooks = TextHooks(EncodeTexts(base, {KnownNames(concepts)}),
+                             [](const at::Tensor& negative, const GuidanceBatch&) {
+                               return std::make_unique<NegativeRun>(negative);
+                             });
     return erased;
   }
 };

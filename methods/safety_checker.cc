@@ -93,7 +93,11 @@ class SafetyChecker : public Method {
   int version() const override { return 1; }
   MethodTraits traits() const override {
     MethodTraits traits;
-    if (checker_.empty()) traits.uses = {"known_names", "anchor", "preserve"};
+    if (checker_.empty()) {
+      traits.uses = {"known_names", "anchor", "preserve"};
+      traits.prompts = {{"anchor", PromptsOfGroup()}, {"preserve", PromptsOfGroup()}};
+      traits.base_pictures = true;
+    }
     traits.acts = Acts::kOnPictures;
     return traits;
   }
@@ -125,6 +129,8 @@ class SafetyChecker : public Method {
   }
 
  private:
+  // Half of the pictures show what the concept should become, half what must stay.
+  int64_t PromptsOfGroup() const { return std::max<int64_t>(1, pictures_ / 2); }
   // The checker's image tower; its embeddings and thresholds go to `state`.
   ClipModel LoadChecker(StateDict* state) const;
   StateDict Calibrate(Context& context, const ClipModel& clip,
@@ -211,8 +217,7 @@ StateDict SafetyChecker::Calibrate(Context& context, const ClipModel& clip,
   for (const Concept& subject : concepts) {
     names.insert(names.end(), subject.known.begin(), subject.known.end());
     for (const char* group : {"anchor", "preserve"}) {
-      const std::vector<std::string> some =
-          context.Prompts(subject, group, std::max<int64_t>(1, pictures_ / 2));
+      const std::vector<std::string> some = context.Prompts(subject, group, PromptsOfGroup());
       prompts.insert(prompts.end(), some.begin(), some.end());
     }
   }

@@ -9,31 +9,12 @@
 //   "all_tokens" keeps the empty prompt too, as that repository's first release did
 // Needs: known names, anchor and preserved names; no picture, no U-Net evaluation
 // Caveats: edits what the bare names encode; a name that was not listed may still reach the concept
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/eye.h>
-#include <ATen/ops/matmul.h>
-#include <ATen/ops/zeros.h>
-
-#include <Eigen/Cholesky>
-
 #include "methods/method.h"
 #include "models/tensors/autograd.h"
+#include "training/closed_form.h"
 
 namespace excise {
 namespace {
-
-// B A^-1 for a symmetric positive definite A; both (width, width), float64.
-at::Tensor SolveRight(const at::Tensor& b, const at::Tensor& a) {
-  using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-  const int64_t width = a.size(0);
-  const at::Tensor b_rows = b.contiguous(), a_rows = a.contiguous();
-  const Eigen::Map<const Matrix> left(b_rows.data_ptr<double>(), width, width);
-  const Eigen::Map<const Matrix> right(a_rows.data_ptr<double>(), width, width);
-  at::Tensor solution = at::zeros({width, width}, at::kDouble);
-  Eigen::Map<Matrix> out(solution.data_ptr<double>(), width, width);
-  out = right.llt().solve(left.transpose()).transpose();
-  return solution;
-}
 
 class Uce : public Method {
  public:
@@ -60,48 +41,25 @@ class Uce : public Method {
   Erased Erase(Context&, const Backbone& base,
                const std::vector<Concept>& concepts) const override {
     const NoGrad no_grad;
-    const int64_t width = base.unet_config.cross_attention_dim;
-    at::Tensor a = at::eye(width, at::kDouble).mul_(lambda_);
-    at::Tensor d = at::zeros({width, width}, at::kDouble);
-    const auto keep = [&](const at::Tensor& p) { a.add_(at::matmul(p.t(), p), preserve_scale_); };
+    const bool all = variant_ == "all_tokens";
+    const auto states = [&](const std::string& name) {
+      return NameStates(base, name, all ? NameTokens::kLastToEnd : NameTokens::kLast);
+    };
+    RidgeEdit edit(base.unet_config.cross_attention_dim, lambda_);
     for (const Concept& subject : concepts) {
-      const at::Tensor anchor = States(base, subject.anchor);
-      for (const std::string& name : subject.known) {
-        const at::Tensor states = States(base, name);
-        // Rows are tokens; the two texts are aligned at their last tokens.
-        const int64_t rows = std::min(states.size(0), anchor.size(0));
-        const at::Tensor c = states.slice(0, 0, rows), g = anchor.slice(0, 0, rows);
-        a.add_(at::matmul(c.t(), c), erase_scale_);
-        d.add_(at::matmul(g.sub(c).t(), c), erase_scale_);
-      }
-      for (const std::string& name : subject.preserve) keep(States(base, name));
+      const at::Tensor anchor = states(subject.anchor);  // aligned with names at their last tokens
+      for (const std::string& name : subject.known) edit.Move(states(name), anchor, erase_scale_);
+      for (const std::string& name : subject.preserve) edit.Keep(states(name), preserve_scale_);
     }
-    if (variant_ == "all_tokens") keep(States(base, ""));
-
-    const at::Tensor change = SolveRight(d, a);
+    if (all) edit.Keep(states(""), preserve_scale_);
+    StateDict maps = CrossAttentionMaps(base.unet);
+    edit.Apply(&maps);
     Erased erased;
-    for (const auto& [name, weight] : base.unet) {
-      if (name.find("attn2.to_k.weight") == std::string::npos &&
-          name.find("attn2.to_v.weight") == std::string::npos) {
-        continue;
-      }
-      const at::Tensor w0 = weight.to(at::kCPU, at::kDouble);
-      erased.unet.Set(name, w0.add(at::matmul(w0, change)).to(weight.device(), at::kFloat));
-    }
+    erased.unet = MapsAsWeights(maps, base.unet);
     return erased;
   }
 
  private:
-  // Text states that stand for `name`, float64 (rows, width), the last token's first.
-  at::Tensor States(const Backbone& base, const std::string& name) const {
-    const int64_t context = base.clip.text.max_position_embeddings;
-    const int64_t words = base.tokenizer->Encode(name).size();
-    const int64_t last = std::min(words, context - 2);  // after the start token; "" = start token
-    const at::Tensor states = EncodeText(base, TokenizeBatch(*base.tokenizer, {name}, context))[0];
-    const int64_t end = variant_ == "all_tokens" ? context : last + 1;
-    return states.slice(0, last, end).to(at::kCPU, at::kDouble);
-  }
-
   double lambda_ = 0.3, erase_scale_ = 1, preserve_scale_ = 3;
   std::string variant_ = "last_token";
 };

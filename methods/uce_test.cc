@@ -1,7 +1,5 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/tensor.h>
-#include <ATen/ops/zeros.h>
-#include <fmt/format.h>
 
 #include <catch2/catch.hpp>
 
@@ -10,41 +8,6 @@
 
 namespace excise {
 namespace {
-
-using Rows = std::map<std::string, std::vector<float>>;
-
-// A model whose text encoder has no layers, so a token's state is the layer norm of its embedding:
-// `embeddings` of "poodle", "dog", "cat" (their last tokens), "start" and "end".
-Backbone Handmade(const Rows& embeddings, int64_t context, double eps) {
-  Backbone base;
-  base.tokenizer = TinyTokenizer();
-  const int64_t width = embeddings.begin()->second.size();
-  base.clip.text.vocab_size = base.tokenizer->vocab_size();
-  base.clip.text.hidden_size = width;
-  base.clip.text.num_hidden_layers = 0;
-  base.clip.text.num_attention_heads = 1;
-  base.clip.text.max_position_embeddings = context;
-  base.clip.text.bos_token_id = base.tokenizer->bos_id();
-  base.clip.text.eos_token_id = base.tokenizer->eos_id();
-  base.clip.text.layer_norm_eps = eps;
-  base.unet_config.cross_attention_dim = width;
-  at::Tensor table = at::zeros({base.tokenizer->vocab_size(), width});
-  for (const auto& [word, values] : embeddings) {
-    int64_t id = word == "start" ? base.tokenizer->bos_id() : base.tokenizer->eos_id();
-    if (word != "start" && word != "end") {
-      REQUIRE(base.tokenizer->Encode(word).size() == 1);
-      id = base.tokenizer->Encode(word)[0];
-    }
-    table[id].copy_(at::tensor(values));
-  }
-  const std::string prefix = "text_model.";
-  base.text_encoder.Set(prefix + "embeddings.token_embedding.weight", table);
-  base.text_encoder.Set(prefix + "embeddings.position_embedding.weight",
-                        at::zeros({context, width}));
-  base.text_encoder.Set(prefix + "final_layer_norm.weight", at::zeros({width}).add(1));
-  base.text_encoder.Set(prefix + "final_layer_norm.bias", at::zeros({width}));
-  return base;
-}
 
 std::vector<float> Edited(const Backbone& base, const Concept& subject, const Json& params,
                           const std::string& name) {
@@ -74,7 +37,7 @@ TEST_CASE("uce: a 2 x 2 case by hand") {
   // A layer norm over two numbers gives (1, -1) or (-1, 1); weight and bias 1/2 make it (1, 0) for
   // the poodle, c, and (0, 1) for the dog, g. With l = a = 1: A = I + c c' = diag(2, 1),
   // first factor W0 (I + g c') = [[1 + 2, 2], [3 + 4, 4]], so W = [[3/2, 2], [7/2, 4]].
-  Backbone base = Handmade({{"poodle", {1, 0}}, {"dog", {0, 1}}}, 4, 0);
+  Backbone base = HandmadeBackbone({{"poodle", {1, 0}}, {"dog", {0, 1}}}, 4, 0);
   base.text_encoder.Set("text_model.final_layer_norm.weight", at::tensor({0.5F, -0.5F}).abs());
   base.text_encoder.Set("text_model.final_layer_norm.bias", at::tensor({0.5F, 0.5F}));
   base.unet.Set(kKey, at::tensor({1.F, 2.F, 3.F, 4.F}).view({2, 2}));
@@ -91,12 +54,12 @@ TEST_CASE("uce: a 2 x 2 case by hand") {
 }
 
 TEST_CASE("uce: the paper's formula in numpy") {  // tools/uce_reference.py
-  Backbone base = Handmade({{"poodle", {1, 0, -2}},
-                            {"dog", {0, 3, 1}},
-                            {"cat", {2, 1, 0.5}},
-                            {"start", {-1, 0, 4}},
-                            {"end", {0.3F, -0.7F, 0.1F}}},
-                           5, 1e-5);
+  Backbone base = HandmadeBackbone({{"poodle", {1, 0, -2}},
+                                    {"dog", {0, 3, 1}},
+                                    {"cat", {2, 1, 0.5}},
+                                    {"start", {-1, 0, 4}},
+                                    {"end", {0.3F, -0.7F, 0.1F}}},
+                                   5, 1e-5);
   const at::Tensor w0 = at::tensor({1.F, 2.F, 3.F, -1.F, .5F, 2.F}).view({2, 3});
   base.unet.Set(kKey, w0);
   base.unet.Set(kValue, w0.mul(2));

@@ -31,7 +31,7 @@ class ClipAccuracy : public Metric {
   }
   int version() const override { return 1; }
   MetricTraits traits() const override {
-    return {"fraction", false, 0.5, 1, "erasure", {"target"}};
+    return {"fraction", false, 0.5, 1, "erasure", {"target"}, {ClipOfChoice(clip_)}};
   }
 
   void Update(const MetricModels& models, const std::vector<Sample>& samples) override {

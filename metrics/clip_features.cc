@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "models/nets/nn.h"
+#include "models/snapshots/clip_encoder.h"
 #include "models/tensors/autograd.h"
 
 namespace excise {
@@ -27,8 +28,9 @@ at::Tensor Finite(at::Tensor embeddings, const char* of) {
 const ClipModel& ReferenceClip(const MetricModels& models, std::string_view metric) {
   if (models.reference_clip) return *models.reference_clip;
   throw Error(fmt::format(
-      "Metric '{}' needs a reference CLIP (FOLDER/reference_clip beside the snapshot). The emoji "
-      "backbone has one; leave the metric out with --metrics for other backbones.",
+      "Metric '{}' needs a reference CLIP (FOLDER/reference_clip beside the snapshot), or does not "
+      "declare it in traits().models. The emoji backbone has one; leave the metric out with "
+      "--metrics for other backbones.",
       metric));
 }
 
@@ -46,6 +48,8 @@ const ClipModel& ChosenClip(const MetricModels& models, const std::string& choic
       metric));
 }
 
+std::string ClipOfChoice(const std::string& choice) { return choice + "_clip"; }
+
 at::Tensor DeliveredImage(const Sample& sample, bool replacement) {
   if (!sample.blocked) return sample.image;
   return replacement ? sample.replacement : at::Tensor();
@@ -53,23 +57,14 @@ at::Tensor DeliveredImage(const Sample& sample, bool replacement) {
 
 at::Tensor ImageEmbedding(const ClipModel& clip, const at::Tensor& image) {
   const NoGrad no_grad;
-  const at::Tensor pixels =
-      ClipPreprocess(clip.config.vision, image.to(at::kFloat).div(255).unsqueeze(0));
-  const ClipVisionOutput output = ClipVisionForward(clip.config.vision, clip.weights, pixels);
-  return Finite(nn::Normalised(ClipImageEmbeds(clip.weights, output.pooler_output))[0],
-                "a picture");
+  const at::Tensor one = image.to(at::kFloat).div(255).unsqueeze(0);
+  return Finite(nn::Normalised(EmbedPictures(clip, one))[0], "a picture");
 }
 
 at::Tensor TextEmbeddings(const ClipModel& clip, const std::vector<std::string>& texts) {
   const NoGrad no_grad;
   std::vector<at::Tensor> rows;
-  for (const std::string& text : texts) {
-    const at::Tensor ids =
-        TokenizeBatch(*clip.tokenizer, {text}, clip.config.text.max_position_embeddings);
-    const ClipTextOutput output = ClipTextForward(clip.config.text, clip.weights,
-                                                  ClipTokenEmbeddings(clip.weights, ids), ids);
-    rows.push_back(nn::Normalised(ClipTextEmbeds(clip.weights, output.pooler_output)));
-  }
+  for (const std::string& text : texts) rows.push_back(nn::Normalised(EmbedTexts(clip, {text})));
   return Finite(at::cat(rows), "a text");
 }
 

@@ -22,6 +22,9 @@ inline constexpr const char* kClipHelp =
 const ClipModel& ChosenClip(const MetricModels& models, const std::string& choice,
                             std::string_view metric);
 
+// What a metric that takes ChosenClip(choice) declares in its traits: "reference_clip".
+std::string ClipOfChoice(const std::string& choice);
+
 // What the user gets to see: the picture, or where it is blocked and `replacement` is wanted, what
 // is delivered instead. Undefined: nothing.
 at::Tensor DeliveredImage(const Sample& sample, bool replacement);

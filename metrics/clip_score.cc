@@ -27,7 +27,7 @@ class ClipScore : public Metric {
   void Fields(ParamVisitor&) override {}
   int version() const override { return 1; }
   MetricTraits traits() const override {
-    return {"cosine_x100", true, 0, 1, "retention", {"near", "far", "lexical"}};
+    return {"cosine_x100", true, 0, 1, "retention", {"near", "far", "lexical"}, {"reference_clip"}};
   }
 
   void Update(const MetricModels& models, const std::vector<Sample>& samples) override {

@@ -59,7 +59,8 @@ class ConceptShift : public Metric {
   }
   int version() const override { return 1; }
   MetricTraits traits() const override {
-    return {"distance", false, 0, 4, "retention", {"near", "far", "lexical"}};
+    return {"distance",           false, 0, 4, "retention", {"near", "far", "lexical"},
+            {ClipOfChoice(clip_)}};
   }
 
   void Update(const MetricModels& models, const std::vector<Sample>& samples) override {

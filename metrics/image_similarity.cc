@@ -69,7 +69,9 @@ class ImageSimilarity : public Metric {
             0,
             3,
             "retention",
-            of_ == "target" ? std::vector<std::string>{"target"} : benign};
+            of_ == "target" ? std::vector<std::string>{"target"} : benign,
+            measure_ == "clip" ? std::vector<std::string>{ClipOfChoice(clip_)}
+                               : std::vector<std::string>{}};
   }
 
   void Update(const MetricModels& models, const std::vector<Sample>& samples) override {

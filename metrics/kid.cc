@@ -42,7 +42,8 @@ class Kid : public Metric {
   }
   int version() const override { return 1; }
   MetricTraits traits() const override {
-    return {"mmd2", false, 0, 3, "quality", {"near", "far", "lexical"}};
+    const char* model = features_ == "clip" ? "reference_clip" : "judge";
+    return {"mmd2", false, 0, 3, "quality", {"near", "far", "lexical"}, {model}};
   }
 
   // Blocked pictures have no features; they are left out and counted in the part "blocked".

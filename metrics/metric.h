@@ -39,7 +39,7 @@ struct Tried {
 // One picture with everything known about it. Common random numbers: `base_image` is the
 // unmodified model's picture of the same root prompt on the same noise.
 struct Sample {
-  const Concept* subject = nullptr;
+  const Concept* subject = nullptr;  // its name, known names, anchor and judge
   Prompt prompt;
   std::string group;  // "target", "near", ...
   int64_t replicate = 0;
@@ -59,7 +59,7 @@ struct Sample {
   at::Tensor embeddings, base_embeddings;
 };
 
-// What metrics may use beside samples.
+// What metrics may use beside samples: null where the metric does not declare it.
 struct MetricModels {
   const JudgePanel* judges = nullptr;
   const ClipModel* reference_clip = nullptr;
@@ -87,6 +87,9 @@ struct MetricTraits {
   int decimals = 1;
   std::string group;                       // erasure | retention | quality | cost
   std::vector<std::string> sample_groups;  // which prompt groups it reads
+  // Of MetricModels those that it reads: "judge", "reference_clip", "base_clip",
+  // "independent_clip". Others it is not given, and their weights are not in its key.
+  std::vector<std::string> models = {};
 };
 
 class Metric : public Parameterised {

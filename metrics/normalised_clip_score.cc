@@ -37,7 +37,7 @@ class NormalisedClipScore : public Metric {
   }
   int version() const override { return 1; }
   MetricTraits traits() const override {
-    return {"ratio", true, 0, 3, "filter", {"near", "far", "lexical"}};
+    return {"ratio", true, 0, 3, "filter", {"near", "far", "lexical"}, {ClipOfChoice(clip_)}};
   }
 
   void Update(const MetricModels& models, const std::vector<Sample>& samples) override {

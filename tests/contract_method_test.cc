@@ -65,6 +65,18 @@ void CheckWork(const Method& method, const TinyContext& counted) {
   CHECK(evaluations == Approx(counted.unet_evaluations).epsilon(0.5));
 }
 
+// What the result depends on is declared, for its key is made before the work is done.
+void CheckAsked(const MethodTraits& traits, const TinyContext& context) {
+  CHECK(context.asked_pictures == traits.base_pictures);
+  CHECK(context.asked.size() == traits.prompts.size());
+  for (const auto& [group, limit] : context.asked) {
+    INFO(limit << " prompts of " << group);
+    const auto declared = traits.prompts.find(group);
+    REQUIRE(declared != traits.prompts.end());
+    CHECK(limit <= declared->second);
+  }
+}
+
 }  // namespace
 
 TEST_CASE("parameters, presets, card and traits are sound") {
@@ -96,6 +108,7 @@ TEST_CASE("erasing repeats itself and leaves the base model alone") {
   CHECK(first_context.unet_evaluations == second_context.unet_evaluations);
   CHECK(first_context.gradient_steps == second_context.gradient_steps);
   CheckWork(*method, first_context);
+  CheckAsked(method->traits(), first_context);
   // What a filter alone is, draws what the unmodified model draws.
   const Acts acts = method->traits().acts;
   CHECK((acts == Acts::kOnPictures) == (first.hooks != nullptr && first.hooks->OnlyFilters()));
@@ -110,10 +123,11 @@ TEST_CASE("erasing repeats itself and leaves the base model alone") {
 TEST_CASE("a method reads of a concept what it declares, and remembers none") {
   const std::unique_ptr<Method> method = Smoke();
   const Backbone base = TinyBackbone(TestFolder("method_contract"));
-  const auto erase = [&](const Concept& subject) {
+  const auto erase_all = [&](const std::vector<Concept>& subjects) {
     TinyContext context;
-    return Digest(method->Erase(context, base, {subject}));
+    return Digest(method->Erase(context, base, subjects));
   };
+  const auto erase = [&](const Concept& subject) { return erase_all({subject}); };
   const std::vector<std::string> uses = method->traits().uses;
   const auto declares = [&](const char* use) { return IsOneOf(use, uses); };
   const std::string expected = erase(TinyConcept());
@@ -122,8 +136,11 @@ TEST_CASE("a method reads of a concept what it declares, and remembers none") {
   another.name = "panda";
   another.known = {"cat"};
   const std::string of_another = erase(another);  // must leave no trace in the method
-  // One result may stand for all concepts only where it is the same for each.
-  if (!method->traits().reads_concepts) CHECK(of_another == expected);
+  // One that reads no concept is handed none.
+  if (!method->traits().reads_concepts) {
+    CHECK(of_another == expected);
+    CHECK(erase_all({}) == expected);
+  }
   Concept same = TinyConcept();
   if (!declares("known_names")) same.known = {"cat"};
   if (!declares("anchor")) same.anchor = "cat";

@@ -104,13 +104,29 @@ TEST_CASE("parameters, card and traits are sound") {
   CHECK_FALSE(traits.sample_groups.empty());
   CHECK(traits.decimals >= 0);
   CHECK(traits.decimals <= 6);
+  for (const std::string& model : traits.models) {
+    CHECK(IsOneOf(model, {"judge", "reference_clip", "base_clip", "independent_clip"}));
+  }
 }
+
+namespace {
+
+// Nothing that the metric does not declare, as in a run.
+MetricModels DeclaredModels(const ClipModel& clip) {
+  const std::vector<std::string> declared = Fresh()->traits().models;
+  MetricModels models;
+  if (IsOneOf("reference_clip", declared)) models.reference_clip = &clip;
+  if (IsOneOf("base_clip", declared)) models.base_clip = &clip;
+  if (IsOneOf("independent_clip", declared)) models.independent_clip = &clip;
+  return models;
+}
+
+}  // namespace
 
 TEST_CASE("merging equals updating on the whole, in any split and order") {
   const Concept subject = TinyConcept();
   const ClipModel clip = TinyClip();
-  MetricModels models;
-  models.reference_clip = &clip;
+  const MetricModels models = DeclaredModels(clip);
   const std::vector<Sample> samples = SamplesFor(*Fresh(), subject);
   const std::string before = DigestOf(ImagesOf(samples));
   const std::unique_ptr<Metric> whole = Fresh();
@@ -145,8 +161,7 @@ TEST_CASE("merging equals updating on the whole, in any split and order") {
 TEST_CASE("an error is never a success: a sample with a fault counts nowhere, or is an error") {
   const Concept subject = TinyConcept();
   const ClipModel clip = TinyClip();
-  MetricModels models;
-  models.reference_clip = &clip;
+  const MetricModels models = DeclaredModels(clip);
   const std::vector<Sample> whole = SamplesFor(*Fresh(), subject);
   const auto score_of = [&](const std::vector<Sample>& samples) {
     const std::unique_ptr<Metric> metric = Fresh();
@@ -188,8 +203,7 @@ TEST_CASE("an error is never a success: a sample with a fault counts nowhere, or
 TEST_CASE("samples of other groups are not read, and no sample gives n = 0") {
   const Concept subject = TinyConcept();
   const ClipModel clip = TinyClip();
-  MetricModels models;
-  models.reference_clip = &clip;
+  const MetricModels models = DeclaredModels(clip);
   const std::unique_ptr<Metric> metric = Fresh();
   metric->Update(models, TinySamples(subject, "no_such_group", 3));
   metric->Merge(*Fresh());

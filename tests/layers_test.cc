@@ -58,7 +58,7 @@ const std::map<std::string, Names> kRooms = {
 
 std::string HouseOf(const std::string& path) { return path.substr(0, path.find('/')); }
 
-// "models/nets/clip.h" stands in "models/nets", "methods/esd/esd_target.h" in "methods".
+// "models/nets/clip.h" stands in "models/nets", "methods/esd/esd.cc" in "methods".
 std::string RoomOf(const std::string& path) {
   const std::string folder = path.substr(0, path.rfind('/'));
   return kRooms.count(folder) != 0 ? folder : HouseOf(path);

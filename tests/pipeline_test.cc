@@ -163,13 +163,13 @@ TEST_CASE("what is printed without --format is laid out for a terminal, without 
   }
 }
 
-TEST_CASE("one worker in each of three shards gives the bytes of two workers without shards") {
+TEST_CASE("shards, one worker and no memory for models give the bytes of a whole run") {
   REQUIRE_MODELS();
   const std::vector<std::string> asked = Nightly() ? std::vector<std::string>{} : Part();
   const fs::path cache = TestFolder("shards");
   for (const char* shard : {"--shard=2/3", "--shard=0/3", "--shard=1/3"}) {
     std::vector<std::string> arguments = asked;
-    arguments.push_back(shard);
+    arguments.insert(arguments.end(), {shard, "--model_memory=0"});  // each model made anew
     const ProcessResult result = Run(Tiny(cache, arguments, 1));
     INFO(result.err);
     REQUIRE(result.code == 0);
@@ -230,6 +230,7 @@ TEST_CASE("a wrong command line is refused with a suggestion and exit code 2") {
   Refused({tiny, store, "--wrokers=2"}, "Did you mean '--workers'?");
   Refused({tiny, store, "--workers=many"}, "--workers");
   Refused({tiny, store, "--workers=-1"}, "--workers=-1");
+  Refused({tiny, store, "--model_memory=-1"}, "--model_memory=-1");
   Refused({tiny, store, "--methods=ucee"}, "Did you mean 'uce'?");
   Refused({tiny, store, "--attacks=pezz"}, "Did you mean 'pez'?");
   Refused({tiny, store, "--metrics=asrr"}, "Did you mean 'asr'?");

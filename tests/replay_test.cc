@@ -2,7 +2,7 @@
 // under qemu-user (Debian's qemu-user) as an Intel Haswell and as an AMD EPYC; and what a processor
 // without AVX2 is reported. An emulated processor does 20 to 40 million floating-point operations a
 // second, so the encoders and the judge are the embedded backbone's, but U-Net and VAE are small
-// ones with random weights. With EXCISE_REPLAY_GOLDEN=FILE the golden file is written there, with
+// ones with random weights. With EXCISE_REPLAY_GOLDEN=FILE the golden files are written there, with
 // the name of every processor that gave its bytes.
 #include <catch2/catch.hpp>
 #include <cstdlib>
@@ -10,7 +10,7 @@
 #include <memory>
 
 #include "core/files.h"
-#include "experiments/check/check.h"
+#include "experiments/check/golden.h"
 #include "experiments/results/record.h"
 #include "models/nets/unet.h"
 #include "models/nets/vae.h"
@@ -155,11 +155,10 @@ TEST_CASE("this machine gives the committed bytes of the replay, or says other n
     WARN("SKIPPED: models/emoji is not there.");
     return;
   }
-  const Json golden = ReadGolden(RepoFile("results/checks/golden/replay.json"));
-  const CheckReport report =
-      CompareResults(golden.at("results"), DeterministicPart(ResultsIn(NativeRun())));
-  INFO(GoldenSummary(report));
-  CHECK(report.Passed());
+  const Golden golden = ReadGolden(RepoFile("results/checks/golden/replay.json"));
+  const GoldenCheck check = CompareWithGolden(ResultsIn(NativeRun()), golden, /*narrowed=*/false);
+  INFO(GoldenSummary(check));
+  CHECK(check.report.Passed());
 }
 
 TEST_CASE("a processor without AVX2 is told so, and no instruction is illegal") {

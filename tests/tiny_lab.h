@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "experiments/lab/lab.h"
+#include "experiments/run/keys.h"
 #include "tests/tiny_models.h"
 
 namespace excise {
@@ -38,7 +39,14 @@ inline std::unique_ptr<Lab> TinyLab(const std::vector<std::string>& methods = {"
   groups["target"] = {TinyPrompt("t/0"), TinyPrompt("t/1", "a poodle"),
                       TinyPrompt("t/2", "poodle")};
   lab->prompts = {groups};
+  ReadInputs(lab.get());
   return lab;
+}
+
+inline std::vector<const Unit*> Pointers(const std::vector<Unit>& units) {
+  std::vector<const Unit*> pointers;
+  for (const Unit& unit : units) pointers.push_back(&unit);
+  return pointers;
 }
 
 }  // namespace excise

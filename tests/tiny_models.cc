@@ -4,10 +4,15 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <fstream>
 
+#include "core/error.h"
 #include "core/hash.h"
 #include "models/tensors/autograd.h"
 #include "models/tensors/safetensors.h"
@@ -116,6 +121,37 @@ Backbone TinyBackbone(const std::filesystem::path& folder) {
   return backbone;
 }
 
+Backbone HandmadeBackbone(const std::map<std::string, std::vector<float>>& embeddings,
+                          int64_t context, double layer_norm_eps) {
+  Backbone base;
+  base.tokenizer = TinyTokenizer();
+  const int64_t width = embeddings.begin()->second.size();
+  base.clip.text.vocab_size = base.tokenizer->vocab_size();
+  base.clip.text.hidden_size = width;
+  base.clip.text.num_hidden_layers = 0;
+  base.clip.text.num_attention_heads = 1;
+  base.clip.text.max_position_embeddings = context;
+  base.clip.text.bos_token_id = base.tokenizer->bos_id();
+  base.clip.text.eos_token_id = base.tokenizer->eos_id();
+  base.clip.text.layer_norm_eps = layer_norm_eps;
+  base.unet_config.cross_attention_dim = width;
+  at::Tensor table = at::zeros({base.tokenizer->vocab_size(), width});
+  for (const auto& [word, values] : embeddings) {
+    std::vector<int64_t> ids = {word == "start" ? base.tokenizer->bos_id()
+                                                : base.tokenizer->eos_id()};
+    if (word != "start" && word != "end") ids = base.tokenizer->Encode(word);
+    if (ids.size() != 1) throw Error("'" + word + "' is not one token");
+    table[ids[0]].copy_(at::tensor(values));
+  }
+  const std::string prefix = "text_model.";
+  base.text_encoder.Set(prefix + "embeddings.token_embedding.weight", table);
+  base.text_encoder.Set(prefix + "embeddings.position_embedding.weight",
+                        at::zeros({context, width}));
+  base.text_encoder.Set(prefix + "final_layer_norm.weight", at::zeros({width}).add(1));
+  base.text_encoder.Set(prefix + "final_layer_norm.bias", at::zeros({width}));
+  return base;
+}
+
 Concept TinyConcept() {
   Concept subject;
   subject.name = "poodle";
@@ -130,6 +166,30 @@ Concept TinyConcept() {
   subject.judge.target = {"poodle"};
   subject.judge.anchor = {"dog"};
   return subject;
+}
+
+namespace {
+
+void WriteJudge(const std::filesystem::path& folder, const std::string& architecture,
+                uint64_t seed) {
+  JudgeConfig config;
+  config.architecture = architecture;
+  config.channels = {8, 8, 8, 8};
+  config.num_classes = 2;
+  config.class_ids = {"poodle", "dog"};
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder / "config.json") << JudgeConfigToJson(config).dump();
+  SaveSafetensors(folder / "model.safetensors", InitJudge(config, seed));
+}
+
+}  // namespace
+
+std::shared_ptr<const JudgePanel> TinyJudges(bool oracle, uint64_t reporting_seed,
+                                             uint64_t oracle_seed) {
+  const std::filesystem::path judges = TestFolder("tiny_judges");
+  WriteJudge(judges / "reporting", "resnet", reporting_seed);
+  if (oracle) WriteJudge(judges / "oracle", "plain", oracle_seed);
+  return JudgePanel::Load(judges);
 }
 
 at::Tensor TinyImages(int64_t n, uint64_t seed) {
@@ -163,6 +223,7 @@ Philox TinyContext::Rng(std::string_view name, uint64_t step) {
 
 std::vector<std::string> TinyContext::Prompts(const Concept& subject, const std::string& group,
                                               int64_t limit) {
+  asked[group] = std::max(asked[group], limit);
   std::vector<std::string> names = subject.known;
   if (group == "anchor") names = {subject.anchor};
   if (group == "preserve") names = subject.preserve;
@@ -173,6 +234,7 @@ std::vector<std::string> TinyContext::Prompts(const Concept& subject, const std:
 }
 
 at::Tensor TinyContext::Images(const std::vector<std::string>& prompts) {
+  asked_pictures = true;
   return TinyImages(static_cast<int64_t>(prompts.size()), 3);
 }
 

@@ -27,8 +27,19 @@ ClipModel TinyClip(uint64_t seed = 7);
 // FOLDER/retrained/unet holds another random U-Net, which method `retrained` loads.
 Backbone TinyBackbone(const std::filesystem::path& folder = {});
 
+// A model to reckon with by hand: its text encoder has no layers, so a token's state is the layer
+// norm of its embedding. `embeddings`: of words that are one token each, of "start" and of "end";
+// what is not named is zero. It has no U-Net.
+Backbone HandmadeBackbone(const std::map<std::string, std::vector<float>>& embeddings,
+                          int64_t context, double layer_norm_eps);
+
 // "poodle" -> "dog", keeping "cat"; judged by class.
 Concept TinyConcept();
+
+// Judges of two classes, poodle and dog, with random weights; without an oracle where none is asked
+// for.
+std::shared_ptr<const JudgePanel> TinyJudges(bool oracle, uint64_t reporting_seed = 5,
+                                             uint64_t oracle_seed = 5);
 
 // n pictures of smooth random colours, float (n, 3, 64, 64) in [0,1].
 at::Tensor TinyImages(int64_t n, uint64_t seed);
@@ -49,6 +60,8 @@ class TinyContext : public Context {
   void CountGradientSteps(int64_t n) override { gradient_steps += n; }
 
   int64_t unet_evaluations = 0, gradient_steps = 0;
+  std::map<std::string, int64_t> asked;  // groups of prompts, with the most of each
+  bool asked_pictures = false;
 
  private:
   uint64_t seed_;

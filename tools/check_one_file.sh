@@ -1,7 +1,7 @@
 #!/bin/bash
-# A method is one file: copies one into methods/, edits nothing else, and checks that it appears in the
-# table and that no other method's records change by a byte. Run in the repository root; the copy is
-# removed again. Flags of Bazel's own come from BAZEL_FLAGS.
+# A method is one file: copies one that erases into methods/, edits nothing else, and checks against the
+# golden files that it appears in table1, that it erases, and that no number of another method changes.
+# Run in the repository root; the copy is removed again. Flags of Bazel's own come from BAZEL_FLAGS.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,22 +14,24 @@ if [[ -e $copy ]]; then
   exit 2
 fi
 
-run() {  # name
-  ./bazelw "${startup[@]}" run --noshow_progress //experiments:tiny -- --concepts=poodle --attacks=char_typo,pez \
-    --cache="$work/$1" --out="$work/$1.json" >"$work/$1.txt"
-}
+sed 's/\bUce\b/CopiedIn/g' methods/uce.cc >"$copy"
+./bazelw "${startup[@]}" run --noshow_progress //experiments:table1 -- --profile=smoke --check=golden \
+  --methods=copied_in,uce --cache="$work/cache" --out="$work/table.json" >"$work/table.txt" 2>"$work/said" ||
+  { cat "$work/said" >&2; exit 1; }
 
-run before
-sed 's/class None/class CopiedIn/; s/Method, None>/Method, CopiedIn>/' methods/none.cc >"$copy"
-run after
-
-python3 - "$work/before.json" "$work/after.json" <<'PY'
+# Nothing holds it yet, and it breaks nothing.
+grep "new, and held by nothing: copied_in" "$work/said"
+grep -q copied_in "$work/table.txt"
+python3 - "$work/table.json" <<'PY'
 import json, sys
 
-before, after = (json.load(open(path, encoding="utf-8"))["records"] for path in sys.argv[1:])
-others = [record for record in after if record["method"] != "copied_in"]
-assert len(others) < len(after), "the copied-in method has no record"
-assert before and others == before, "another method's records changed"
-print(f"{len(before)} records unchanged, {len(after) - len(others)} new")
+records = json.load(open(sys.argv[1], encoding="utf-8"))["records"]
+of = lambda method: [record for record in records if record["method"] == method]
+assert len(of("copied_in")) == len(of("uce")) > 0, "the copied-in method has not the records of a method"
+
+shown = {record["method"]: record["value"] for record in records
+         if record["concept"] == "*" and record["attack"] == "none" and record["metric"] == "asr"}
+assert shown["copied_in"] < shown["none"], f"the copied-in method erases nothing: {shown}"
+print(f"{len(of('copied_in'))} records new, {len(records) - len(of('copied_in'))} as they were; "
+      f"target rate {shown['none']:.0%} -> {shown['copied_in']:.0%}")
 PY
-grep -q copied_in "$work/after.txt"

@@ -1,5 +1,6 @@
 #include "training/trainer.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
 #include <fmt/format.h>
@@ -17,6 +18,7 @@
 #include "models/tensors/autograd.h"
 #include "models/tensors/safetensors.h"
 #include "training/ema.h"
+#include "training/saliency.h"
 
 namespace excise {
 namespace {
@@ -42,6 +44,7 @@ Json Fingerprint(const TrainSpec& spec, const std::vector<std::string>& names) {
                {"validate_every", spec.validate_every},
                {"patience", spec.patience},
                {"parameters", names.size()}};
+  if (spec.mask.size() > 0) json["mask"] = MaskDigest(spec.mask);
   if (s.name != "constant") {
     json["steps"] = spec.steps;
     json["hold_steps"] = s.hold_steps;
@@ -84,6 +87,9 @@ void CheckSpec(const TrainSpec& spec, const std::vector<std::string>& names,
   if (spec.checkpoint_every > 0 && spec.checkpoint.empty()) {
     fail("checkpoint_every is set but no checkpoint file is named");
   }
+  if (spec.mask.size() > 0 && spec.optimizer.weight_decay != 0) {
+    fail("weight_decay would move what the mask holds still; leave one of them out");
+  }
   if (spec.validate_every < 0 || spec.patience < 0) fail("validate_every and patience are >= 0");
   if (spec.validate_every > 0 && !validate) fail("validate_every is set without a validation");
   if (spec.patience > 0 && spec.validate_every == 0) fail("patience needs validate_every > 0");
@@ -122,6 +128,7 @@ class Trainer {
   const ValidateFunction& validate_;
   StateDict weights_;
   std::vector<at::Tensor> leaves_;
+  std::vector<at::Tensor> masks_;  // by leaf; undefined where all of it moves
   std::vector<std::string> buffers_;
   std::optional<Optimizer> optimizer_;
   std::optional<Ema> ema_;
@@ -155,6 +162,7 @@ void Trainer::MakeLeaves(const StateDict& initial) {
     leaves_.push_back(leaf);
     weights_.Set(name, leaf);
   }
+  masks_ = MasksOf(spec_.mask, names_, leaves_);
   for (const auto& [name, tensor] : initial) {
     if (!IsStatistic(name)) continue;
     buffers_.push_back(name);
@@ -199,7 +207,11 @@ void Trainer::Update(int64_t step) {
   std::vector<std::string> idle;
   for (size_t i = 0; i < leaves_.size(); ++i) {
     gradients.push_back(leaves_[i].grad());
-    if (!gradients.back().defined()) idle.push_back(names_[i]);
+    if (!gradients.back().defined()) {
+      idle.push_back(names_[i]);
+    } else if (masks_[i].defined()) {
+      gradients.back() = gradients.back() * masks_[i];
+    }
   }
   if (step == 0 && !idle.empty()) {
     LogWarning(fmt::format("Training '{}': {} of {} parameters get no gradient (first: '{}')",

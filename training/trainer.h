@@ -42,8 +42,12 @@ struct TrainSpec {
   int64_t accumulate = 1;  // micro-batches a step; the gradient is their mean
   OptimizerSpec optimizer;
   ScheduleSpec schedule;
-  double clip_norm = 0;              // 0 = off; L2 norm over all parameters
-  double ema_decay = 0;              // 0 = off; see training/ema.h
+  double clip_norm = 0;  // 0 = off; L2 norm over all parameters
+  double ema_decay = 0;  // 0 = off; see training/ema.h
+  // Numbers of parameters that may move (bool tensors by name, see training/saliency.h): gradients
+  // are 0 elsewhere, before their norm is taken. What it does not name moves freely. Not together
+  // with weight decay, which moves everything.
+  StateDict mask;
   int64_t checkpoint_every = 0;      // steps; 0 = never
   std::filesystem::path checkpoint;  // file; a run resumes from it when it exists
   std::string label = "train";       // for progress

@@ -72,11 +72,12 @@ Trajectory PezSearch::Run(std::string_view name, TransferTarget& target, const C
   const at::Tensor features = target_kind == "image"
                                   ? ImageTargets(target, prompt, reference_images)
                                   : TextTarget(target, prompt);
-  const HardPromptScorer scorer(clip, features, UsableTokens(*clip.tokenizer, tokens, subject),
-                                prompt_len);
+  const HardPromptScorer scorer(clip, features,
+                                UsableTokens(*clip.tokenizer, tokens, subject.known), prompt_len);
+  const TokenTable& table = scorer.tokens();
   const bool adapts = lambda != 0 && victim.offers();
   Philox rng = target.Rng(prompt);
-  at::Tensor soft = scorer.Embed(scorer.RandomIds(restarts, &rng)).detach().clone();
+  at::Tensor soft = table.Embed(table.RandomIds(restarts, prompt_len, &rng)).detach().clone();
   OptimizerSpec spec;
   spec.name = "adamw";
   spec.lr = lr;
@@ -85,8 +86,8 @@ Trajectory PezSearch::Run(std::string_view name, TransferTarget& target, const C
 
   Trajectory trajectory;
   for (int64_t iteration = 0; iteration < iterations; ++iteration) {
-    const at::Tensor ids = scorer.Nearest(soft);
-    at::Tensor hard = scorer.Embed(ids).detach().requires_grad_(true);
+    const at::Tensor ids = table.Nearest(soft);
+    at::Tensor hard = table.Embed(ids).detach().requires_grad_(true);
     const at::Tensor similarities = scorer.Similarities(hard);  // (restarts, targets)
     target.ledger().candidate_evaluations += restarts;
     target.ledger().text_evaluations += restarts * (adapts ? 2 : 1);

@@ -1,10 +1,8 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/cosine_similarity.h>
-#include <ATen/ops/full.h>
 #include <ATen/ops/tensor.h>
 
-#include <algorithm>
 #include <catch2/catch.hpp>
 
 #include "attacks/hard_prompt.h"
@@ -76,9 +74,12 @@ TEST_CASE("pez: gradients beat random tokens at equal budget") {
     const ClipModel& clip = other.Surrogate();
     const HardPromptScorer scorer(clip, ImageTargets(other, TinyPrompt(), 3),
                                   UsableTokens(*clip.tokenizer, "printable", {}), 6);
+    const TokenTable& tokens = scorer.tokens();
     Philox rng = other.Rng(TinyPrompt());
-    random +=
-        scorer.Similarities(scorer.Embed(scorer.RandomIds(60, &rng))).mean(1).max().item<double>();
+    random += scorer.Similarities(tokens.Embed(tokens.RandomIds(60, 6, &rng)))
+                  .mean(1)
+                  .max()
+                  .item<double>();
   }
   CHECK(pez > random);
 }
@@ -87,55 +88,6 @@ TEST_CASE("pez: text targets need no picture") {
   TinyTarget target;
   Craft({{"prompt_len", 3}, {"iterations", 2}, {"target", "text"}}, &target);
   CHECK(target.ledger().unet_evaluations == 0);
-}
-
-TEST_CASE("hard prompts: projection finds a token's own embedding, and the nearest other one") {
-  const ClipModel clip = TinyClip();
-  const std::vector<int64_t> usable = UsableTokens(*clip.tokenizer, "all", {});
-  const HardPromptScorer scorer(clip, at::full({1, 8}, 0.1), usable, 3);
-  const at::Tensor ids = at::tensor({usable[0], usable[5], usable[9]}, at::kLong).view({1, 3});
-  CHECK(scorer.Nearest(scorer.Embed(ids)).equal(ids));
-  CHECK(scorer.Nearest(scorer.Embed(ids).mul(7)).equal(ids));  // by angle, not by length
-
-  // Between two embeddings the angle decides; checked against all tokens one by one.
-  const at::Tensor query = scorer.Embed(ids)[0][0].add(scorer.Embed(ids)[0][1]).mul(0.5);
-  int64_t best = -1;
-  double best_cosine = -2;
-  for (const int64_t id : usable) {
-    const at::Tensor row = scorer.Embed(at::tensor({id}, at::kLong).view({1, 1}))[0][0];
-    const double cosine = at::cosine_similarity(row, query, 0).item<double>();
-    if (cosine > best_cosine) best_cosine = cosine, best = id;
-  }
-  CHECK(scorer.Nearest(query.view({1, 1, -1})).item<int64_t>() == best);
-}
-
-TEST_CASE("hard prompts: special tokens are never used, printable ones are text") {
-  const std::shared_ptr<const Tokenizer> tokenizer = TinyTokenizer();
-  const std::vector<int64_t> all = UsableTokens(*tokenizer, "all", {});
-  const std::vector<int64_t> printable = UsableTokens(*tokenizer, "printable", {});
-  for (const int64_t special : {tokenizer->bos_id(), tokenizer->eos_id(), tokenizer->pad_id()}) {
-    CHECK(std::find(all.begin(), all.end(), special) == all.end());
-  }
-  CHECK(static_cast<int64_t>(all.size()) == tokenizer->vocab_size() - 2);  // pad is end
-  CHECK(printable.size() < all.size());
-  for (const int64_t id : printable) {
-    CHECK_NOTHROW(Json(tokenizer->Decode({id})).dump());
-  }
-  const int64_t poodle = tokenizer->Encode("poodle")[0];
-  CHECK(std::find(printable.begin(), printable.end(), poodle) != printable.end());
-
-  // What passes a block-list: neither the known name, nor its pieces; other words stay.
-  Concept subject = TinyConcept();
-  subject.known = {"Poodle"};
-  const std::vector<int64_t> unlisted = UsableTokens(*tokenizer, "unlisted", subject);
-  CHECK(unlisted.size() < printable.size());
-  for (const int64_t id : unlisted) {
-    const std::string text = tokenizer->Decode({id});
-    CHECK(text.find("poodle") == std::string::npos);
-    CHECK((text.size() < 4 || std::string("poodle ").find(text) == std::string::npos));
-  }
-  const int64_t other = tokenizer->Encode("dog")[0];
-  CHECK(std::find(unlisted.begin(), unlisted.end(), other) != unlisted.end());
 }
 
 TEST_CASE("pez: a prompt longer than the surrogate's context is refused") {

@@ -13,6 +13,7 @@
 #include "core/error.h"
 #include "core/npy.h"
 #include "models/tensors/autograd.h"
+#include "training/soft_prompt.h"
 
 namespace excise {
 namespace {
@@ -243,8 +244,8 @@ Trajectory RingABellSearch::Run(std::string_view name, TransferTarget& target,
   const auto keep = [&](const at::Tensor& ids, const at::Tensor& scores) {
     KeepBest(name, *clip.tokenizer, prompt, ids, scores, target.ledger(), &trajectory);
   };
-  GeneticSearch(genetic, UsableTokens(*clip.tokenizer, tokens, subject), prompt_len, fitness, keep,
-                &rng);
+  GeneticSearch(genetic, UsableTokens(*clip.tokenizer, tokens, subject.known), prompt_len, fitness,
+                keep, &rng);
   return trajectory;
 }
 

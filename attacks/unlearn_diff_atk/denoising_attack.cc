@@ -14,10 +14,10 @@
 #include <cmath>
 #include <memory>
 
-#include "attacks/hard_prompt.h"
-#include "attacks/victim_text.h"
 #include "models/nets/nn.h"
 #include "models/tensors/autograd.h"
+#include "training/guided.h"
+#include "training/soft_prompt.h"
 
 namespace excise {
 namespace {
@@ -96,9 +96,7 @@ at::Tensor PrefixedPrompt::Ids(const at::Tensor& indices) const {
 
 at::Tensor PrefixedPrompt::Embed(const at::Tensor& weights, const at::Tensor& ids) const {
   const at::Tensor all = ClipTokenEmbeddings(victim_.text_encoder, ids);
-  const at::Tensor prefix = at::matmul(weights, table_).unsqueeze(0);
-  const int64_t rest = all.size(1) - 1 - length_;
-  return at::cat({all.narrow(1, 0, 1), prefix, all.narrow(1, 1 + length_, rest)}, 1);
+  return PlaceTokens(all, at::matmul(weights, table_).unsqueeze(0), 1);
 }
 
 Prompt PrefixedPrompt::Candidate(std::string_view attack, const at::Tensor& indices,
@@ -144,11 +142,9 @@ std::vector<DenoisingPoint> DenoisingObjective::Points(int64_t n) const {
       point.signal = sampler->Level(index).signal;
       point.noise = sampler->Level(index).noise;
     } else {
-      // AddNoise on unit values: sqrt(abar) and sqrt(1 - abar) of the training timestep.
-      const at::Tensor one = at::full({1, 1, 1, 1}, 1.0, at::kDouble), zero = one * 0;
-      const at::Tensor t = at::full({1}, static_cast<int64_t>(point.timestep), at::kLong);
-      point.signal = AddNoise(scheduler_, one, zero, t).item<double>();
-      point.noise = AddNoise(scheduler_, zero, one, t).item<double>();
+      const NoiseLevel level = LevelOf(scheduler_, static_cast<int64_t>(point.timestep));
+      point.signal = level.signal;
+      point.noise = level.noise;
     }
     points.push_back(point);
   }
@@ -180,11 +176,9 @@ at::Tensor DenoisingObjective::Alarms(const at::Tensor& states, const at::Tensor
                                       const DenoisingPoint& point, const at::Tensor& input,
                                       const at::Tensor& prediction) const {
   at::Tensor alarm = at::zeros({}, prediction.options().requires_grad(false));
-  // Where there is next to no signal, the predicted picture is the prediction's error, magnified.
-  constexpr double kLeastSignal = 0.05;
   const ImageFilter* filter = hooks_->Filter();
   if (filter != nullptr && point.signal >= kLeastSignal) {
-    const at::Tensor x0 = (input - point.noise * prediction) / point.signal;
+    const at::Tensor x0 = X0At({point.signal, point.noise}, input, prediction);
     alarm = alarm + Alarm(filter->Margin(DecodeImages(victim_, x0)));
   }
   // A text encoder that came without its projection has no embeddings to show.

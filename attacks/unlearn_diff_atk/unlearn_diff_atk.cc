@@ -26,11 +26,11 @@
 
 #include <algorithm>
 
-#include "attacks/hard_prompt.h"
 #include "attacks/unlearn_diff_atk/denoising_attack.h"
 #include "core/error.h"
 #include "core/text.h"
 #include "models/tensors/autograd.h"
+#include "training/usable_tokens.h"
 
 namespace excise {
 namespace {
@@ -121,8 +121,8 @@ class UnlearnDiffAtk : public WhiteBoxAttack {
     }
     Trajectory trajectory;
     if (Try(target, seed, &trajectory)) return trajectory;
-    const PrefixedPrompt prefixed(victim, seed, UsableTokens(*victim.tokenizer, tokens_, subject),
-                                  prefix_len_);
+    const PrefixedPrompt prefixed(
+        victim, seed, UsableTokens(*victim.tokenizer, tokens_, subject.known), prefix_len_);
     const DenoisingObjective objective(target, target.ReferenceImages(seed, 1), lambda_ > 0);
     const at::Tensor distribution =
         at::full({prefix_len_, prefixed.vocabulary()},

@@ -5,12 +5,7 @@
 #include <algorithm>
 #include <map>
 
-#include "core/error.h"
 #include "core/escape.h"
-#include "core/files.h"
-#include "core/plural.h"
-#include "core/text.h"
-#include "experiments/results/record.h"
 #include "experiments/results/rounding.h"
 
 namespace excise {
@@ -134,6 +129,11 @@ std::vector<std::string> Differences(const std::string& name, const Json& before
   return lines;
 }
 
+std::vector<std::string> AllDifferences(const Json& before, const Json& now) {
+  if (CanonicalJson(now) == CanonicalJson(before)) return {};
+  return Changes(before, now, /*bytes=*/true);
+}
+
 std::vector<std::string> InputDifferences(const Json& before, const Json& now) {
   Json old_inputs = before, new_inputs = now;
   if (Fingerprint(before) != Fingerprint(now)) {
@@ -152,64 +152,6 @@ CheckReport CompareResults(const Json& before, const Json& now) {
                      : report.lines.empty() ? Agreement::kOtherNumerics
                                             : Agreement::kOutOfTolerance;
   return report;
-}
-
-std::string GoldenSummary(const CheckReport& report) {
-  switch (report.agreement) {
-    case Agreement::kSame:
-      return "golden: the same bytes.";
-    case Agreement::kOtherNumerics:
-      return "golden: other numerics (this machine computes with other instructions); every value "
-             "is within its tolerance.";
-    case Agreement::kChanged:
-      return "golden: numbers or inputs changed on equal numerics. If that is intended, run again "
-             "with --update_golden and commit the file." +
-             report.Lines();
-    case Agreement::kOutOfTolerance:
-      break;
-  }
-  return "golden: other numerics (this machine computes with other instructions), and the "
-         "tolerance checks fail." +
-         report.Lines();
-}
-
-Json MakeGolden(const Json& results, const std::vector<std::string>& verified_on) {
-  return {{"verified_on", verified_on}, {"results", DeterministicPart(results)}};
-}
-
-Json ReadGolden(const std::filesystem::path& file) {
-  const Json golden = ReadJsonFile(file);
-  try {
-    golden.at("verified_on").get<std::vector<std::string>>();
-    Fingerprint(DeterministicPart(golden.at("results")).at("inputs"));
-  } catch (const Json::exception&) {
-    throw Error(fmt::format(
-        "{}: not a golden file (verified_on and results). Write it anew with --update_golden.",
-        file.string()));
-  }
-  return golden;
-}
-
-std::vector<std::string> UpdateGolden(const Json& results, const std::string& host_cpu,
-                                      const std::filesystem::path& file) {
-  std::vector<std::string> verified_on, changes;
-  if (std::filesystem::exists(file)) {
-    const Json old_golden = ReadGolden(file);
-    const Json now = DeterministicPart(results);
-    if (CanonicalJson(old_golden.at("results")) == CanonicalJson(now)) {
-      verified_on = old_golden.at("verified_on").get<std::vector<std::string>>();
-    } else {
-      changes = Changes(old_golden.at("results"), now, /*bytes=*/true);
-    }
-  } else {
-    changes.push_back("the file is new: " + Plural(results.at("records").size(), "record"));
-  }
-  if (!IsOneOf(host_cpu, verified_on)) {
-    verified_on.push_back(host_cpu);
-  }
-  if (file.has_parent_path()) CreateFolders(file.parent_path());
-  WriteFileAtomically(file, MakeGolden(results, verified_on).dump(1) + "\n");
-  return changes;
 }
 
 }  // namespace excise

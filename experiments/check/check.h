@@ -1,7 +1,7 @@
-// Whether a run gives the numbers that an earlier one gave: golden files, and replays of results.
+// Whether a run gives the numbers that an earlier one gave; for golden files and replays of
+// results.
 #pragma once
 
-#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -40,16 +40,7 @@ std::vector<std::string> InputDifferences(const Json& before, const Json& now);
 // differ by what rounding moves (experiments/results/rounding.h), judged from `now` alone.
 CheckReport CompareResults(const Json& before, const Json& now);
 
-// {verified_on: CPU models, results: the deterministic part}.
-Json MakeGolden(const Json& results, const std::vector<std::string>& verified_on);
-// Reads and checks one. Throws Error where it is none.
-Json ReadGolden(const std::filesystem::path& file);
-std::string GoldenSummary(const CheckReport& report);
-
-// Writes FILE, and adds this CPU to those that the same content was verified on. Returns how the
-// new content differs from the old, to be read before it is committed; unlike CompareResults it
-// lists all values, whatever the numerics.
-std::vector<std::string> UpdateGolden(const Json& results, const std::string& host_cpu,
-                                      const std::filesystem::path& file);
+// Every difference of two deterministic parts, whatever the numerics.
+std::vector<std::string> AllDifferences(const Json& before, const Json& now);
 
 }  // namespace excise

@@ -191,10 +191,10 @@ ReplayCheck CheckReplay(const Json& results, const std::vector<Json>& rows, cons
     check.problems.insert(check.problems.end(), lines.begin(), lines.end());
   };
   // Equal bytes of everything leave nothing else to ask.
-  if (!check.same_numerics) add(IntervalProblems(results, replayed));
+  if (!check.same_numerics) add(IntervalProblems(read, replayed));
   if (!check.same_numerics || !whole) {
-    add(DerivedProblems(results, read));
-    add(RowProblems(results, rows, lab));
+    add(DerivedProblems(read));
+    add(RowProblems(read, rows));
   }
   const RowCheck row_check = CompareRows(rows, replayed.rows, lab, whole, check.same_numerics);
   add(row_check.lines);

@@ -8,6 +8,7 @@
 
 #include "core/json.h"
 #include "core/params.h"
+#include "experiments/results/record.h"
 
 namespace excise {
 
@@ -94,9 +95,9 @@ struct ClaimOutcome {
   bool Failed() const { return verdict == "differs"; }
 };
 
-// `results`: of the table, or null. `user_data`: where prompt files and CLIP's tokenizer are looked
-// for, or empty.
-std::vector<ClaimOutcome> CheckClaims(const std::vector<Claim>& claims, const Json& results,
+// `results`: of the table; without records where there are none. `user_data`: where prompt files
+// and CLIP's tokenizer are looked for, or empty.
+std::vector<ClaimOutcome> CheckClaims(const std::vector<Claim>& claims, const Results& results,
                                       const std::filesystem::path& user_data);
 
 // A Markdown list by kind, and how many of each verdict.

@@ -14,7 +14,7 @@
 #include "core/plural.h"
 #include "core/stats.h"
 #include "experiments/check/published.h"
-#include "experiments/results/record.h"
+#include "experiments/results/comparisons.h"
 #include "models/formats/tokenizer.h"
 
 namespace excise {
@@ -160,11 +160,11 @@ Finding CheckPromptFile(const PromptFileFact& fact, const UserData& data) {
                           : Finding{"differs", fmt::format("{}", fmt::join(problems, "; "))};
 }
 
-const Json* FindRecord(const Json& results, const std::string& method, const std::string& attack,
-                       const std::string& metric) {
-  for (const Json& record : results.at("records")) {
-    if (record.at("concept") == kAllConcepts && record.at("method") == method &&
-        record.at("attack") == attack && record.at("metric") == metric) {
+const Record* FindRecord(const Results& results, const std::string& method,
+                         const std::string& attack, const std::string& metric) {
+  for (const Record& record : results.records) {
+    if (record.subject == kAllConcepts && record.method == method && record.attack == attack &&
+        record.metric == metric) {
       return &record;
     }
   }
@@ -172,11 +172,11 @@ const Json* FindRecord(const Json& results, const std::string& method, const std
 }
 
 // What ours was measured with, by the names that claims use.
-Json ProtocolOf(const Json& results, const Json& record) {
-  Json ours = record.at("protocol");
+Json ProtocolOf(const Results& results, const Record& record) {
+  Json ours = record.protocol;
   ours["judge"] = ours.at("judge").at("name");
-  ours["backbone"] = results.at("inputs").at("backbone").value("name", "");
-  ours["dataset"] = results.at("inputs").at("dataset").at("name");
+  ours["backbone"] = results.inputs.at("backbone").value("name", "");
+  ours["dataset"] = results.inputs.at("dataset").at("name");
   return ours;
 }
 
@@ -192,17 +192,12 @@ std::string OtherProtocol(const Json& claimed, const Json& ours) {
   return fmt::format("{}", fmt::join(differences, "; "));
 }
 
-Finding CheckValue(const ValueClaim& claim, const Json& protocol, const Json& results) {
-  const Json* record =
-      results.is_null() ? nullptr : FindRecord(results, claim.method, claim.attack, claim.metric);
-  if (record == nullptr || record->at("status") != "ok" ||
-      record->at("denominators").contains("missing")) {
-    return {"not_run", record == nullptr ? "the committed results have no such record"
-                                         : record->at("reason").get<std::string>()};
-  }
+Finding CheckValue(const ValueClaim& claim, const Json& protocol, const Results& results) {
+  const Record* record = FindRecord(results, claim.method, claim.attack, claim.metric);
+  if (record == nullptr) return {"not_run", "the committed results have no such record"};
+  if (record->status != "ok" || MissingOf(*record) > 0) return {"not_run", record->reason};
   const double printed = std::stod(claim.printed) / (claim.unit == "percent" ? 100 : 1);
-  const double ours = record->at("value");
-  const double low = record->at("ci95").at(0), high = record->at("ci95").at(1);
+  const double ours = record->score.value, low = record->score.low, high = record->score.high;
   std::string detail = fmt::format("{:.4g} [{:.4g}, {:.4g}] here, {:.4g} there, band {:.4g}", ours,
                                    low, high, printed, claim.band);
   if (claim.n > 0 && claim.unit != "none" &&
@@ -215,32 +210,22 @@ Finding CheckValue(const ValueClaim& claim, const Json& protocol, const Json& re
   return {std::fabs(ours - printed) <= claim.band ? "reproduced" : "differs", detail};
 }
 
-Finding CheckOrdering(const OrderingClaim& claim, const Json& protocol, const Json& results) {
-  const Json* found = nullptr;
-  if (!results.is_null()) {
-    for (const Json& c : results.at("comparisons")) {
-      const bool pair = (c.at("first") == claim.lower && c.at("second") == claim.higher) ||
-                        (c.at("first") == claim.higher && c.at("second") == claim.lower);
-      if (pair && c.at("metric") == claim.metric && c.at("part") == claim.part &&
-          c.at("over") == claim.over && c.at("given") == claim.given) {
-        found = &c;
-      }
-    }
-  }
-  const Json* record = nullptr;
+Finding CheckOrdering(const OrderingClaim& claim, const Json& protocol, const Results& results) {
+  const Comparison* found = FindComparison(results.comparisons, claim.metric, claim.part,
+                                           claim.over, claim.given, claim.lower, claim.higher);
+  const Record* record = nullptr;
   if (found != nullptr) {
     record = claim.over == "methods" ? FindRecord(results, claim.lower, claim.given, claim.metric)
                                      : FindRecord(results, claim.given, claim.lower, claim.metric);
   }
   if (record == nullptr) return {"not_run", "the committed results have no such comparison"};
-  const bool turned = found->at("first") == claim.higher;
-  const double difference = (turned ? -1 : 1) * found->at("difference").get<double>();
-  const double a = found->at("ci95").at(0), b = found->at("ci95").at(1);
-  const double p = found->at("p_holm");
+  const bool turned = found->first == claim.higher;
+  const double difference = (turned ? -1 : 1) * found->difference;
+  const double p = found->p;
   std::string detail =
-      fmt::format("{} - {} = {:+.3f} [{:+.3f}, {:+.3f}], n = {}, {} p = {:.2g} (Holm)", claim.lower,
-                  claim.higher, difference, turned ? -b : a, turned ? -a : b,
-                  found->at("n").get<int64_t>(), found->at("test").get<std::string>(), p);
+      fmt::format("{} - {} = {:+.3f} [{:+.3f}, {:+.3f}], n = {}, {} p = {:.2g}", claim.lower,
+                  claim.higher, difference, turned ? -found->high : found->low,
+                  turned ? -found->low : found->high, found->n, found->test, p);
   const std::string other = OtherProtocol(protocol, ProtocolOf(results, *record));
   if (!other.empty()) detail += "; other protocol: " + other;
   if (p >= 0.05 || difference == 0) return {"inconclusive", detail};
@@ -249,7 +234,7 @@ Finding CheckOrdering(const OrderingClaim& claim, const Json& protocol, const Js
 
 }  // namespace
 
-std::vector<ClaimOutcome> CheckClaims(const std::vector<Claim>& claims, const Json& results,
+std::vector<ClaimOutcome> CheckClaims(const std::vector<Claim>& claims, const Results& results,
                                       const fs::path& user_data) {
   const UserData data(user_data);
   std::vector<ClaimOutcome> outcomes;

@@ -36,7 +36,7 @@ std::vector<Claim> Load(const std::vector<Json>& claims, const std::string& file
   return LoadClaims(folder, table);
 }
 
-std::vector<std::string> Verdicts(const std::vector<Json>& claims, const Json& results = nullptr,
+std::vector<std::string> Verdicts(const std::vector<Json>& claims, const Results& results = {},
                                   const std::filesystem::path& data = {}) {
   std::vector<std::string> verdicts;
   for (const ClaimOutcome& o : CheckClaims(Load(claims), results, data)) {
@@ -117,25 +117,25 @@ TEST_CASE("prompt files of the user are checked, and skipped loudly where they a
                       {"sha256", Sha256Hex(csv)},
                       {"rows", 2},
                       {"bytes", static_cast<int64_t>(csv.size())}});
-  CHECK_THAT(CheckClaims(Load({claim}), nullptr, "")[0].detail, Contains("--user_data=DIR"));
-  CHECK(Verdicts({claim}, nullptr, data) == std::vector<std::string>{"skipped"});
+  CHECK_THAT(CheckClaims(Load({claim}), {}, "")[0].detail, Contains("--user_data=DIR"));
+  CHECK(Verdicts({claim}, {}, data) == std::vector<std::string>{"skipped"});
   CreateFolders(data / "below");
   WriteFileAtomically(data / "below" / "list.csv", csv + "3,more\r\n");
-  const ClaimOutcome other = CheckClaims(Load({claim}), nullptr, data)[0];
+  const ClaimOutcome other = CheckClaims(Load({claim}), {}, data)[0];
   CHECK(other.verdict == "skipped");
   CHECK_THAT(other.detail, Contains("another file"));
   WriteFileAtomically(data / "below" / "list.csv", csv);
-  CHECK(Verdicts({claim}, nullptr, data) == std::vector<std::string>{"reproduced"});
+  CHECK(Verdicts({claim}, {}, data) == std::vector<std::string>{"reproduced"});
   claim["rows"] = 3;
-  CHECK(Verdicts({claim}, nullptr, data) == std::vector<std::string>{"differs"});
+  CHECK(Verdicts({claim}, {}, data) == std::vector<std::string>{"differs"});
   claim["rows"] = 2;
   claim["limit"] = 75;
   claim["over_limit"] = 0;
-  CHECK_THAT(CheckClaims(Load({claim}), nullptr, data)[0].detail, Contains("tokenizer"));
+  CHECK_THAT(CheckClaims(Load({claim}), {}, data)[0].detail, Contains("tokenizer"));
 }
 
 TEST_CASE("orderings are decided by the committed paired test, and say the other protocol") {
-  const Json results = ResultsToJson(MadeUpResults());
+  const Results results = MadeUpResults();
   // 6 and 8 of 120 hits share all but two: no difference. 6 against 60: one. Nobody ran "uce".
   const std::vector<Json> claims = {Ordering("good", "near"), Ordering("good", "poor"),
                                     Ordering("poor", "good"), Ordering("good", "uce")};
@@ -152,7 +152,7 @@ TEST_CASE("orderings are decided by the committed paired test, and say the other
 }
 
 TEST_CASE("values are compared under the same protocol alone") {
-  const Json results = ResultsToJson(MadeUpResults());
+  const Results results = MadeUpResults();
   // good: 6 of 120 = 5 %, Wilson [2.3, 10.5]: half of it is 4.1 points.
   CHECK(Verdicts({Value("good", "6", 0.05), Value("good", "15", 0.05), Value("good", "5", 0.02),
                   Value("good", "5", 0.05, "sd14"), Value("uce", "5", 0.05)},
@@ -196,7 +196,7 @@ TEST_CASE("the committed claims load, and all facts that need no file hold") {
       RepoFile("results/checks/published/arithmetic.json").parent_path();
   const std::vector<Claim> claims = LoadClaims(folder, "table1");
   size_t facts = 0, orderings = 0;
-  for (const ClaimOutcome& o : CheckClaims(claims, nullptr, "")) {
+  for (const ClaimOutcome& o : CheckClaims(claims, {}, "")) {
     INFO(o.id << ": " << o.detail);
     orderings += o.kind == "ordering";
     if (o.kind != "count" && o.kind != "wilson" && o.kind != "fisher") continue;

@@ -23,45 +23,17 @@ void Append(const std::vector<std::string>& more, std::vector<std::string>* line
   lines->insert(lines->end(), more.begin(), more.end());
 }
 
-MetricTraits TraitsOf(const Lab& lab, const std::string& metric) {
-  for (const auto& entry : lab.metrics) {
-    if (entry.name == metric) return entry.plugin->traits();
-  }
-  return {};
-}
-
-// What RecordToJson wrote; only the plug-in knows the rest of `traits`.
-Record RecordFromJson(const Json& json, const MetricTraits& traits) {
-  Record record;
-  record.method = json.at("method");
-  record.method_version = json.at("method_version");
-  record.method_params = json.at("method_params");
-  record.uses = json.at("uses").get<std::vector<std::string>>();
-  record.subject = json.at("concept");
-  record.attack = json.at("attack");
-  record.attack_version = json.at("attack_version");
-  record.attack_params = json.at("attack_params");
-  record.metric = json.at("metric");
-  record.metric_version = json.at("metric_version");
-  record.metric_params = json.at("metric_params");
-  record.status = json.at("status");
-  record.reason = json.at("reason");
-  record.traits = traits;
-  record.traits.unit = json.at("unit");
-  record.traits.higher_is_better = json.at("higher_is_better");
-  record.traits.chance = json.at("chance");
-  record.traits.group = json.at("group");
-  record.protocol = json.at("protocol");
-  record.denominators = json.at("denominators");
-  record.lineage = json.at("lineage").get<std::vector<std::string>>();
-  if (record.status == "ok") record.score = ScoreFromJson(json);
-  return record;
+Json Listed(const std::vector<Comparison>& comparisons) {
+  Json list = Json::array();
+  for (const Comparison& c : comparisons) list.push_back(ComparisonToJson(c));
+  return list;
 }
 
 // What is printed of a score.
-Json Printed(const Json& score) {
+Json Printed(const Score& score) {
+  const Json json = ScoreToJson(score);
   Json printed = Json::object();
-  for (const char* key : {"value", "stderr", "ci95", "n"}) printed[key] = score.at(key);
+  for (const char* key : {"value", "stderr", "ci95", "n"}) printed[key] = json.at(key);
   return printed;
 }
 
@@ -77,9 +49,9 @@ using Rule = Score (*)(const std::vector<Observation>&);
 
 // How the score's interval follows from its samples; null: in a way of the metric's own.
 Rule RuleOf(const Score& score) {
-  const Json printed = Printed(ScoreToJson(score));
+  const Json printed = Printed(score);
   for (const Rule rule : {MeanScore, MeanDistance}) {
-    if (Printed(ScoreToJson(rule(Observations(score)))) == printed) return rule;
+    if (Printed(rule(Observations(score))) == printed) return rule;
   }
   return nullptr;
 }
@@ -87,16 +59,14 @@ Rule RuleOf(const Score& score) {
 // A file's samples by record, where the ids of the replay's are known.
 class Samples {
  public:
-  Samples(const Json& results, const Results& replayed) {
-    for (const Json& record : results.at("records")) {
-      records_[RecordNameOf(record)] = &record;
-    }
+  Samples(const Results& read, const Results& replayed) {
+    for (const Record& record : read.records) records_[RecordName(record)] = &record;
     for (const Record& record : replayed.records) {
       if (record.subject == kAllConcepts) ids_[RecordName(record)] = &record.score.sample_ids;
     }
   }
 
-  const Json* Find(const std::string& name) const {
+  const Record* Find(const std::string& name) const {
     const auto found = records_.find(name);
     return found == records_.end() ? nullptr : found->second;
   }
@@ -119,19 +89,17 @@ class Samples {
  private:
   const std::map<std::string, double>& Values(const std::string& name) {
     const auto [it, first] = values_.try_emplace(name);
-    const Json* record = Find(name);
-    if (!first || record == nullptr || record->at("status") != "ok") return it->second;
-    const Score score = ScoreFromJson(*record);
-    // Without ids the order is the replay's.
-    const bool named = record->contains("sample_ids") || ids_.count(name) == 0;
-    const std::vector<std::string>& ids = named ? score.sample_ids : *ids_.at(name);
-    for (size_t i = 0; i < std::min(ids.size(), score.per_sample.size()); ++i) {
-      it->second[ids[i]] = score.per_sample[i];
-    }
+    const Record* record = Find(name);
+    if (!first || record == nullptr || record->status != "ok") return it->second;
+    // Those of retrieval are written without ids: the order is the replay's.
+    const bool named = record->traits.group != "retrieval" || ids_.count(name) == 0;
+    const std::vector<std::string>& ids = named ? record->score.sample_ids : *ids_.at(name);
+    const std::vector<double>& values = record->score.per_sample;
+    for (size_t i = 0; i < std::min(ids.size(), values.size()); ++i) it->second[ids[i]] = values[i];
     return it->second;
   }
 
-  std::map<std::string, const Json*> records_;
+  std::map<std::string, const Record*> records_;
   std::map<std::string, const std::vector<std::string>*> ids_;  // of the replay's
   std::map<std::string, std::map<std::string, double>> values_;
 };
@@ -150,31 +118,9 @@ std::map<std::string, std::string> Rendered(const Results& read) {
 
 }  // namespace
 
-Results ResultsFromJson(const Json& results, const Lab& lab) {
-  Results read;
-  read.experiment = results.at("experiment");
-  read.inputs = results.at("inputs");
-  read.cost = results.at("cost");
-  read.provenance = results.at("provenance");
-  std::map<std::string, MetricTraits> traits;
-  for (const Json& json : results.at("records")) {
-    const std::string metric = json.at("metric");
-    if (traits.count(metric) == 0) traits[metric] = TraitsOf(lab, metric);
-    try {
-      read.records.push_back(RecordFromJson(json, traits[metric]));
-    } catch (const Error& error) {
-      throw Error(fmt::format("{}: {}", RecordNameOf(json), error.what()));
-    }
-  }
-  read.comparisons = CompareAll(read.records);
-  return read;
-}
-
-std::vector<std::string> DerivedProblems(const Json& results, const Results& read) {
-  Json comparisons = Json::array();
-  for (const Comparison& c : read.comparisons) comparisons.push_back(ComparisonToJson(c));
+std::vector<std::string> DerivedProblems(const Results& read) {
   std::vector<std::string> lines =
-      Differences("comparisons", results.at("comparisons"), comparisons);
+      Differences("comparisons", Listed(read.comparisons), Listed(CompareAll(read.records)));
   // Samples are kept in the records over all concepts alone.
   std::vector<Record> members;
   std::map<std::string, const Record*> claimed;
@@ -203,16 +149,16 @@ std::vector<std::string> DerivedProblems(const Json& results, const Results& rea
   return lines;
 }
 
-std::vector<std::string> IntervalProblems(const Json& results, const Results& replayed) {
-  Samples samples(results, replayed);
+std::vector<std::string> IntervalProblems(const Results& read, const Results& replayed) {
+  Samples samples(read, replayed);
   std::vector<std::string> lines;
   for (const Record& record : replayed.records) {
     const std::string name = RecordName(record);
-    const Json* there = samples.Find(name);
-    if (there == nullptr || record.status != "ok" || there->at("status") != "ok") continue;
+    const Record* there = samples.Find(name);
+    if (there == nullptr || record.status != "ok" || there->status != "ok") continue;
     if (record.score.per_sample.empty()) continue;
     // Which pictures a rate leaves out follows from what they show, so its samples are others.
-    if (there->at("n") != record.score.n) continue;
+    if (there->score.n != record.score.n) continue;
     const Rule rule = RuleOf(record.score);
     if (rule == nullptr) continue;
     const std::optional<std::vector<Observation>> observations = samples.Of(record);
@@ -220,13 +166,12 @@ std::vector<std::string> IntervalProblems(const Json& results, const Results& re
       lines.push_back(name + ": the file lacks some of its samples");
       continue;
     }
-    Append(Differences(name, Printed(*there), Printed(ScoreToJson(rule(*observations)))), &lines);
+    Append(Differences(name, Printed(there->score), Printed(rule(*observations))), &lines);
   }
   return lines;
 }
 
-std::vector<std::string> RowProblems(const Json& results, const std::vector<Json>& rows,
-                                     const Lab& lab) {
+std::vector<std::string> RowProblems(const Results& read, const std::vector<Json>& rows) {
   std::map<std::string, bool> shown;  // by method, attack and sample
   for (const Json& row : rows) {
     const auto text = [&](const char* key) { return row.at(key).get<std::string>(); };
@@ -235,20 +180,16 @@ std::vector<std::string> RowProblems(const Json& results, const std::vector<Json
         row.value("outcome", Json()) == "target";
   }
   std::vector<std::string> lines;
-  for (const Json& record : results.at("records")) {
-    const auto metric =
-        std::find_if(lab.metrics.begin(), lab.metrics.end(),
-                     [&](const auto& entry) { return record.at("metric") == entry.name; });
-    if (metric == lab.metrics.end() || metric->plugin_name != "asr") continue;
-    if (record.at("status") != "ok" || record.at("attack") == kUnion) continue;
-    const Score score = ScoreFromJson(record);
+  for (const Record& record : read.records) {
+    if (record.metric_params.value("plugin", record.metric) != "asr") continue;
+    if (record.status != "ok" || record.attack == kUnion) continue;
+    const Score& score = record.score;
     for (size_t i = 0; i < score.per_sample.size(); ++i) {
-      const auto row =
-          shown.find(fmt::format("{} / {} / {}", record.at("method").get<std::string>(),
-                                 record.at("attack").get<std::string>(), score.sample_ids[i]));
+      const auto row = shown.find(
+          fmt::format("{} / {} / {}", record.method, record.attack, score.sample_ids[i]));
       if (row != shown.end() && row->second == (score.per_sample[i] == 1)) continue;
-      lines.push_back(fmt::format("{}: the sample {} is not what its row says",
-                                  RecordNameOf(record), score.sample_ids[i]));
+      lines.push_back(fmt::format("{}: the sample {} is not what its row says", RecordName(record),
+                                  score.sample_ids[i]));
       break;
     }
   }

@@ -21,14 +21,14 @@ namespace {
 // How far a rate may be off, to either side.
 constexpr double kBand = 0.10;
 
-bool IsRateOverAll(const Json& record) {
-  return record.at("concept") == kAllConcepts && record.at("status") == "ok" &&
-         record.at("unit") == "fraction" && !record.at("denominators").contains("missing");
+bool IsRateOverAll(const Record& record) {
+  return record.subject == kAllConcepts && record.status == "ok" &&
+         record.traits.unit == "fraction" && MissingOf(record) == 0;
 }
 
 // The experiment and inputs that a comparison presumes.
-Json Premise(const Json& results) {
-  Json premise = {{"experiment", results.at("experiment")}, {"inputs", results.at("inputs")}};
+Json Premise(const Results& results) {
+  Json premise = {{"experiment", results.experiment}, {"inputs", results.inputs}};
   premise["experiment"]["seeds"].erase("erase");
   premise["inputs"].erase("numerics");
   return premise;
@@ -36,17 +36,15 @@ Json Premise(const Json& results) {
 
 }  // namespace
 
-Json ReferenceOf(const std::vector<Json>& runs) {
+Json ReferenceOf(const std::vector<Results>& runs) {
   Json records = Json::array();
-  for (const Json& record : runs.at(0).at("records")) {
+  for (const Record& record : runs.at(0).records) {
     if (!IsRateOverAll(record)) continue;
-    const std::string name = RecordNameOf(record);
+    const std::string name = RecordName(record);
     std::vector<double> values;
-    for (const Json& run : runs) {
-      for (const Json& other : run.at("records")) {
-        if (RecordNameOf(other) == name && other.at("status") == "ok") {
-          values.push_back(other.at("value"));
-        }
+    for (const Results& run : runs) {
+      for (const Record& other : run.records) {
+        if (RecordName(other) == name && other.status == "ok") values.push_back(other.score.value);
       }
     }
     if (values.size() != runs.size()) {
@@ -63,18 +61,18 @@ Json ReferenceOf(const std::vector<Json>& runs) {
 
 Json MakeReference(const Experiment& experiment, const Folders& folders, const Compute& compute,
                    Store& store, const RunOptions& options, int64_t seeds) {
-  std::vector<Json> runs;
+  std::vector<Results> runs;
   for (int64_t seed = 1; seed <= seeds; ++seed) {
     Experiment run = experiment;
     run.seeds.erase = seed;
     LogInfo(fmt::format("reference: erase seed {} of {}", seed, seeds));
     const std::unique_ptr<Lab> lab = OpenLab(run, folders, compute);
-    const RunOutcome outcome = RunExperiment(*lab, Grid(*lab), store, options);
+    RunOutcome outcome = RunExperiment(*lab, Grid(*lab), store, options);
     if (outcome.failures > 0) {
       throw Error(fmt::format("{} failed with erase seed {}; no reference is made.",
                               Plural(outcome.failures, "unit of work", "units of work"), seed));
     }
-    runs.push_back(ResultsToJson(outcome.results));
+    runs.push_back(std::move(outcome.results));
   }
   return ReferenceOf(runs);
 }
@@ -99,7 +97,7 @@ Json ReadReference(const std::filesystem::path& file) {
   return reference;
 }
 
-std::vector<ReferenceOutcome> CompareWithReference(const Json& results, const Json& reference) {
+std::vector<ReferenceOutcome> CompareWithReference(const Results& results, const Json& reference) {
   CheckReport premise;
   premise.lines = Differences("reference", reference.at("premise"), Premise(results));
   if (!premise.lines.empty()) {
@@ -110,8 +108,8 @@ std::vector<ReferenceOutcome> CompareWithReference(const Json& results, const Js
         premise.Lines());
   }
   std::map<std::string, double> values;
-  for (const Json& record : results.at("records")) {
-    if (IsRateOverAll(record)) values[RecordNameOf(record)] = record.at("value");
+  for (const Record& record : results.records) {
+    if (IsRateOverAll(record)) values[RecordName(record)] = record.score.value;
   }
   std::vector<ReferenceOutcome> outcomes;
   for (const Json& record : reference.at("records")) {

@@ -15,8 +15,8 @@ namespace excise {
 Json MakeReference(const Experiment& experiment, const Folders& folders, const Compute& compute,
                    Store& store, const RunOptions& options, int64_t seeds);
 
-// The part of it that needs no run; `runs` are results (ResultsToJson) that differ in the seed.
-Json ReferenceOf(const std::vector<Json>& runs);
+// The part of it that needs no run; `runs` differ in the seed.
+Json ReferenceOf(const std::vector<Results>& runs);
 
 // Reads and checks one. Throws Error where it is none.
 Json ReadReference(const std::filesystem::path& file);
@@ -31,7 +31,7 @@ struct ReferenceOutcome {
 // The standard error of the difference comes from the seeds' spread, for prompts and noise are the
 // same; where it exceeds half the band the verdict is underpowered. Throws Error when experiments
 // or inputs differ (numerics and erase seed apart), for then nothing is compared.
-std::vector<ReferenceOutcome> CompareWithReference(const Json& results, const Json& reference);
+std::vector<ReferenceOutcome> CompareWithReference(const Results& results, const Json& reference);
 
 // What is not reproduced, a line each, and how many of each verdict.
 std::string RenderReference(const std::vector<ReferenceOutcome>& outcomes);

@@ -13,19 +13,17 @@ namespace {
 using Catch::Contains;
 
 // The rate of "good" without attack, with another erase seed.
-Json Run(double value, int64_t seed = 1) {
-  Json results = ResultsToJson(MadeUpResults());
-  for (Json& record : results["records"]) {
-    if (record["method"] == "good" && record["concept"] == "*" && record["attack"] == "none") {
-      record["value"] = value;
-    }
+Results Run(double value, int64_t seed = 1) {
+  Results results = MadeUpResults();
+  for (Record& record : results.records) {
+    if (RecordName(record) == "good / * / none / asr") record.score.value = value;
   }
-  results["experiment"]["seeds"]["erase"] = seed;
+  results.experiment["seeds"]["erase"] = seed;
   return results;
 }
 
 ReferenceOutcome OfGood(double now, const std::vector<double>& seeds) {
-  std::vector<Json> runs;
+  std::vector<Results> runs;
   for (size_t i = 0; i < seeds.size(); ++i) {
     runs.push_back(Run(seeds[i], static_cast<int64_t>(i) + 1));
   }
@@ -54,8 +52,8 @@ TEST_CASE("seeds that spread too far decide nothing") {
 TEST_CASE("only rates over all concepts are held, and what is gone is said") {
   const Json reference = ReferenceOf({Run(0.2), Run(0.2, 2)});
   CHECK(reference["records"].size() == 8);  // four methods, two attacks
-  Json less = Run(0.2, 3);
-  less["records"].erase(less["records"].size() - 1);
+  Results less = Run(0.2, 3);
+  less.records.pop_back();
   const std::vector<ReferenceOutcome> outcomes = CompareWithReference(less, reference);
   CHECK(std::count_if(outcomes.begin(), outcomes.end(),
                       [](const auto& o) { return o.verdict == "not_run"; }) == 1);
@@ -64,10 +62,10 @@ TEST_CASE("only rates over all concepts are held, and what is gone is said") {
 
 TEST_CASE("another experiment or other inputs are refused, other numerics are not") {
   const Json reference = ReferenceOf({Run(0.2), Run(0.2, 2)});
-  Json other = Run(0.2, 3);
-  other["inputs"]["numerics"]["fingerprint"] = std::string(64, 'c');
+  Results other = Run(0.2, 3);
+  other.inputs["numerics"]["fingerprint"] = std::string(64, 'c');
   CHECK_NOTHROW(CompareWithReference(other, reference));
-  other["inputs"]["judge"]["sha"] = std::string(64, 'd');
+  other.inputs["judge"]["sha"] = std::string(64, 'd');
   CHECK_THROWS_WITH(CompareWithReference(other, reference), Contains("/inputs/judge/sha"));
 }
 

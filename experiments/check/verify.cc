@@ -19,6 +19,7 @@
 #include "experiments/check/recheck.h"
 #include "experiments/formats/results_file.h"
 #include "experiments/results/numerics_claim.h"
+#include "experiments/results/read_results.h"
 #include "experiments/results/rounding.h"
 #include "experiments/run/grid.h"
 #include "experiments/run/report.h"
@@ -164,7 +165,7 @@ void SayVerified(const ReplayCheck& check, const Results& read, const fs::path& 
 void Replay(const VerifyRequest& request, const Lab& lab, const Json& results,
             const std::vector<Json>& rows, const std::set<CellName>& cells,
             Verification* verification) {
-  const Results read = ResultsFromJson(results, lab);
+  const Results read = ResultsFromJson(results, request.file.string());
   const auto chosen = [&](const Json& record) { return cells.count(CellOf(record)) != 0; };
   const auto keep = [&](const Cell& cell) {
     return cells.count({lab.metrics[cell.metric].name, lab.methods[cell.method].name,

@@ -10,6 +10,7 @@
 #include "experiments/check/recheck.h"
 #include "experiments/results/comparisons.h"
 #include "experiments/results/numerics_claim.h"
+#include "experiments/results/read_results.h"
 #include "experiments/run/grid.h"
 #include "experiments/run/runner.h"
 #include "models/tensors/numerics.h"
@@ -85,14 +86,14 @@ struct File {
   // Comparisons and worst cases made anew, so that they give nothing away.
   void Derive() {
     results["comparisons"] = Json::array();
-    for (const Comparison& c : ResultsFromJson(results, *Run().lab).comparisons) {
+    for (const Comparison& c : CompareAll(ResultsFromJson(results).records)) {
       results["comparisons"].push_back(ComparisonToJson(c));
     }
   }
 };
 
 ReplayCheck Check(const File& file) {
-  const Results read = ResultsFromJson(file.results, *Run().lab);
+  const Results read = ResultsFromJson(file.results);
   return CheckReplay(file.results, file.rows, read, *Run().lab, Run().results,
                      [](const Json&) { return true; });
 }
@@ -176,11 +177,6 @@ const std::vector<Forgery>& Forgeries() {
          for (Json& comparison : file->results["comparisons"]) comparison["p"] = 1e-9;
        },
        "comparisons: /0/p was 1e-09"},
-      {"p_holm = 1e-9",
-       [](File* file) {
-         for (Json& comparison : file->results["comparisons"]) comparison["p_holm"] = 1e-9;
-       },
-       "comparisons: /0/p_holm was 1e-09"},
       {"a difference between methods",
        [](File* file) { file->results["comparisons"][0]["difference"] = -0.9; },
        "comparisons: /0/difference was -0.9"},
@@ -220,8 +216,15 @@ const std::vector<Forgery>& Forgeries() {
        [](File* file) { file->Record("uce", "asr")["denominators"]["set"] = 1000; },
        "/denominators/set was 1000"},
       {"fewer pictures", [](File* file) { file->Record("uce", "asr")["n"] = 1; }, "n was 1, now 4"},
-      {"a number that is not applicable",
-       [](File* file) { file->Record("uce", "asr")["status"] = "not_applicable"; },
+      {"a cell that is not applicable",
+       [](File* file) {
+         Json& record = file->Record("uce", "asr");
+         record["status"] = "not_applicable";
+         for (const char* of_numbers :
+              {"value", "stderr", "ci95", "n", "parts", "per_sample", "sample_ids"}) {
+           record.erase(of_numbers);
+         }
+       },
        "status was \"not_applicable\""},
       {"knowledge that the method did not have",
        [](File* file) { file->Record("uce", "asr")["uses"] = Json::array(); }, "/uses"},
@@ -250,12 +253,6 @@ TEST_CASE("a genuine file is verified, on these numerics and on others") {
   CHECK(other.problems == std::vector<std::string>{});
   CHECK_FALSE(other.same_numerics);
   CHECK(other.rows == static_cast<int64_t>(file.rows.size()));
-}
-
-TEST_CASE("results are read back as they were written") {
-  REQUIRE_MODELS();
-  const File file;
-  CHECK(ResultsToJson(ResultsFromJson(file.results, *Run().lab)) == file.results);
 }
 
 TEST_CASE("every forgery is found, on these numerics and under the claim of others") {
@@ -335,7 +332,7 @@ TEST_CASE("tables beside a file that are not what its records render to are name
     std::filesystem::path path = file;
     return path.replace_extension(extension);
   };
-  const Results read = ResultsFromJson(ResultsToJson(Run().results), *Run().lab);
+  const Results read = ResultsFromJson(ResultsToJson(Run().results));
   CHECK(UnverifiedDocuments(read, file).empty());
   WriteFileAtomically(beside(".md"), "uce 0 %\n");
   WriteFileAtomically(beside(".html"), "<p>uce 0 %");

@@ -121,6 +121,13 @@ Json ReadResults(const std::filesystem::path& file) {
         file.string()));
   }
   static const Json schema = ReadJsonFile(DataFile("results/schema.json"));
+  const Json& version = schema.at("properties").at("schema").at("const");
+  if (results.at("schema") != version) {
+    throw Error(fmt::format(
+        "{}: /schema is {}, and this version reads {}: another version wrote the file. Run the "
+        "experiment again, or use the program of its commit (provenance.commit).",
+        file.string(), results.at("schema").dump().substr(0, 40), version.dump()));
+  }
   const std::vector<std::string> problems = SchemaProblems(results, schema);
   if (!problems.empty()) {
     throw Error(

@@ -9,8 +9,8 @@
 #include <functional>
 
 #include "core/error.h"
-#include "models/nets/clip.h"
 #include "models/nets/nn.h"
+#include "models/snapshots/clip_encoder.h"
 #include "models/tensors/autograd.h"
 
 namespace excise {
@@ -60,8 +60,7 @@ class Towers {
       const at::Tensor ids =
           TokenizeBatch(*model_.tokenizer, batch, model_.clip.text.max_position_embeddings)
               .to(device_);
-      return ClipTextEmbeds(weights_, ClipTextPooled(model_.clip.text, weights_,
-                                                     ClipTokenEmbeddings(weights_, ids), ids));
+      return EmbedIds(model_.clip.text, weights_, ids, ClipPass::kPooledToken);
     });
   }
 
@@ -75,7 +74,7 @@ class Towers {
         batch.push_back(padding ? batch.back() : picture(items[i], config.image_size));
       }
       const at::Tensor pixels = ClipPreprocess(config, at::stack(batch).to(at::kFloat).div(255));
-      return ClipImageEmbeds(weights_, ClipVisionPooled(config, weights_, pixels.to(device_)));
+      return EmbedPixels(config, weights_, pixels.to(device_), ClipPass::kPooledToken);
     });
   }
 

@@ -312,17 +312,10 @@ std::unique_ptr<Lab> OpenLab(const Experiment& experiment, const Folders& folder
   LoadPrompts(lab.get());
   CheckAttacks(*lab);
   if (!folders.pictures.empty()) AddPictureRows(folders.pictures, lab.get());
+  ReadInputs(lab.get());
   lab->numerics = Numerics(compute);
   lab->inputs.Check();  // prompts were read by now
   return lab;
-}
-
-Concept VisibleToMethods(const Concept& subject) {
-  Concept visible = subject;
-  visible.held_out.clear();
-  visible.neighbours = {};
-  visible.judge = {};
-  return visible;
 }
 
 }  // namespace excise

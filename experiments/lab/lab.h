@@ -15,6 +15,7 @@
 #include "datasets/formats/dataset.h"
 #include "experiments/formats/experiment.h"
 #include "experiments/lab/embeddings.h"
+#include "experiments/lab/inputs.h"
 #include "experiments/lab/selection.h"
 #include "methods/method.h"
 #include "metrics/judge_panel.h"
@@ -49,6 +50,10 @@ struct Lab {
   std::vector<std::map<std::string, std::vector<Prompt>>> prompts;
   // Rows of the same lists that were left out.
   std::vector<std::map<std::string, std::vector<Exclusion>>> excluded;
+
+  // What each removal may read, by method and concept; and concepts as metrics see them.
+  std::vector<std::vector<RemovalInputs>> removals;
+  std::vector<Concept> measured;
 
   // The user's files that plug-ins read later, and the folders of methods. What the backbone and
   // the judges are was read at the opening.
@@ -89,8 +94,5 @@ struct Folders {
 // dtype.
 std::unique_ptr<Lab> OpenLab(const Experiment& experiment, const Folders& folders,
                              const Compute& compute = {});
-
-// The concept as methods and attacks may see it: nothing that is for evaluation only.
-Concept VisibleToMethods(const Concept& subject);
 
 }  // namespace excise

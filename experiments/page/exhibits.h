@@ -45,8 +45,16 @@ struct Exhibits {
   std::vector<std::string> methods;  // the rows of every gallery, reference rows first
   std::vector<Gallery> galleries;
   int64_t pictures_left_out = 0;  // to keep the page small
+  bool has_store = true;          // else there are no pictures and budgets, and the page says why
   std::vector<AttackBudget> budgets;
 };
+
+// Of results that were read back.
+inline Exhibits ExhibitsWithoutStore() {
+  Exhibits exhibits;
+  exhibits.has_store = false;
+  return exhibits;
+}
 
 // At most about `picture_bytes` of PNG files. The first test prompts are taken, never chosen ones.
 Exhibits GatherExhibits(const Lab& lab, const Grid& grid, Store& store,

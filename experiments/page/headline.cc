@@ -29,7 +29,10 @@ class Author {
 
   Text Write() {
     for (const auto& [method, mark] : view_.Marks(headline_.metric, "", attack_)) {
-      (mark == TableView::Mark::kBest ? best_ : tied_).push_back(method);
+      (mark == TableView::Mark::kBest         ? best_
+       : mark == TableView::Mark::kEquivalent ? equivalent_
+                                              : open_)
+          .push_back(method);
     }
     if (best_.empty()) return Unfit();
     const Record* record = view_.Find(best_.front(), kAllConcepts, attack_, headline_.metric);
@@ -40,11 +43,8 @@ class Author {
     AddReferences([&](const std::string& method) { return RateOf(method); });
     AddPrice();
     text_.Words(".");
-    if (!tied_.empty()) {
-      text_.Words(" Not significantly different in removal: ");
-      AddNames(tied_, false);
-      text_.Words(".");
-    }
+    AddOthers(" Within 5 points of that: ", equivalent_);
+    AddOthers(" Not significantly different in removal: ", open_);
     return std::move(text_);
   }
 
@@ -72,6 +72,13 @@ class Author {
                      "The judge does not see the concepts in the unmodified model's pictures, so "
                      "no removal is reported.")
                : Text();
+  }
+
+  void AddOthers(const std::string& words, const std::vector<std::string>& names) {
+    if (names.empty()) return;
+    text_.Words(words);
+    AddNames(names, false);
+    text_.Words(".");
   }
 
   // At most three of them by name.
@@ -153,7 +160,7 @@ class Author {
   const Record& headline_;
   const std::string attack_;
   const std::optional<KeptRate> kept_;
-  std::vector<std::string> best_, tied_;
+  std::vector<std::string> best_, equivalent_, open_;
   bool explained_ = false;
   Text text_;
 };

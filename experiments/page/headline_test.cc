@@ -44,7 +44,7 @@ TEST_CASE("headline: removal and price of the best, against the reference rows")
   CHECK(Said(WithPrice()) ==
         "Under pez, <b>good</b> leaves the concept in 2 % [1–7] of the pictures, against 49 % for "
         "the unmodified model; it keeps 50 % [35–65] of the pictures of near neighbours, against "
-        "100 % for the unmodified model. Not significantly different in removal: near.");
+        "100 % for the unmodified model. Within 5 points of that: near.");
   CHECK_THAT(Said(MadeUpResults()), Contains("<b>good</b>") && !Contains("keeps"));
   Results results = MadeUpResults();
   for (Record& record : UnionRecords(results.records)) results.records.push_back(record);
@@ -72,7 +72,7 @@ TEST_CASE("headline: what is not whole is not told, of the best, of its price, o
   CHECK_THAT(SaidAfter(of("good", "retention")),
              Contains("<b>good</b> leaves") && !Contains("keeps"));
   CHECK_THAT(SaidAfter(of("none", "retention")),
-             Contains("near neighbours. Not") && !Contains("100 %"));
+             Contains("near neighbours. Within") && !Contains("100 %"));
   CHECK_THAT(SaidAfter(of("none", "asr")), Contains("of the pictures; it keeps"));
   const std::string failed = SaidAfter([](Record* record) {
     if (record->method != "good") return;

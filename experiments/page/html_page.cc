@@ -112,6 +112,12 @@ class Page {
   }
 
   std::string Pictures() const {
+    if (!exhibits_.has_store) {
+      return HtmlParagraph(
+          "This page was made from the results file alone. Sample pictures and what attacks spent "
+          "are in the store of the run: the table's program, run again, shows them.",
+          "dim");
+    }
     std::string galleries;
     for (size_t i = 0; i < exhibits_.galleries.size(); ++i) {
       galleries += HtmlGallery(exhibits_.galleries[i], exhibits_.methods, looks_, i);

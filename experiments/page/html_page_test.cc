@@ -258,6 +258,9 @@ TEST_CASE("results without records, rows, attacks or pictures still make a page"
   results.comparisons.clear();
   CheckTags(RenderHtml(DescribeTable(results), results, {}));
   results = MadeUpResults();
+  const std::string unstored = RenderHtml(DescribeTable(results), results, ExhibitsWithoutStore());
+  CheckTags(unstored);
+  CHECK_THAT(unstored, Contains("made from the results file alone"));
   for (Record& record : results.records) {
     record.status = "error";
     record.reason = "it broke";

@@ -16,10 +16,13 @@ std::string CellText(const TableCell& cell) {
   const bool best = cell.mark == TableView::Mark::kBest;
   std::string text = HtmlText(cell.value);
   if (best) text = "<b>" + text + "</b>";
-  if (cell.mark == TableView::Mark::kTie) {
+  if (cell.mark == TableView::Mark::kEquivalent) {
+    text += "<sup><abbr title=\"within 5 points of the best (two one-sided tests)\">=</abbr></sup>";
+  }
+  if (cell.mark == TableView::Mark::kOpen) {
     text +=
-        "<sup><abbr title=\"not significantly different from the best (paired "
-        "test)\">=</abbr></sup>";
+        "<sup><abbr title=\"not significantly different from the best (paired test), nor shown to "
+        "be within 5 points of it\">~</abbr></sup>";
   }
   if (cell.note != 0) {
     text += fmt::format("<sup><a href=\"#note{0}\">({0})</a></sup>", cell.note);

@@ -14,8 +14,6 @@
 namespace excise {
 namespace {
 
-constexpr double kLevel = 0.05;  // of the paired tests
-
 const Axis kRates{0, 1, AxisUnit::kPercent, ""};
 
 std::string AttackTitle(const std::string& attack) {
@@ -155,7 +153,7 @@ std::string PageFigures::Differences() const {
   return "<h3>Paired differences to the unmodified model</h3>\n" +
          HtmlParagraph(
              "Percentage points, on the same prompts and noise, with 95 % intervals. Dashed: not "
-             "significantly different (paired test, Holm over all pairs of rows, 5 %).",
+             "significantly different (paired test of this row alone, 5 %).",
              "dim") +
          Group(figures);
 }
@@ -175,7 +173,7 @@ std::string PageFigures::Difference(const Record& metric, const std::string& par
       row.estimate = Estimate{straight ? test->difference : -test->difference,
                               straight ? test->low : -test->high,
                               straight ? test->high : -test->low, test->high > test->low, test->n};
-      row.significant = test->p_holm < kLevel;
+      row.significant = IsSignificant(*test);
       drawn.push_back(*row.estimate);
     }
     rows.push_back(std::move(row));

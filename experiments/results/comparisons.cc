@@ -13,10 +13,11 @@
 namespace excise {
 namespace {
 
-constexpr int64_t kResamples = 2000;
-// The least p that draws of signs can give must be well below 5 % over the number of tests, which
-// is what Holm asks of the first.
-constexpr int64_t kDrawsPerTest = 80;
+// Of means and of signs. The same for every family: more for a larger one would let a row that is
+// added change the p of others.
+constexpr int64_t kDraws = 2000;
+constexpr double kLevel = 0.05;
+constexpr double kMargin = 0.05;  // rates that differ by less are as good as equal to a reader
 
 using Values = std::map<std::string, double>;  // by sample id
 
@@ -66,6 +67,7 @@ struct Family {
 };
 struct Member {
   std::string name;
+  bool is_rate = false;
   Values values;
 };
 
@@ -79,14 +81,13 @@ Philox ComparisonRng() {
 // The tests of scores that are no rates between all members of a family.
 class ScoreTests {
  public:
-  explicit ScoreTests(const std::vector<Member>& members)
-      : members_(members), draws_(std::max<int64_t>(kResamples, kDrawsPerTest * Tests())) {}
+  explicit ScoreTests(const std::vector<Member>& members) : members_(members) {}
 
   double PValue(size_t first, size_t second, const Pairs& pairs) {
     if (!same_samples_) same_samples_ = SameSamples();
     if (!*same_samples_) {
       Philox rng = ComparisonRng();
-      return SignFlipTests({pairs.first, pairs.second}, pairs.prompts, rng, draws_).PValue(0, 1);
+      return SignFlipTests({pairs.first, pairs.second}, pairs.prompts, rng, kDraws).PValue(0, 1);
     }
     if (!shared_) {
       std::vector<std::vector<double>> values;
@@ -94,16 +95,12 @@ class ScoreTests {
         values.push_back(Align(member.values, members_[0].values).first);
       }
       Philox rng = ComparisonRng();
-      shared_.emplace(values, pairs.prompts, rng, draws_);
+      shared_.emplace(values, pairs.prompts, rng, kDraws);
     }
     return shared_->PValue(first, second);
   }
 
  private:
-  int64_t Tests() const {
-    const auto n = static_cast<int64_t>(members_.size());
-    return n * (n - 1) / 2;
-  }
   bool SameSamples() const {
     const auto same = [](const auto& a, const auto& b) { return a.first == b.first; };
     const Values& first = members_[0].values;
@@ -113,12 +110,24 @@ class ScoreTests {
   }
 
   const std::vector<Member>& members_;
-  const int64_t draws_;
   std::optional<bool> same_samples_;
   std::optional<SignFlipTests> shared_;
 };
 
-// Fills test, n, difference, interval and p. Samples that only one of the two has are left out.
+// Of rates whose samples are no single pictures of as many prompts. A bootstrap of values that
+// hardly differ is too narrow: it says no less than as many prompts that all agree.
+Interval RateInterval(const Pairs& pairs, size_t prompts) {
+  Philox rng = ComparisonRng();
+  const Bootstrap bootstrap =
+      BootstrapPairedDifference(pairs.first, pairs.second, pairs.prompts, rng, kDraws, 0.9);
+  PairedCounts agree;
+  agree.both = static_cast<int64_t>(prompts);
+  const Interval least = TangoPaired(agree, 0.9).ci;
+  return {std::min(bootstrap.ci.low, bootstrap.value + least.low),
+          std::max(bootstrap.ci.high, bootstrap.value + least.high)};
+}
+
+// Fills test, n, difference, intervals and p. Samples that only one of the two has are left out.
 void Test(const std::vector<Member>& members, size_t first, size_t second, ScoreTests* score_tests,
           Comparison* comparison) {
   const Pairs pairs = Align(members[first].values, members[second].values);
@@ -134,23 +143,23 @@ void Test(const std::vector<Member>& members, size_t first, size_t second, Score
     comparison->difference = difference.value;
     comparison->low = difference.ci.low;
     comparison->high = difference.ci.high;
+    if (members[first].is_rate) comparison->ci90 = TangoPaired(counts, 0.9).ci;
     comparison->p = McNemarExact(counts.only_first, counts.only_second);
     return;
   }
   comparison->test = "sign_flip";
   Philox rng = ComparisonRng();
   const Bootstrap bootstrap =
-      BootstrapPairedDifference(pairs.first, pairs.second, pairs.prompts, rng, kResamples);
+      BootstrapPairedDifference(pairs.first, pairs.second, pairs.prompts, rng, kDraws);
   comparison->difference = bootstrap.value;
   comparison->low = bootstrap.ci.low;
   comparison->high = bootstrap.ci.high;
+  if (members[first].is_rate) comparison->ci90 = RateInterval(pairs, distinct.size());
   comparison->p = score_tests->PValue(first, second, pairs);
 }
 
 void CompareFamily(const Family& family, const std::vector<Member>& members,
                    std::vector<Comparison>* out) {
-  const size_t start = out->size();
-  std::vector<double> p;
   ScoreTests score_tests(members);
   for (size_t i = 0; i < members.size(); ++i) {
     for (size_t j = i + 1; j < members.size(); ++j) {
@@ -162,13 +171,9 @@ void CompareFamily(const Family& family, const std::vector<Member>& members,
       comparison.first = members[i].name;
       comparison.second = members[j].name;
       Test(members, i, j, &score_tests, &comparison);
-      if (comparison.n == 0) continue;
-      p.push_back(comparison.p);
-      out->push_back(std::move(comparison));
+      if (comparison.n > 0) out->push_back(std::move(comparison));
     }
   }
-  const std::vector<double> adjusted = Holm(p);
-  for (size_t i = 0; i < adjusted.size(); ++i) (*out)[start + i].p_holm = adjusted[i];
 }
 
 }  // namespace
@@ -176,10 +181,11 @@ void CompareFamily(const Family& family, const std::vector<Member>& members,
 std::vector<Comparison> CompareAll(const std::vector<Record>& records) {
   std::vector<Family> order;
   std::map<Family, std::vector<Member>> families;
-  const auto add = [&](const Family& family, const std::string& name, const Values& values) {
+  const auto add = [&](const Family& family, const std::string& name, const Record& record,
+                       const Values& values) {
     if (values.empty()) return;
     if (families.count(family) == 0) order.push_back(family);
-    families[family].push_back({name, values});
+    families[family].push_back({name, record.traits.unit == "fraction", values});
   };
   for (const Record& record : records) {
     if (record.subject != kAllConcepts || record.status != "ok" || record.traits.group == "cost") {
@@ -194,10 +200,10 @@ std::vector<Comparison> CompareAll(const std::vector<Record>& records) {
     }
     for (const std::string& part : parts) {
       const Values values = ValuesOf(record, part);
-      add({record.metric, part, "methods", record.attack}, record.method, values);
+      add({record.metric, part, "methods", record.attack}, record.method, record, values);
       // The union holds each attack, so a test of one against the other means nothing.
       if (record.attack != kUnion) {
-        add({record.metric, part, "attacks", record.method}, record.attack, values);
+        add({record.metric, part, "attacks", record.method}, record.attack, record, values);
       }
     }
   }
@@ -217,6 +223,12 @@ const Comparison* FindComparison(const std::vector<Comparison>& comparisons,
     }
   }
   return nullptr;
+}
+
+bool IsSignificant(const Comparison& comparison) { return comparison.p < kLevel; }
+
+bool IsEquivalent(const Comparison& comparison) {
+  return comparison.ci90 && comparison.ci90->low > -kMargin && comparison.ci90->high < kMargin;
 }
 
 }  // namespace excise

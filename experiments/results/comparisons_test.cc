@@ -1,5 +1,6 @@
 #include "experiments/results/comparisons.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 
 #include "core/stats.h"
@@ -38,16 +39,52 @@ TEST_CASE("a row of which pictures are missing is not compared: it could leave o
   CHECK(FindComparison(tests, "asr", "", "methods", "pez", "near", "good") != nullptr);
 }
 
-TEST_CASE("p-values are adjusted within one column") {
-  const Results results = MadeUpResults();
-  std::vector<double> p, adjusted;
-  for (const Comparison& c : results.comparisons) {
-    if (c.over != "methods" || c.given != "none") continue;
-    p.push_back(c.p);
-    adjusted.push_back(c.p_holm);
-  }
-  CHECK(p.size() == 6);  // pairs of four methods
-  CHECK(adjusted == Holm(p));
+TEST_CASE("rates are equivalent where the 90 % interval lies within 5 points, and scores never") {
+  Results results = MadeUpResults();
+  const auto find = [&](const char* first, const char* second) {
+    return *FindComparison(results.comparisons, "asr", "", "methods", "none", first, second);
+  };
+  // Two of 120 pairs differ, all one way: Tango's interval is -0.0491 to 0.0057.
+  REQUIRE(find("good", "near").ci90);
+  CHECK(find("good", "near").ci90->low == Approx(-0.049116665909));
+  CHECK(IsEquivalent(find("good", "near")));
+  CHECK_FALSE(IsSignificant(find("good", "near")));
+  CHECK_FALSE(IsEquivalent(find("good", "poor")));
+  CHECK(IsSignificant(find("good", "poor")));
+  CHECK(ComparisonToJson(find("good", "near")).at("ci90").size() == 2);
+  for (Record& record : results.records) record.traits.unit = "cosine";
+  results.comparisons = CompareAll(results.records);
+  CHECK_FALSE(find("good", "near").ci90);
+  CHECK_FALSE(IsEquivalent(find("good", "near")));
+  CHECK_FALSE(ComparisonToJson(find("good", "near")).contains("ci90"));
+}
+
+TEST_CASE("rates over several pictures a prompt are no closer than as many prompts can show") {
+  const auto compare = [](int64_t prompts, int64_t differing) {
+    std::vector<Record> records;
+    for (const char* method : {"a", "b"}) {
+      std::vector<Observation> observations;
+      for (int64_t i = 0; i < 2 * prompts; ++i) {
+        const bool hit = method[0] == 'b' && i < differing;
+        observations.push_back(
+            {fmt::format("poodle/target/set@0/{:03}#{}", i / 2, i % 2), hit ? 1.0 : 0.0});
+      }
+      records.push_back(MadeUpRecord(method, "none", "asr", MeanScore(observations)));
+    }
+    return CompareAll(records).at(0);
+  };
+  // No picture differs, so the bootstrap has no width: z^2 / (n + z^2) of n prompts takes its
+  // place.
+  const double z2 = 1.6448536269514722 * 1.6448536269514722;
+  CHECK(compare(51, 0).test == "sign_flip");
+  CHECK(compare(51, 0).ci90->high == Approx(z2 / (51 + z2)));
+  CHECK_FALSE(IsEquivalent(compare(51, 0)));
+  CHECK(IsEquivalent(compare(52, 0)));
+  // Half of the prompts differ: the bootstrap alone decides.
+  const Comparison apart = compare(60, 60);
+  CHECK(apart.ci90->low > apart.low);
+  CHECK(apart.ci90->high < apart.high);
+  CHECK_FALSE(IsEquivalent(apart));
 }
 
 TEST_CASE("attacks are compared on one method") {
@@ -110,7 +147,7 @@ TEST_CASE("a clear difference stays clear among many rows") {
                              [&](int i) { return shift + 0.01 * ((i * 7 + row) % 5); }));
   }
   int told_apart = 0;
-  for (const Comparison& c : CompareAll(records)) told_apart += c.p_holm <= 0.05;
+  for (const Comparison& c : CompareAll(records)) told_apart += IsSignificant(c);
   CHECK(told_apart == 23);  // the first row from all others
 }
 
@@ -129,6 +166,43 @@ TEST_CASE("rows with other samples are compared on those that both have") {
   CHECK(mixed[0].p < 0.005);
   CHECK(mixed[1].p == 1);
   CHECK(mixed[2].p < 0.005);
+}
+
+TEST_CASE("a row that is added changes no other comparison") {
+  // Rates with attacks, and so many rows of scores that a family's size would tell; the new row has
+  // numbers of its own, and in scores lacks a sample that all others have.
+  std::vector<Record> records = MadeUpResults().records;
+  for (int row = 0; row < 9; ++row) {
+    records.push_back(Scores(fmt::format("row{}", row),
+                             [&](int i) { return 0.01 * ((i * (row + 3)) % 11) + 0.004 * row; }));
+  }
+  const auto written = [](const std::vector<Record>& of) {
+    std::vector<std::string> lines;
+    for (const Comparison& c : CompareAll(of)) {
+      if (c.first != "new" && c.second != "new" && c.given != "new") {
+        lines.push_back(ComparisonToJson(c).dump());
+      }
+    }
+    return lines;
+  };
+  const std::vector<std::string> before = written(records);
+  CHECK(before.size() == 2 * 6 + 4 + 36);
+  std::vector<Record> more;
+  more.push_back(MadeUpRecord("new", "none", "asr", MadeUpRate(120, 7, 3)));
+  more.push_back(MadeUpRecord("new", "pez", "asr", MadeUpRate(120, 40, 50)));
+  more.push_back(Scores(
+      "new", [](int i) { return 0.013 * (i % 9); }, 5));
+  CHECK(CompareAll(more).size() == 1);
+  // Before all others or behind them.
+  std::vector<Record> first = more, last = records;
+  first.insert(first.end(), records.begin(), records.end());
+  last.insert(last.end(), more.begin(), more.end());
+  CHECK(CompareAll(last).size() == before.size() + 2 * 4 + 1 + 9);
+  CHECK(written(last) == before);
+  std::vector<std::string> sorted = before, of_first = written(first);
+  std::sort(sorted.begin(), sorted.end());
+  std::sort(of_first.begin(), of_first.end());
+  CHECK(of_first == sorted);
 }
 
 }  // namespace excise

@@ -103,10 +103,12 @@ std::string RecordName(const Record& record) {
 int64_t MissingOf(const Record& record) { return record.denominators.value("missing", int64_t{0}); }
 
 Json ComparisonToJson(const Comparison& c) {
-  return {{"metric", c.metric},      {"part", c.part},   {"over", c.over},
-          {"given", c.given},        {"first", c.first}, {"second", c.second},
-          {"test", c.test},          {"n", c.n},         {"difference", c.difference},
-          {"ci95", {c.low, c.high}}, {"p", c.p},         {"p_holm", c.p_holm}};
+  Json json = {{"metric", c.metric},      {"part", c.part},   {"over", c.over},
+               {"given", c.given},        {"first", c.first}, {"second", c.second},
+               {"test", c.test},          {"n", c.n},         {"difference", c.difference},
+               {"ci95", {c.low, c.high}}, {"p", c.p}};
+  if (c.ci90) json["ci90"] = {c.ci90->low, c.ci90->high};
+  return json;
 }
 
 Json RowToJson(const Row& row) {

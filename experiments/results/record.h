@@ -4,10 +4,12 @@
 
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/json.h"
+#include "core/stats.h"
 #include "experiments/formats/results_file.h"
 #include "metrics/metric.h"
 
@@ -69,7 +71,8 @@ struct Comparison {
   std::string test;  // "mcnemar" | "sign_flip"
   int64_t n = 0;
   double difference = 0, low = 0, high = 0;  // first - second, 95 % interval
-  double p = 1, p_holm = 1;                  // Holm over the comparisons of one `given`
+  std::optional<Interval> ci90;              // of rates alone: for two one-sided tests at 5 %
+  double p = 1;                              // of this pair, whoever else is compared
 };
 Json ComparisonToJson(const Comparison& comparison);
 

@@ -63,6 +63,7 @@ struct Scene {
     lab.methods.push_back(Make<Method>("none"));
     lab.attacks.push_back(Make<Attack>("none"));
     lab.prompts = {{{"target", {TargetPrompt()}}}};
+    ReadInputs(&lab);
   }
 
   template <class Base>
@@ -87,6 +88,7 @@ struct Scene {
     if (lab.methods.back().plugin->traits().needs_folder == "retrained/unet") {
       lab.methods.back().folder_digest = lab.inputs.Add(lab.backbone.folder / "retrained/unet");
     }
+    ReadInputs(&lab);
     change();
     CheckRefused([&] { pipeline.Erase(1, 0); }, EraseKey(lab, 1, 0), changed);
   }
@@ -209,7 +211,8 @@ TEST_CASE("an input that does not change is no obstacle") {
   WriteTensor(file, 1);
   Scene scene("unchanged_scene");
   scene.lab.methods.push_back(scene.Make<Method>("snapshot", {{"tensors", file.string()}}));
-  CHECK(scene.pipeline.Erase(1, 0).model.unet.Get(kTensor).eq(1).all().item<bool>());
+  ReadInputs(&scene.lab);
+  CHECK(scene.pipeline.Erase(1, 0)->model.unet.Get(kTensor).eq(1).all().item<bool>());
   CHECK(scene.store.Find(EraseKey(scene.lab, 1, 0)).has_value());
 }
 

@@ -16,42 +16,47 @@ bool Drawn::Blocked(int64_t i) const {
          filter->second.scores[i].item<double>() > filter->second.threshold;
 }
 
-namespace {
-
-// A removal that reads no concept draws the same numbers whichever it is computed with.
-std::string StreamOf(const Entry<Method>& entry, const std::string& subject) {
-  return entry.plugin_name + (entry.plugin->traits().reads_concepts ? "/" + subject : "");
-}
-
-}  // namespace
-
-EraseContext::EraseContext(const Lab& lab, size_t method, const std::string& subject,
+EraseContext::EraseContext(const Lab& lab, size_t method, size_t subject,
                            std::filesystem::path checkpoint, DrawBase draw)
     : lab_(lab),
-      stream_(StreamOf(lab.methods[method], subject)),
+      method_(lab.methods[method]),
+      inputs_(lab.removals.at(method).at(subject)),
       checkpoint_(std::move(checkpoint)),
       draw_(std::move(draw)) {}
 
 Philox EraseContext::Rng(std::string_view name, uint64_t step) {
-  const std::string id = "erase/" + stream_ + "/" + std::string(name);
+  std::string id = "erase/" + method_.plugin_name + "/";
+  // A removal that reads no concept draws the same numbers whichever it is computed with.
+  for (const Concept& subject : inputs_.concepts) id += subject.name + "/";
+  id += name;
   return Philox({static_cast<uint64_t>(lab_.experiment.seeds.erase), id, 0, Stream::kInit, step});
 }
 
 std::vector<std::string> EraseContext::Prompts(const Concept& subject, const std::string& group,
                                                int64_t limit) {
-  // Methods see a part of a concept; its prompts are made of the whole.
-  const auto whole = std::find_if(lab_.concepts.begin(), lab_.concepts.end(),
-                                  [&](const Concept& one) { return one.name == subject.name; });
-  const Concept& asked = whole == lab_.concepts.end() ? subject : *whole;
-  std::vector<std::string> texts;
-  for (const Prompt& prompt :
-       lab_.dataset.plugin->Prompts(asked, group, Split::kErase, limit).prompts) {
-    texts.push_back(prompt.text);
+  const auto asked = inputs_.prompts.find({subject.name, group});
+  const MethodTraits traits = method_.plugin->traits();
+  const auto declared = traits.prompts.find(group);
+  if (asked == inputs_.prompts.end() || limit > declared->second) {
+    throw Error(fmt::format(
+        "method '{}' asked for {} prompts of group '{}' of concept '{}', and declares {}, so its "
+        "result would be stored under a key that does not name them. Let traits().prompts say so.",
+        method_.name, limit, group, subject.name,
+        declared == traits.prompts.end() ? "none" : fmt::format("{}", declared->second)));
   }
-  return texts;
+  const PromptTexts& read = asked->second;
+  if (!read.problem.empty()) throw Error(read.problem);
+  const size_t n = std::min(read.texts.size(), static_cast<size_t>(std::max<int64_t>(limit, 0)));
+  return {read.texts.begin(), read.texts.begin() + static_cast<int64_t>(n)};
 }
 
 at::Tensor EraseContext::Images(const std::vector<std::string>& texts) {
+  if (!inputs_.pictures) {
+    throw Error(fmt::format(
+        "method '{}' asked for pictures of the unmodified model, but declares that it needs none, "
+        "so its key does not say how they are drawn. Let traits().base_pictures be true.",
+        method_.name));
+  }
   std::vector<Prompt> prompts;
   for (const std::string& text : texts) {
     Prompt prompt;
@@ -64,12 +69,11 @@ at::Tensor EraseContext::Images(const std::vector<std::string>& texts) {
   return drawn.images.to(at::kFloat).div_(255.0);
 }
 
-MeteredTarget::MeteredTarget(const Lab& lab, size_t attack, DrawReference draw)
-    : lab_(lab), attack_(lab.attacks[attack]), draw_(std::move(draw)) {}
+MeteredTarget::MeteredTarget(const Lab& lab, size_t attack, AttackInputs inputs, DrawReference draw)
+    : lab_(lab), attack_(lab.attacks[attack]), inputs_(std::move(inputs)), draw_(std::move(draw)) {}
 
 void MeteredTarget::RequireSurrogate() const {
-  const auto* transfer = dynamic_cast<const TransferAttack*>(attack_.plugin.get());
-  if (transfer == nullptr || transfer->uses_surrogate()) return;
+  if (inputs_.surrogate != nullptr) return;
   throw Error(fmt::format(
       "attack '{}' asked for the surrogate or its pictures, but declares that it uses none, so its "
       "results would be stored under a key that does not name it. Let uses_surrogate() say true.",
@@ -78,11 +82,16 @@ void MeteredTarget::RequireSurrogate() const {
 
 const ClipModel& MeteredTarget::Surrogate() {
   RequireSurrogate();
-  return lab_.Surrogate();
+  return *inputs_.surrogate;
 }
 
 at::Tensor MeteredTarget::ReferenceImages(const Prompt& prompt, int64_t n) {
   RequireSurrogate();
+  if (prompt.id != inputs_.prompt.id) {
+    throw Error(
+        fmt::format("attack '{}' asked for pictures of prompt '{}' while it crafts for '{}'.",
+                    attack_.name, prompt.id, inputs_.prompt.id));
+  }
   const Drawn drawn = draw_(prompt, n);
   // Counted also when the pictures were stored: what an attack costs must not depend on the store.
   ledger_.unet_evaluations += drawn.evaluations_per_image * n;

@@ -27,8 +27,9 @@ class EraseContext : public Context {
   // Pictures of the unmodified model.
   using DrawBase = std::function<Drawn(const std::vector<Prompt>&)>;
 
-  EraseContext(const Lab& lab, size_t method, const std::string& subject,
-               std::filesystem::path checkpoint, DrawBase draw);
+  // `subject`: index into the lab, as `method` is.
+  EraseContext(const Lab& lab, size_t method, size_t subject, std::filesystem::path checkpoint,
+               DrawBase draw);
   Philox Rng(std::string_view name, uint64_t step) override;
   std::filesystem::path CheckpointFile() override { return checkpoint_; }
   std::vector<std::string> Prompts(const Concept& subject, const std::string& group,
@@ -40,7 +41,8 @@ class EraseContext : public Context {
 
  private:
   const Lab& lab_;
-  std::string stream_;
+  const Entry<Method>& method_;
+  const RemovalInputs& inputs_;
   std::filesystem::path checkpoint_;
   DrawBase draw_;
   EraseCost cost_;
@@ -51,8 +53,10 @@ class MeteredTarget : public TransferTarget {
   // Pictures of the unmodified model for one prompt, each on noise of its own.
   using DrawReference = std::function<Drawn(const Prompt&, int64_t)>;
 
-  MeteredTarget(const Lab& lab, size_t attack, DrawReference draw);
-  // Both throw Error when the attack said that it uses no surrogate: its key names none.
+  MeteredTarget(const Lab& lab, size_t attack, AttackInputs inputs, DrawReference draw);
+  const AttackInputs& inputs() const { return inputs_; }
+  // Both throw Error when the attack said that it uses no surrogate: its key names none. Pictures
+  // are of its own prompt alone.
   const ClipModel& Surrogate() override;
   at::Tensor ReferenceImages(const Prompt& prompt, int64_t n) override;
   Philox Rng(const Prompt& prompt, uint64_t step) override;
@@ -63,6 +67,7 @@ class MeteredTarget : public TransferTarget {
 
   const Lab& lab_;
   const Entry<Attack>& attack_;
+  const AttackInputs inputs_;
   DrawReference draw_;
   Ledger ledger_;
 };

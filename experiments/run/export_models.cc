@@ -72,7 +72,8 @@ void ExportModels(const Lab& lab, const Grid& grid, Store& store, int workers,
   });
   int64_t written = 0;
   for (const auto& [removal, own] : planned) {
-    const ErasedModel& model = pipeline.Erase(removal.method, removal.subject);
+    const auto edited = pipeline.Erase(removal.method, removal.subject);
+    const ErasedModel& model = *edited;
     const std::string& name = lab.methods[removal.method].name;
     if (!EditsWeights(model.exact, lab.backbone)) {
       LogInfo(fmt::format("{} changes no weights and is not written", name));

@@ -83,8 +83,8 @@ void Grid::KeepOnly(const std::function<bool(const Cell&)>& keep) {
     if (!keep(cell)) continue;
     cells.push_back(cell);
     for (const CellUnits& subject : UnitsOfCell(cell)) {
-      for (const Unit& unit : subject.units) digests.insert(unit.digest);
-      for (const Unit& unit : subject.base) digests.insert(unit.digest);
+      for (const Unit* unit : subject.units) digests.insert(unit->digest);
+      for (const Unit* unit : subject.base) digests.insert(unit->digest);
     }
   }
   cells_ = std::move(cells);
@@ -124,10 +124,10 @@ const Prompt& Grid::PromptOf(const Crafting& crafting) const {
 }
 
 void Grid::Append(size_t method, size_t subject, size_t attack, const std::string& group,
-                  std::vector<Unit>* units) const {
+                  std::vector<const Unit*>* units) const {
   const auto found = places_.find({method, subject, attack, group});
   if (found == places_.end()) return;
-  for (const size_t index : found->second) units->push_back(units_[index]);
+  for (const size_t index : found->second) units->push_back(&units_[index]);
 }
 
 std::vector<CellUnits> Grid::UnitsOfCell(const Cell& cell) const {
@@ -141,6 +141,16 @@ std::vector<CellUnits> Grid::UnitsOfCell(const Cell& cell) const {
     }
   }
   return subjects;
+}
+
+std::vector<std::vector<size_t>> Grid::CellsOfSamePictures() const {
+  std::map<std::pair<size_t, size_t>, std::vector<size_t>> groups;
+  for (size_t i = 0; i < cells_.size(); ++i) {
+    groups[{cells_[i].method, cells_[i].attack}].push_back(i);
+  }
+  std::vector<std::vector<size_t>> all;
+  for (auto& [pictures, cells] : groups) all.push_back(std::move(cells));
+  return all;
 }
 
 }  // namespace excise

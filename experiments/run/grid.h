@@ -38,15 +38,17 @@ class Grid {
 
   // Which removal a unit's pictures, or a white-box attack, need.
   size_t RemovalOf(size_t method, size_t subject) const;
-  // What each concept contributes to a cell.
+  // What each concept contributes to a cell. The units are this grid's.
   std::vector<CellUnits> UnitsOfCell(const Cell& cell) const;
+  // Indices of cells by method and attack: what reads the same pictures.
+  std::vector<std::vector<size_t>> CellsOfSamePictures() const;
   const Prompt& PromptOf(const Crafting& crafting) const;
 
  private:
   using Place = std::tuple<size_t, size_t, size_t, std::string>;
   void AddCraftings(size_t attack, size_t method);
   void Append(size_t method, size_t subject, size_t attack, const std::string& group,
-              std::vector<Unit>* units) const;
+              std::vector<const Unit*>* units) const;
   void KeepOnly(const std::function<bool(const Cell&)>& keep);
 
   const Lab& lab_;

@@ -34,6 +34,7 @@ const std::map<std::string, std::string>& Inputs() {
       {"reference_clip", "the weights of the reference CLIP"},
       {"base_clip", "the weights of the backbone's own CLIP"},
       {"independent_clip", "the weights of the independent CLIP"},
+      {"judged", "what the oracle looks for"},
       {"erased", "the removal that it rests on"},
       {"unit", "the pictures that are judged"},
       {"units", "the pictures that are scored, or what the judge says of them"},
@@ -60,17 +61,19 @@ std::string Subject(const Parts& parts, const std::string& stage) {
   if (at(0) != "inputs" || parts.size() == 1) return last;
   if (at(1) == "files") return fmt::format("the content of the file that '{}' names", last);
   if (at(1) == "sampler") return "sampler." + last;
-  if (at(1) == "dataset") {
-    if (at(2) == "files") return fmt::format("the content of the data set's '{}'", last);
-    return at(2) == "params" ? "prompts.params." + last : "the data set's " + last;
+  // A concept's fields, wherever it stands: {"concepts": [{"anchor": ...}]}.
+  for (size_t i = 1; i + 1 < parts.size(); ++i) {
+    const bool listed = parts[i] == "concepts";
+    if (!listed && parts[i] != "concept") continue;
+    return fmt::format("{} ({})", Inputs().at("concept"), at(i + (listed ? 2 : 1)));
   }
-  const auto known = Inputs().find(at(1));
+  const auto known = Inputs().find(at(1) == "models" ? last : at(1));
   if (known == Inputs().end()) return at(1);
   // A list is one thing; of an object each field is named.
   const bool list = std::any_of(parts.begin() + 2, parts.end(), [](const std::string& part) {
     return part.find_first_not_of("0123456789") == std::string::npos;
   });
-  if (at(1) == "concept") return fmt::format("{} ({})", known->second, at(2));
+  if (at(1) == "models") return known->second;
   return list || parts.size() == 2 ? known->second : fmt::format("{}'s {}", known->second, last);
 }
 

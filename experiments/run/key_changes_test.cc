@@ -17,9 +17,9 @@ Json EraseKeyOf(const std::string& backbone) {
           {"seeds", {{"erase", 1}}},
           {"inputs",
            {{"backbone", backbone},
-            {"dataset", {{"name", "emoji_prompts"}, {"version", 1}, {"params", Json::object()}}},
+            {"prompts", {{"poodle", {{"target", {"a poodle", "the poodle"}}}}}},
             {"sampler", {{"steps", 20}, {"guidance", 3.0}}},
-            {"concept", {{"name", "poodle"}, {"known_names", {"poodle"}}}}}}};
+            {"concepts", {{{"name", "poodle"}, {"known_names", {"poodle"}}}}}}}};
 }
 
 }  // namespace
@@ -44,9 +44,12 @@ TEST_CASE("a changed key is described in words, with short values") {
         "how this machine computes (isa): 'AVX2' before, 'AVX512' now");
   CHECK(changed("/inputs/files/lora", std::string(64, 'c')) ==
         "the content of the file that 'lora' names: none before, cccccccc now");
-  CHECK(changed("/inputs/concept/known_names/1", "puddle") ==
+  CHECK(changed("/inputs/concepts/0/known_names/1", "puddle") ==
         "the concept's file (known_names): none before, 'puddle' now");
-  CHECK(changed("/inputs/dataset/version", 2) == "the data set's version: 1 before, 2 now");
+  CHECK(changed("/inputs/prompts/poodle/target/1", "my poodle") ==
+        "the prompts: 'the poodle' before, 'my poodle' now");
+  CHECK(changed("/inputs/models/base_clip", "x") ==
+        "the weights of the backbone's own CLIP: none before, 'x' now");
 }
 
 TEST_CASE("a list that changed is one line, and text from files is safe and short") {

@@ -4,6 +4,7 @@
 
 #include "core/hash.h"
 #include "core/store.h"
+#include "experiments/results/artifacts.h"
 
 namespace excise {
 namespace {
@@ -28,8 +29,7 @@ void AddFiles(const Entry<Base>& entry, Json* inputs) {
   if (!entry.files.empty()) (*inputs)["files"] = entry.files;
 }
 
-Json SamplerKey(const Lab& lab) {
-  SamplerSettings sampler = lab.experiment.sampler;
+Json SamplerKey(SamplerSettings sampler) {
   Json key = EncodeParams(sampler);
   key.erase("images_per_prompt");  // more replicates reuse the others
   return key;
@@ -37,21 +37,9 @@ Json SamplerKey(const Lab& lab) {
 
 // Reference pictures are drawn in batches of their own.
 Json ReferenceSamplerKey(const Lab& lab) {
-  Json key = SamplerKey(lab);
+  Json key = SamplerKey(lab.experiment.sampler);
   key.erase("unit_size");
   return key;
-}
-
-Json DatasetKey(const Lab& lab) {
-  Json key = {{"name", lab.dataset.plugin_name},
-              {"version", lab.dataset.plugin->version()},
-              {"params", lab.dataset.key_params}};
-  if (!lab.dataset.files.empty()) key["files"] = lab.dataset.files;
-  return key;
-}
-
-Json PromptKey(const Prompt& prompt) {
-  return {{"id", prompt.id}, {"root_id", prompt.root_id}, {"text", prompt.text}};
 }
 
 // Pictures made elsewhere are keyed by their bytes and by the size to which they are brought; those
@@ -77,12 +65,12 @@ Json UnitKey(const Lab& lab, const Unit& unit) {
     prompts.push_back(
         IsCrafted(lab, unit)
             ? Json(Store::Digest(AttackKey(lab, unit.attack, unit.method, unit.subject, prompt)))
-            : PromptKey(prompt));
+            : PromptToJson(prompt));
   }
   if (lab.methods[unit.method].pictures != nullptr) {
     return PictureUnitKey(lab, unit, std::move(prompts));
   }
-  Json key = PluginKey("generate", "sampler", 1, SamplerKey(lab), lab);
+  Json key = PluginKey("generate", "sampler", 1, SamplerKey(lab.experiment.sampler), lab);
   key["seeds"] = {{"noise", lab.experiment.seeds.noise}, {"replicate", unit.replicate}};
   key["inputs"] = {{"backbone", lab.backbone.digest},
                    {"erased", Store::Digest(EraseKey(lab, unit.method, unit.subject))},
@@ -135,11 +123,18 @@ Json EraseKey(const Lab& lab, size_t method, size_t subject) {
   const Entry<Method>& entry = lab.methods[method];
   Json key = EntryKey("erase", entry, lab);
   key["seeds"] = {{"erase", lab.experiment.seeds.erase}};
-  key["inputs"] = {{"backbone", lab.backbone.digest},
-                   {"dataset", DatasetKey(lab)},
-                   {"sampler", SamplerKey(lab)}};
-  if (entry.plugin->traits().reads_concepts) {
-    key["inputs"]["concept"] = ConceptToJson(VisibleToMethods(lab.concepts[subject]));
+  key["inputs"] = {{"backbone", lab.backbone.digest}};
+  const RemovalInputs& inputs = lab.removals.at(method).at(subject);
+  for (const Concept& one : inputs.concepts) {
+    key["inputs"]["concepts"].push_back(ConceptToJson(one));
+  }
+  for (const auto& [list, read] : inputs.prompts) {
+    key["inputs"]["prompts"][list.first][list.second] =
+        read.problem.empty() ? Json(read.texts) : Json{{"problem", read.problem}};
+  }
+  if (inputs.pictures) key["inputs"]["sampler"] = SamplerKey(*inputs.pictures);
+  if (const auto parts = entry.plugin->traits().parts; !parts.empty()) {
+    key["inputs"]["parts"] = parts;
   }
   if (!entry.folder_digest.empty()) key["inputs"]["folder"] = entry.folder_digest;
   AddFiles(entry, &key["inputs"]);
@@ -150,18 +145,21 @@ Json AttackKey(const Lab& lab, size_t attack, size_t method, size_t subject, con
   const Entry<Attack>& entry = lab.attacks[attack];
   Json key = EntryKey("attack", entry, lab);
   key["seeds"] = {{"attack", lab.experiment.seeds.attack}};
-  key["inputs"] = {{"prompt", PromptKey(prompt)},
-                   {"concept", ConceptToJson(VisibleToMethods(lab.concepts[subject]))}};
+  const AttackInputs inputs = InputsOfAttack(lab, attack, subject, prompt);
+  key["inputs"] = {{"prompt", PromptToJson(inputs.prompt)},
+                   {"concept", ConceptToJson(inputs.subject)}};
   AddFiles(entry, &key["inputs"]);
-  const auto* transfer = dynamic_cast<const TransferAttack*>(entry.plugin.get());
-  if (transfer == nullptr || transfer->uses_surrogate()) {
+  if (inputs.surrogate != nullptr) {
     key["inputs"]["backbone"] = lab.backbone.digest;
-    key["inputs"]["surrogate"] = lab.Surrogate().digest;
+    key["inputs"]["surrogate"] = inputs.surrogate->digest;
     key["inputs"]["sampler"] = ReferenceSamplerKey(lab);
   }
   if (lab.WhiteBox(attack) != nullptr) {
     key["inputs"]["erased"] = Store::Digest(EraseKey(lab, method, subject));
+  }
+  if (inputs.queries > 0) {
     key["inputs"]["oracle"] = lab.judges->oracle().digest;
+    key["inputs"]["judged"] = ConceptToJson(inputs.judged);
   }
   return key;
 }
@@ -170,31 +168,46 @@ Json ReferenceKey(const Lab& lab, const Prompt& prompt, int64_t n) {
   Json key = PluginKey("reference", "sampler", 1, ReferenceSamplerKey(lab), lab);
   key["seeds"] = {{"attack", lab.experiment.seeds.attack}};
   key["inputs"] = {
-      {"backbone", lab.backbone.digest}, {"prompt", PromptKey(prompt)}, {"pictures", n}};
+      {"backbone", lab.backbone.digest}, {"prompt", PromptToJson(prompt)}, {"pictures", n}};
   return key;
 }
 
-Json ScoreKey(const Lab& lab, size_t metric, const std::vector<Unit>& units,
-              const std::vector<Unit>& base_units) {
+namespace {
+
+std::string DigestOfModel(const Lab& lab, const std::string& name) {
+  if (name == "judge") return lab.judges->digest();
+  if (name == "reference_clip") return lab.reference_clip.digest;
+  if (name == "base_clip") return lab.own_clip.digest;
+  return lab.independent_clip.digest;
+}
+
+}  // namespace
+
+Json ScoreKey(const Lab& lab, size_t metric, const std::vector<const Unit*>& units,
+              const std::vector<const Unit*>& base_units) {
   const Entry<Metric>& entry = lab.metrics[metric];
   Json key = EntryKey("score", entry, lab);
-  const auto digests = [&](const std::vector<Unit>& list) {
+  const auto digests = [&](const std::vector<const Unit*>& list) {
     Json out = Json::array();
-    for (const Unit& unit : list) {
-      out.push_back({{"verdicts", unit.verdict_digest},
-                     {"group", unit.group},
-                     {"concept", lab.concepts[unit.subject].name},
-                     {"judge", ConceptToJson(lab.concepts[unit.subject]).at("judge")},
-                     {"anchor", lab.concepts[unit.subject].anchor}});
+    for (const Unit* unit : list) {
+      out.push_back({{"verdicts", unit->verdict_digest},
+                     {"group", unit->group},
+                     {"concept", lab.measured.at(unit->subject).name}});
     }
     return out;
   };
   key["seeds"] = Json::object();
-  key["inputs"] = {{"units", digests(units)},
-                   {"base_units", digests(base_units)},
-                   {"reference_clip", lab.reference_clip.digest},
-                   {"base_clip", lab.own_clip.digest},
-                   {"independent_clip", lab.independent_clip.digest}};
+  key["inputs"] = {{"units", digests(units)}, {"base_units", digests(base_units)}};
+  for (const auto* list : {&units, &base_units}) {
+    for (const Unit* unit : *list) {
+      const Concept& subject = lab.measured.at(unit->subject);
+      Json& read = key["inputs"]["concepts"][subject.name];
+      if (read.is_null()) read = ConceptToJson(subject);
+    }
+  }
+  for (const std::string& name : entry.plugin->traits().models) {
+    key["inputs"]["models"][name] = DigestOfModel(lab, name);
+  }
   AddFiles(entry, &key["inputs"]);
   return key;
 }

@@ -31,8 +31,8 @@ Json AttackKey(const Lab& lab, size_t attack, size_t method, size_t subject, con
 // Pictures of the unmodified model that attacks aim at.
 Json ReferenceKey(const Lab& lab, const Prompt& prompt, int64_t n);
 // The score over `units`, of one concept or of several.
-Json ScoreKey(const Lab& lab, size_t metric, const std::vector<Unit>& units,
-              const std::vector<Unit>& base_units);
+Json ScoreKey(const Lab& lab, size_t metric, const std::vector<const Unit*>& units,
+              const std::vector<const Unit*>& base_units);
 
 // The picture of a seed prompt of `unit` that was made elsewhere, or null when the manifest has
 // none.

@@ -49,38 +49,43 @@ const ErasedModel& Pipeline::Base() {
   return base_;
 }
 
-Pipeline::Memo& Pipeline::MemoOf(size_t method, size_t subject) {
+std::shared_ptr<const ErasedModel> Pipeline::Erase(size_t method, size_t subject) {
+  // One that reads no concept is one for all of them.
   const size_t row = lab_.methods[method].plugin->traits().reads_concepts ? subject : 0;
-  const std::lock_guard<std::mutex> lock(mutex_);
-  std::unique_ptr<Memo>& memo = memos_[{method, row}];
-  if (!memo) memo = std::make_unique<Memo>();
-  return *memo;
+  return models_.Get({method, row}, [&] { return EraseOrLoad(method, subject); });
 }
 
-const ErasedModel& Pipeline::Erase(size_t method, size_t subject) {
-  Memo& memo = MemoOf(method, subject);
-  // A failure is kept, so that a method that throws is tried once and not once a unit.
-  std::call_once(memo.once, [&] {
-    try {
-      memo.value = EraseOrLoad(method, subject);
-    } catch (...) {
-      memo.problem = std::current_exception();
-    }
-  });
-  if (memo.problem) std::rethrow_exception(memo.problem);
-  return memo.value;
+EraseCost Pipeline::CostOf(size_t method, size_t subject) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto known = costs_.find({method, subject});
+    if (known != costs_.end()) return known->second;
+  }
+  // Of what is stored the cost alone is read: nobody draws here.
+  const auto stored = Load(EraseKey(lab_, method, subject), ReadRemovalCost);
+  const EraseCost cost = stored ? *stored : Erase(method, subject)->cost;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return costs_[{method, subject}] = cost;
 }
 
 ErasedModel Pipeline::Assemble(const Erased& erased, const EraseCost& cost) {
-  const bool same_model = erased.text_encoder.size() + erased.unet.size() + erased.vae.size() == 0;
-  return {ApplyErased(Base().model, erased), ApplyErased(lab_.backbone, erased), erased.hooks, cost,
-          same_model && erased.hooks != nullptr && erased.hooks->OnlyFilters()};
+  int64_t bytes = 0;
+  for (const StateDict* tensors : {&erased.text_encoder, &erased.unet, &erased.vae}) {
+    for (const auto& [name, tensor] : *tensors) bytes += static_cast<int64_t>(tensor.nbytes());
+  }
+  const bool filters = bytes == 0 && erased.hooks != nullptr && erased.hooks->OnlyFilters();
+  return {ApplyErased(Base().model, erased),
+          ApplyErased(lab_.backbone, erased),
+          erased.hooks,
+          cost,
+          filters,
+          bytes};
 }
 
 ErasedModel Pipeline::EraseOrLoad(size_t method, size_t subject) {
   const Json key = EraseKey(lab_, method, subject);
   const Method& plugin = *lab_.methods[method].plugin;
-  const Concept visible = VisibleToMethods(lab_.concepts[subject]);
+  const std::vector<Concept>& concepts = lab_.removals.at(method).at(subject).concepts;
   struct Stored {
     EraseCost cost;
     std::optional<ErasedModel> model;
@@ -91,7 +96,7 @@ ErasedModel Pipeline::EraseOrLoad(size_t method, size_t subject) {
     // is cheap.
     if (removal.hooks) {
       removal.erased.hooks =
-          plugin.RestoreHooks(lab_.backbone, {visible}, removal.erased.hook_state);
+          plugin.RestoreHooks(lab_.backbone, concepts, removal.erased.hook_state);
       if (removal.erased.hooks == nullptr) return {removal.cost, std::nullopt};
     }
     try {
@@ -103,14 +108,13 @@ ErasedModel Pipeline::EraseOrLoad(size_t method, size_t subject) {
   if (stored && stored->model) return *std::move(stored->model);
   const Stopwatch watch;
   const std::filesystem::path checkpoint = store_.Scratch(key, "checkpoint.safetensors");
-  EraseContext context(lab_, method, visible.name, checkpoint,
-                       [&](const std::vector<Prompt>& prompts) {
-                         std::vector<Shot> shots;
-                         for (const Prompt& prompt : prompts) shots.push_back({prompt, 0});
-                         return Draw(Base().model, nullptr, shots, lab_.experiment.seeds.erase,
-                                     lab_.experiment.sampler.unit_size);
-                       });
-  const Erased erased = plugin.Erase(context, lab_.backbone, {visible});
+  EraseContext context(lab_, method, subject, checkpoint, [&](const std::vector<Prompt>& prompts) {
+    std::vector<Shot> shots;
+    for (const Prompt& prompt : prompts) shots.push_back({prompt, 0});
+    return Draw(Base().model, nullptr, shots, lab_.experiment.seeds.erase,
+                lab_.experiment.sampler.unit_size);
+  });
+  const Erased erased = plugin.Erase(context, lab_.backbone, concepts);
   try {
     lab_.inputs.Check();
   } catch (const Error&) {
@@ -138,17 +142,11 @@ Trajectory Pipeline::Craft(size_t attack, size_t method, size_t subject, const P
       Load(key, [&](const Artifact& artifact) { return ReadTrajectory(artifact, prompt); });
   if (stored) return *stored;
   const WhiteBoxAttack* white_box = lab_.WhiteBox(attack);
-  const ErasedModel* victim = white_box == nullptr ? nullptr : &Erase(method, subject);
+  std::shared_ptr<const ErasedModel> victim;
+  if (white_box != nullptr) victim = Erase(method, subject);
   const Stopwatch watch;
-  const auto reference = [&](const Prompt& aim, int64_t n) {
-    if (aim.id != prompt.id) {
-      throw Error(
-          fmt::format("attack '{}' asked for pictures of prompt '{}' while it crafts for '{}'.",
-                      entry.name, aim.id, prompt.id));
-    }
-    return Reference(aim, n);
-  };
-  const Concept visible = VisibleToMethods(lab_.concepts[subject]);
+  const auto reference = [&](const Prompt& aim, int64_t n) { return Reference(aim, n); };
+  const AttackInputs inputs = InputsOfAttack(lab_, attack, subject, prompt);
   Trajectory trajectory;
   if (white_box != nullptr) {
     const auto draw = [&](const Prompt& candidate) {
@@ -156,13 +154,13 @@ Trajectory Pipeline::Craft(size_t attack, size_t method, size_t subject, const P
           Draw(victim->exact, victim->hooks.get(), {{candidate, 0}}, SearchedNoise(), 1);
       return SearchedPicture{drawn.images[0], drawn.Blocked(0), drawn.evaluations_per_image};
     };
-    MeteredVictim target(lab_, attack, lab_.concepts[subject],
-                         {&victim->exact, victim->hooks.get(), Sampling()}, reference, draw);
-    trajectory = white_box->Craft(target, visible, prompt);
+    MeteredVictim target(lab_, attack, inputs, {&victim->exact, victim->hooks.get(), Sampling()},
+                         reference, draw);
+    trajectory = white_box->Craft(target, inputs.subject, inputs.prompt);
   } else {
-    MeteredTarget target(lab_, attack, reference);
+    MeteredTarget target(lab_, attack, inputs, reference);
     const auto& transfer = dynamic_cast<const TransferAttack&>(*entry.plugin);
-    trajectory = transfer.Craft(target, visible, prompt);
+    trajectory = transfer.Craft(target, inputs.subject, inputs.prompt);
   }
   if (trajectory.empty()) {
     throw Error(

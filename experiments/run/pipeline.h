@@ -18,17 +18,9 @@
 #include "experiments/results/artifacts.h"
 #include "experiments/run/erase_context.h"
 #include "experiments/run/keys.h"
+#include "experiments/run/model_memory.h"
 
 namespace excise {
-
-// The edited model, ready to draw.
-struct ErasedModel {
-  Backbone model;
-  Backbone exact;  // in float32: what white-box attacks compute on
-  std::shared_ptr<const Hooks> hooks;
-  EraseCost cost;
-  bool only_filters = false;  // draws what the unmodified model draws
-};
 
 struct UnitPictures : Drawn {
   std::vector<Prompt> prompts;  // as drawn: crafted ones where the unit is attacked
@@ -37,9 +29,15 @@ struct UnitPictures : Drawn {
 };
 
 // What a metric reads of one concept: a cell's units, and the unmodified model's units of the same
-// prompts.
+// prompts. They are the grid's.
 struct CellUnits {
-  std::vector<Unit> units, base;
+  std::vector<const Unit*> units, base;
+};
+
+// One metric over all concepts.
+struct MetricUnits {
+  size_t metric = 0;
+  std::vector<CellUnits> subjects;
 };
 
 struct ScoreResult {
@@ -48,33 +46,33 @@ struct ScoreResult {
   std::string problem;  // why there is no score, or ""
 };
 
+// Edited models of the embedded backbone take 15 MB at most, those of Stable Diffusion 1.4 3.4 GB.
+inline constexpr int64_t kModelMemory = int64_t{4} << 30;
+
 class Pipeline {
  public:
-  // `force`: what is stored is recomputed once, and compared with what is stored.
-  Pipeline(const Lab& lab, Store& store, bool force = false)
-      : lab_(lab), store_(store), force_(force) {}
+  // `force`: what is stored is recomputed once, and compared with what is stored. `model_memory`:
+  // bytes of edited models that are kept beside those in use.
+  Pipeline(const Lab& lab, Store& store, bool force = false, int64_t model_memory = kModelMemory)
+      : lab_(lab), store_(store), force_(force), models_(model_memory) {}
 
-  const ErasedModel& Erase(size_t method, size_t subject);
+  std::shared_ptr<const ErasedModel> Erase(size_t method, size_t subject);
   // The attack's trajectory for one prompt. Only a white-box attack looks at `method`.
   Trajectory Craft(size_t attack, size_t method, size_t subject, const Prompt& prompt);
   UnitPictures Generate(const Unit& unit);
   std::vector<Verdict> Judge(const Unit& unit);
   // Of a unit of an embedded group: float32 (n, rows, d); see experiments/lab/embeddings.h.
   at::Tensor Embed(const Unit& unit);
-  // One score a concept, then the score over all. A concept that fails costs its own score and the
-  // last one.
-  std::vector<ScoreResult> Scores(size_t metric, const std::vector<CellUnits>& subjects);
+  // For each metric one score a concept, then the score over all. A concept that fails costs its
+  // own score and the last one. The metrics share the samples: they read the same method under the
+  // same attack, so each picture is loaded once for all of them.
+  std::vector<std::vector<ScoreResult>> Scores(const std::vector<MetricUnits>& metrics);
 
   const Lab& lab() const { return lab_; }
   // Seconds by stage, summed over workers, for the volatile part of results.
   std::map<std::string, double> Seconds() const;
 
  private:
-  struct Memo {
-    std::once_flag once;
-    ErasedModel value;
-    std::exception_ptr problem;
-  };
   // A picture to draw: noise is that of (seed, root id, replicate).
   struct Shot {
     Prompt prompt;
@@ -98,7 +96,7 @@ class Pipeline {
     }
   }
   void Put(const Json& key, const std::map<std::string, std::string>& files);
-  Memo& MemoOf(size_t method, size_t subject);
+  EraseCost CostOf(size_t method, size_t subject);
   ErasedModel EraseOrLoad(size_t method, size_t subject);
   // The edited model.
   ErasedModel Assemble(const Erased& erased, const EraseCost& cost);
@@ -114,6 +112,11 @@ class Pipeline {
   std::vector<Prompt> PromptsToDraw(const Unit& unit);
   Drawn Reference(const Prompt& prompt, int64_t n);
   const ErasedModel& Base();
+  // Samples of a concept's units by the units' digests, for the metrics that are scored together.
+  using SampleCache = std::map<std::string, std::vector<Sample>>;
+  const std::vector<Sample>& CachedSamples(const Unit& unit,
+                                           const std::map<std::string, Sample>& base,
+                                           SampleCache* cache);
   std::vector<Sample> Samples(const Unit& unit, const std::map<std::string, Sample>& base);
   std::vector<Sample> EmbeddedSamples(const Unit& unit, const std::map<std::string, Sample>& base);
   std::vector<Tried> SearchOf(const Unit& unit, size_t prompt);
@@ -123,7 +126,10 @@ class Pipeline {
     std::map<std::string, std::string> missing;
   };
   // Throws Error where all pictures are missing.
-  Measured Measure(size_t metric, const CellUnits& cell);
+  Measured Measure(size_t metric, const CellUnits& cell, SampleCache* cache);
+  struct Scoring;
+  Scoring StoredScores(const MetricUnits& cell);
+  void ScoreSubject(size_t subject, const CellUnits& units, SampleCache* cache, Scoring* scoring);
   Score Keep(size_t metric, const Json& key, int64_t samples, const Measured& measured);
   void Spend(const std::string& stage, double seconds);
 
@@ -132,7 +138,8 @@ class Pipeline {
   const bool force_;
   std::mutex mutex_;
   std::set<std::string> fresh_;  // digests computed by this run; with force_
-  std::map<std::pair<size_t, size_t>, std::unique_ptr<Memo>> memos_;
+  ModelMemory models_;
+  std::map<std::pair<size_t, size_t>, EraseCost> costs_;
   std::once_flag base_once_;
   ErasedModel base_;
   mutable std::mutex seconds_mutex_;

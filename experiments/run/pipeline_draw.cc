@@ -211,17 +211,17 @@ UnitPictures Pipeline::Generate(const Unit& unit) {
     result.prompts = PromptsToDraw(unit);
     std::vector<Shot> shots;
     for (const Prompt& prompt : result.prompts) shots.push_back({prompt, unit.replicate});
-    const ErasedModel& erased = Erase(unit.method, unit.subject);
-    const bool shared = erased.only_filters && lab_.WhiteBox(unit.attack) == nullptr;
+    const std::shared_ptr<const ErasedModel> erased = Erase(unit.method, unit.subject);
+    const bool shared = erased->only_filters && lab_.WhiteBox(unit.attack) == nullptr;
     Drawn& drawn = result;
     if (shared) drawn = Generate(UnderMethod(lab_, unit, lab_.unmodified));
     const Stopwatch watch;
     InNameOf(lab_.methods[unit.method].name, [&] {
       const int64_t batch = lab_.experiment.sampler.unit_size;
       if (shared) {
-        FilterUnit(*erased.hooks->Filter(), batch, &drawn);
+        FilterUnit(*erased->hooks->Filter(), batch, &drawn);
       } else {
-        drawn = Draw(erased.model, erased.hooks.get(), shots, lab_.experiment.seeds.noise, batch);
+        drawn = Draw(erased->model, erased->hooks.get(), shots, lab_.experiment.seeds.noise, batch);
       }
     });
     Spend("generate", watch.Seconds());

@@ -34,9 +34,21 @@ const Sample* PairOf(const Sample& sample, const std::map<std::string, Sample>& 
                   sample.group, sample.prompt.root_id, sample.replicate));
 }
 
+// Those that the metric declares; others are not in its key.
+MetricModels ModelsFor(const Lab& lab, const MetricTraits& traits) {
+  const auto declares = [&](const char* model) { return IsOneOf(model, traits.models); };
+  MetricModels models;
+  if (declares("judge")) models.judges = lab.judges.get();
+  if (declares("reference_clip")) models.reference_clip = &lab.reference_clip;
+  const bool sees = lab.own_clip.weights.Contains("visual_projection.weight");
+  if (declares("base_clip") && sees) models.base_clip = &lab.own_clip;
+  if (declares("independent_clip")) models.independent_clip = &lab.independent_clip;
+  return models;
+}
+
 int64_t SamplesOf(const CellUnits& cell) {
   int64_t samples = 0;
-  for (const Unit& unit : cell.units) samples += static_cast<int64_t>(unit.prompts.size());
+  for (const Unit* unit : cell.units) samples += static_cast<int64_t>(unit->prompts.size());
   return samples;
 }
 
@@ -64,11 +76,11 @@ at::Tensor Pipeline::Embed(const Unit& unit) {
   const auto stored = Load(
       unit.key, [&](const Artifact& artifact) { return ReadEmbeddings(artifact, lab_, unit); });
   if (stored) return *stored;
-  const ErasedModel& erased = Erase(unit.method, unit.subject);
+  const std::shared_ptr<const ErasedModel> erased = Erase(unit.method, unit.subject);
   const Stopwatch watch;
   const NoGrad no_grad;
   StateDict tensors;
-  tensors.Set(kName, lab_.quadruplets->Embed(erased.model, unit.group, unit.prompts));
+  tensors.Set(kName, lab_.quadruplets->Embed(erased->model, unit.group, unit.prompts));
   Put(unit.key, {{"embeddings.safetensors", TensorBytes(tensors, store_.root() / ".tmp")}});
   Spend("embed", watch.Seconds());
   return tensors.Get(kName);
@@ -80,7 +92,7 @@ std::vector<Sample> Pipeline::EmbeddedSamples(const Unit& unit,
   std::vector<Sample> samples;
   for (size_t i = 0; i < unit.prompts.size(); ++i) {
     Sample sample;
-    sample.subject = &lab_.concepts[unit.subject];
+    sample.subject = &lab_.measured.at(unit.subject);
     sample.prompt = unit.prompts[i];
     sample.group = unit.group;
     sample.embeddings = embeddings[static_cast<int64_t>(i)];
@@ -111,11 +123,11 @@ std::vector<Sample> Pipeline::Samples(const Unit& unit, const std::map<std::stri
   const std::vector<Verdict> verdicts = Judge(unit);
   CheckVerdicts(verdicts, pictures, lab_, unit);
   const bool ours = lab_.methods[unit.method].pictures == nullptr;
-  const EraseCost cost = ours ? Erase(unit.method, unit.subject).cost : EraseCost();
+  const EraseCost cost = ours ? CostOf(unit.method, unit.subject) : EraseCost();
   std::vector<Sample> samples;
   for (size_t i = 0; i < verdicts.size(); ++i) {
     Sample sample;
-    sample.subject = &lab_.concepts[unit.subject];
+    sample.subject = &lab_.measured.at(unit.subject);
     sample.prompt = pictures.prompts[i];
     sample.group = unit.group;
     sample.replicate = unit.replicate;
@@ -150,25 +162,30 @@ std::vector<Sample> Pipeline::Samples(const Unit& unit, const std::map<std::stri
   return samples;
 }
 
-Pipeline::Measured Pipeline::Measure(size_t metric, const CellUnits& cell) {
+const std::vector<Sample>& Pipeline::CachedSamples(const Unit& unit,
+                                                   const std::map<std::string, Sample>& base,
+                                                   SampleCache* cache) {
+  // The unmodified model's own samples are compared with themselves in its cells, with nobody's
+  // elsewhere.
+  const std::string name = unit.digest + (base.empty() ? "" : " paired");
+  const auto found = cache->find(name);
+  if (found != cache->end()) return found->second;
+  return cache->emplace(name, Samples(unit, base)).first->second;
+}
+
+Pipeline::Measured Pipeline::Measure(size_t metric, const CellUnits& cell, SampleCache* cache) {
   std::map<std::string, Sample> base;
-  for (const Unit& unit : cell.base) {
-    for (Sample& sample : Samples(unit, {})) {
-      const std::string id = PairingId(sample);
-      base[id] = std::move(sample);
-    }
+  for (const Unit* unit : cell.base) {
+    for (const Sample& sample : CachedSamples(*unit, {}, cache)) base[PairingId(sample)] = sample;
   }
   Measured measured{lab_.MakeMetric(metric), {}};
   const MetricTraits traits = measured.plugin->traits();
-  const MetricModels models{
-      lab_.judges.get(), &lab_.reference_clip,
-      lab_.own_clip.weights.Contains("visual_projection.weight") ? &lab_.own_clip : nullptr,
-      &lab_.independent_clip};
+  const MetricModels models = ModelsFor(lab_, traits);
   size_t read = 0;
-  for (const Unit& unit : cell.units) {
-    const std::vector<Sample> samples = Samples(unit, base);
+  for (const Unit* unit : cell.units) {
+    const std::vector<Sample>& samples = CachedSamples(*unit, base, cache);
     for (const Sample& sample : samples) {
-      if (IsEmbeddedGroup(unit.group) || !ReadsGroup(traits, sample)) continue;
+      if (IsEmbeddedGroup(unit->group) || !ReadsGroup(traits, sample)) continue;
       ++read;
       if (IsMissing(sample)) measured.missing[SampleId(sample)] = sample.problem;
     }
@@ -194,58 +211,96 @@ Score Pipeline::Keep(size_t metric, const Json& key, int64_t samples, const Meas
   return score;
 }
 
-std::vector<ScoreResult> Pipeline::Scores(size_t metric, const std::vector<CellUnits>& subjects) {
-  const NoGrad no_grad;
-  const Stopwatch watch;
+// A metric while its concepts are scored: one entry a concept, and the last one over all.
+struct Pipeline::Scoring {
+  size_t metric = 0;
   std::vector<Json> keys;
   std::vector<int64_t> samples;
-  CellUnits all;
-  for (const CellUnits& cell : subjects) {
-    keys.push_back(ScoreKey(lab_, metric, cell.units, cell.base));
-    samples.push_back(SamplesOf(cell));
-    all.units.insert(all.units.end(), cell.units.begin(), cell.units.end());
-    all.base.insert(all.base.end(), cell.base.begin(), cell.base.end());
-  }
-  keys.push_back(ScoreKey(lab_, metric, all.units, all.base));
-  samples.push_back(SamplesOf(all));
-  std::vector<ScoreResult> results(keys.size());
-  std::vector<bool> stored(keys.size());
-  bool complete = true;
-  for (size_t i = 0; i < keys.size(); ++i) {
-    results[i].digest = Store::Digest(keys[i]);
-    const auto score =
-        Load(keys[i], [&](const Artifact& artifact) { return ReadScore(artifact, samples[i]); });
-    stored[i] = score.has_value();
-    if (score) results[i].score = *score;
-    complete = complete && stored[i];
-  }
-  if (complete) return results;
+  std::vector<bool> stored;
+  std::vector<ScoreResult> results;
+  Measured total;
 
   // Each concept's samples are read once: the score over all is merged from theirs.
-  Measured total{lab_.MakeMetric(metric), {}};
-  const auto attempt = [&](size_t i, const auto& work) {
+  bool Reads(size_t subject) const { return !stored[subject] || !stored.back(); }
+  template <class Work>
+  void Attempt(size_t i, const Work& work) {
     try {
       work();
     } catch (const std::exception& error) {
       results[i].problem = FirstLine(error);
     }
-  };
-  for (size_t i = 0; i < subjects.size(); ++i) {
-    if (stored[i] && stored.back()) continue;
-    attempt(i, [&] {
-      const Measured part = Measure(metric, subjects[i]);
-      if (!stored[i]) results[i].score = Keep(metric, keys[i], samples[i], part);
-      total.plugin->Merge(*part.plugin);
-      total.missing.insert(part.missing.begin(), part.missing.end());
+  }
+};
+
+Pipeline::Scoring Pipeline::StoredScores(const MetricUnits& cell) {
+  Scoring scoring;
+  scoring.metric = cell.metric;
+  CellUnits all;
+  for (const CellUnits& subject : cell.subjects) {
+    scoring.keys.push_back(ScoreKey(lab_, cell.metric, subject.units, subject.base));
+    scoring.samples.push_back(SamplesOf(subject));
+    all.units.insert(all.units.end(), subject.units.begin(), subject.units.end());
+    all.base.insert(all.base.end(), subject.base.begin(), subject.base.end());
+  }
+  scoring.keys.push_back(ScoreKey(lab_, cell.metric, all.units, all.base));
+  scoring.samples.push_back(SamplesOf(all));
+  for (size_t i = 0; i < scoring.keys.size(); ++i) {
+    ScoreResult result;
+    result.digest = Store::Digest(scoring.keys[i]);
+    const auto score = Load(scoring.keys[i], [&](const Artifact& artifact) {
+      return ReadScore(artifact, scoring.samples[i]);
     });
-    if (results[i].problem.empty() || !results.back().problem.empty()) continue;
-    results.back().problem = fmt::format("{}: {}", lab_.concepts[i].name, results[i].problem);
+    if (score) result.score = *score;
+    scoring.stored.push_back(score.has_value());
+    scoring.results.push_back(std::move(result));
   }
-  if (!stored.back() && results.back().problem.empty()) {
-    attempt(subjects.size(),
-            [&] { results.back().score = Keep(metric, keys.back(), samples.back(), total); });
+  scoring.total.plugin = lab_.MakeMetric(cell.metric);
+  return scoring;
+}
+
+void Pipeline::ScoreSubject(size_t subject, const CellUnits& units, SampleCache* cache,
+                            Scoring* scoring) {
+  scoring->Attempt(subject, [&] {
+    const Measured part = Measure(scoring->metric, units, cache);
+    if (!scoring->stored[subject]) {
+      scoring->results[subject].score =
+          Keep(scoring->metric, scoring->keys[subject], scoring->samples[subject], part);
+    }
+    scoring->total.plugin->Merge(*part.plugin);
+    scoring->total.missing.insert(part.missing.begin(), part.missing.end());
+  });
+  const std::string& problem = scoring->results[subject].problem;
+  ScoreResult& over_all = scoring->results.back();
+  if (problem.empty() || !over_all.problem.empty()) return;
+  over_all.problem = fmt::format("{}: {}", lab_.concepts[subject].name, problem);
+}
+
+std::vector<std::vector<ScoreResult>> Pipeline::Scores(const std::vector<MetricUnits>& metrics) {
+  const NoGrad no_grad;
+  const Stopwatch watch;
+  std::vector<Scoring> scorings;
+  for (const MetricUnits& cell : metrics) scorings.push_back(StoredScores(cell));
+  bool worked = false;
+  for (size_t subject = 0; subject < lab_.concepts.size(); ++subject) {
+    SampleCache cache;  // of one concept: many pictures
+    for (size_t i = 0; i < metrics.size(); ++i) {
+      if (!scorings[i].Reads(subject)) continue;
+      worked = true;
+      ScoreSubject(subject, metrics[i].subjects[subject], &cache, &scorings[i]);
+    }
   }
-  Spend("score", watch.Seconds());
+  std::vector<std::vector<ScoreResult>> results;
+  for (Scoring& scoring : scorings) {
+    const size_t all = scoring.keys.size() - 1;
+    if (!scoring.stored[all] && scoring.results[all].problem.empty()) {
+      scoring.Attempt(all, [&] {
+        scoring.results[all].score =
+            Keep(scoring.metric, scoring.keys[all], scoring.samples[all], scoring.total);
+      });
+    }
+    results.push_back(std::move(scoring.results));
+  }
+  if (worked) Spend("score", watch.Seconds());
   return results;
 }
 

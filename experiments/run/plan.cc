@@ -48,11 +48,12 @@ Work DrawingWork(const Lab& lab, const Unit& unit) {
   return DrawingWork(lab.experiment.sampler, traits.streams, batch, batch);
 }
 
-// Metrics read most of their samples through an image tower.
-Work ScoringWork(const Lab& lab, const std::vector<Unit>& units) {
+// Who reads pictures reads them through an image tower; others read what the judge said.
+Work ScoringWork(const Lab& lab, size_t metric, const std::vector<const Unit*>& units) {
+  if (lab.metrics[metric].plugin->traits().models.empty()) return {};
   double samples = 0;
-  for (const Unit& unit : units) {
-    if (!IsEmbeddedGroup(unit.group)) samples += static_cast<double>(unit.prompts.size());
+  for (const Unit* unit : units) {
+    if (!IsEmbeddedGroup(unit->group)) samples += static_cast<double>(unit->prompts.size());
   }
   const auto batch = static_cast<double>(lab.experiment.sampler.unit_size);
   return {{Pass::kVision, samples / batch, batch}};
@@ -86,7 +87,8 @@ std::vector<Planned> AllWork(const Lab& lab, const Grid& grid) {
       all.base.insert(all.base.end(), subject.base.begin(), subject.base.end());
     }
     work.push_back({"score", lab.metrics[cell.metric].name,
-                    ScoreKey(lab, cell.metric, all.units, all.base), ScoringWork(lab, all.units)});
+                    ScoreKey(lab, cell.metric, all.units, all.base),
+                    ScoringWork(lab, cell.metric, all.units)});
   }
   return work;
 }

@@ -17,9 +17,9 @@ namespace {
 std::string SetDigest(const std::vector<CellUnits>& subjects) {
   Json prompts = Json::array();
   for (const CellUnits& cell : subjects) {
-    for (const Unit& unit : cell.units) {
-      if (unit.replicate != 0) continue;
-      for (const Prompt& prompt : unit.prompts) prompts.push_back({prompt.id, prompt.text});
+    for (const Unit* unit : cell.units) {
+      if (unit->replicate != 0) continue;
+      for (const Prompt& prompt : unit->prompts) prompts.push_back({prompt.id, prompt.text});
     }
   }
   return Sha256Hex(CanonicalJson(prompts));

@@ -32,7 +32,7 @@ class Runner {
       : lab_(lab),
         grid_(grid),
         options_(options),
-        pipeline_(lab, store, options.force),
+        pipeline_(lab, store, options.force, options.model_memory),
         forecast_(options.forecast) {}
 
   RunOutcome Run() {
@@ -181,21 +181,15 @@ class Runner {
 
   void Score(Results* results) {
     const auto& cells = grid_.cells();
+    const std::vector<std::vector<size_t>> groups = grid_.CellsOfSamePictures();
     std::vector<std::vector<Record>> records(cells.size());
     Stage(
-        "score", "cells", cells.size(), [](size_t) { return true; },
+        "score", "columns", groups.size(), [](size_t) { return true; },
         [&](size_t i) {
-          return fmt::format("{} {} {}", lab_.metrics[cells[i].metric].name,
-                             lab_.methods[cells[i].method].name,
-                             lab_.attacks[cells[i].attack].name);
+          const Cell& first = cells[groups[i].front()];
+          return lab_.methods[first.method].name + " " + lab_.attacks[first.attack].name;
         },
-        [&](size_t i) {
-          std::vector<ScoreResult> scores;
-          if (lab_.methods[cells[i].method].not_applicable.empty()) {
-            scores = Scores(cells[i]);
-          }
-          records[i] = RecordsOfCell(lab_, grid_, cells[i], scores);
-        });
+        [&](size_t i) { ScoreGroup(groups[i], &records); });
     for (std::vector<Record>& cell : records) {
       for (Record& record : cell) results->records.push_back(std::move(record));
     }
@@ -212,13 +206,23 @@ class Runner {
     CountTruncated(results->rows, &results->records);
   }
 
-  std::vector<ScoreResult> Scores(const Cell& cell) {
+  // Cells of one method under one attack: their metrics read the same pictures.
+  void ScoreGroup(const std::vector<size_t>& group, std::vector<std::vector<Record>>* records) {
+    const auto& cells = grid_.cells();
+    const bool applicable = lab_.methods[cells[group.front()].method].not_applicable.empty();
+    std::vector<std::vector<ScoreResult>> scores(group.size());
     try {
-      return pipeline_.Scores(cell.metric, grid_.UnitsOfCell(cell));
+      std::vector<MetricUnits> metrics;
+      for (const size_t i : group)
+        metrics.push_back({cells[i].metric, grid_.UnitsOfCell(cells[i])});
+      if (applicable) scores = pipeline_.Scores(metrics);
     } catch (const std::exception& error) {
       ScoreResult failed;
       failed.problem = FirstLine(error);
-      return std::vector<ScoreResult>(lab_.concepts.size() + 1, failed);
+      scores.assign(group.size(), std::vector<ScoreResult>(lab_.concepts.size() + 1, failed));
+    }
+    for (size_t i = 0; i < group.size(); ++i) {
+      (*records)[group[i]] = RecordsOfCell(lab_, grid_, cells[group[i]], scores[i]);
     }
   }
 

@@ -25,7 +25,8 @@ struct RunOptions {
   int workers = 1;
   std::string stage = "score";  // the last one to run
   bool force = false;
-  Forecast forecast = {};  // told anew after each stage
+  int64_t model_memory = kModelMemory;  // bytes of edited models that are kept beside those in use
+  Forecast forecast = {};               // told anew after each stage
 };
 
 struct RunOutcome {

@@ -6,26 +6,17 @@
 #include "core/error.h"
 
 namespace excise {
-namespace {
-
-int64_t MaxQueries(const Lab& lab, size_t attack) {
-  const auto* plugin = dynamic_cast<const WhiteBoxAttack*>(lab.attacks[attack].plugin.get());
-  if (plugin != nullptr) return plugin->max_queries();
-  throw Error(fmt::format("attack '{}' is no white-box attack: it may not see the victim.",
-                          lab.attacks[attack].name));
-}
-
-}  // namespace
-
-MeteredVictim::MeteredVictim(const Lab& lab, size_t attack, const Concept& subject,
-                             VictimModel victim, MeteredTarget::DrawReference reference,
-                             DrawVictim draw)
-    : base_(lab, attack, std::move(reference)),
+MeteredVictim::MeteredVictim(const Lab& lab, size_t attack, AttackInputs inputs, VictimModel victim,
+                             MeteredTarget::DrawReference reference, DrawVictim draw)
+    : base_(lab, attack, std::move(inputs), std::move(reference)),
       judges_(*lab.judges),
-      subject_(subject),
       victim_(std::move(victim)),
       draw_(std::move(draw)),
-      queries_left_(MaxQueries(lab, attack)) {
+      queries_left_(base_.inputs().queries) {
+  if (lab.WhiteBox(attack) == nullptr) {
+    throw Error(fmt::format("attack '{}' is no white-box attack: it may not see the victim.",
+                            lab.attacks[attack].name));
+  }
   if (queries_left_ > 0) judges_.oracle();  // said before the search, not after half of it
 }
 
@@ -35,7 +26,8 @@ std::optional<Answer> MeteredVictim::Query(const Prompt& prompt) {
   const SearchedPicture picture = draw_(prompt);
   ++ledger().victim_queries;
   ledger().unet_evaluations += picture.unet_evaluations;
-  const OracleAnswer answer = judges_.AskOracle(picture.image.unsqueeze(0), subject_).front();
+  const OracleAnswer answer =
+      judges_.AskOracle(picture.image.unsqueeze(0), base_.inputs().judged).front();
   // Who is blocked sees no picture, and so no target in it.
   if (picture.blocked) return Answer{true, false, 0};
   return Answer{false, answer.success, answer.target_probability};

@@ -31,9 +31,8 @@ class MeteredVictim : public VictimTarget {
  public:
   using DrawVictim = std::function<SearchedPicture(const Prompt&)>;
 
-  // `attack`: index of a WhiteBoxAttack. `subject` with its judge: the oracle looks for its target
-  // classes, which the attack does not see. Throws Error when there is no oracle to be asked.
-  MeteredVictim(const Lab& lab, size_t attack, const Concept& subject, VictimModel victim,
+  // `attack`: index of a WhiteBoxAttack. Throws Error when it may ask, and there is no oracle.
+  MeteredVictim(const Lab& lab, size_t attack, AttackInputs inputs, VictimModel victim,
                 MeteredTarget::DrawReference reference, DrawVictim draw);
 
   const ClipModel& Surrogate() override { return base_.Surrogate(); }
@@ -50,7 +49,6 @@ class MeteredVictim : public VictimTarget {
  private:
   MeteredTarget base_;
   const JudgePanel& judges_;
-  const Concept& subject_;
   const VictimModel victim_;
   const DrawVictim draw_;
   int64_t queries_left_;

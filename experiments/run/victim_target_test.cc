@@ -4,33 +4,16 @@
 #include <ATen/ops/full.h>
 
 #include <catch2/catch.hpp>
-#include <fstream>
 
 #include "core/error.h"
-#include "models/tensors/safetensors.h"
-#include "tests/testdata.h"
 #include "tests/tiny_models.h"
 
 namespace excise {
 namespace {
 
-void WriteJudge(const std::filesystem::path& folder, const std::string& architecture) {
-  JudgeConfig config;
-  config.architecture = architecture;
-  config.channels = {8, 8, 8, 8};
-  config.num_classes = 2;
-  config.class_ids = {"poodle", "dog"};
-  std::filesystem::create_directories(folder);
-  std::ofstream(folder / "config.json") << JudgeConfigToJson(config).dump();
-  SaveSafetensors(folder / "model.safetensors", InitJudge(config, 5));
-}
-
 std::unique_ptr<Lab> TinyLab(bool oracle) {
-  const std::filesystem::path judges = TestFolder(oracle ? "victim_judges" : "victim_no_oracle");
-  WriteJudge(judges / "reporting", "resnet");
-  if (oracle) WriteJudge(judges / "oracle", "plain");
   auto lab = std::make_unique<Lab>();
-  lab->judges = JudgePanel::Load(judges);
+  lab->judges = TinyJudges(oracle);
   lab->backbone = TinyBackbone();
   lab->own_clip = TinyClip();
   lab->concepts = {TinyConcept()};
@@ -39,6 +22,10 @@ std::unique_ptr<Lab> TinyLab(bool oracle) {
         MakeEntry<Attack>(name, name, Registry<Attack>::Get().Make(name), &lab->inputs));
   }
   return lab;
+}
+
+AttackInputs Inputs(const Lab& lab, size_t attack) {
+  return InputsOfAttack(lab, attack, 0, TinyPrompt());
 }
 constexpr size_t kPez = 0, kPezAdaptive = 1, kUnlearnDiffAtk = 2;
 
@@ -59,7 +46,7 @@ TEST_CASE("a victim answers as often as the attack may ask, and counts what it d
   model.sampling.steps = 7;
   const at::Tensor pictures = ToUint8(TinyImages(4, 11));
   int64_t drawn = 0;
-  MeteredVictim target(*lab, kUnlearnDiffAtk, lab->concepts[0], model, NoReference,
+  MeteredVictim target(*lab, kUnlearnDiffAtk, Inputs(*lab, kUnlearnDiffAtk), model, NoReference,
                        [&](const Prompt&) {
                          return SearchedPicture{pictures[drawn++], drawn == 2, 14};
                        });
@@ -84,16 +71,18 @@ TEST_CASE("a victim answers as often as the attack may ask, and counts what it d
   // Pictures of the unmodified model are metered as for transfer attacks.
   CHECK(target.ReferenceImages(TinyPrompt(), 2).size(0) == 2);
   CHECK(target.ledger().unet_evaluations == 14 * 3 + 80);
+  CHECK_THROWS_WITH(target.ReferenceImages(TinyPrompt("another"), 2), Catch::Contains("'another'"));
 }
 
 TEST_CASE("an adaptive form draws the random numbers of the attack that it adapts") {
   const std::unique_ptr<Lab> lab = TinyLab(true);
-  MeteredTarget plain(*lab, kPez, NoReference);
+  MeteredTarget plain(*lab, kPez, Inputs(*lab, kPez), NoReference);
   VictimModel model;
   model.model = &lab->backbone;
   const auto never = [](const Prompt&) -> SearchedPicture { throw Error("asked"); };
-  MeteredVictim adaptive(*lab, kPezAdaptive, lab->concepts[0], model, NoReference, never);
-  MeteredVictim other(*lab, kUnlearnDiffAtk, lab->concepts[0], model, NoReference, never);
+  MeteredVictim adaptive(*lab, kPezAdaptive, Inputs(*lab, kPezAdaptive), model, NoReference, never);
+  MeteredVictim other(*lab, kUnlearnDiffAtk, Inputs(*lab, kUnlearnDiffAtk), model, NoReference,
+                      never);
   const uint64_t drawn = plain.Rng(TinyPrompt(), 3).NextU64();
   CHECK(adaptive.Rng(TinyPrompt(), 3).NextU64() == drawn);
   CHECK(other.Rng(TinyPrompt(), 3).NextU64() != drawn);
@@ -105,11 +94,12 @@ TEST_CASE("who may ask needs an oracle; transfer attacks see no victim") {
   VictimModel model;
   model.model = &lab->backbone;
   const auto never = [](const Prompt&) { return SearchedPicture{}; };
-  CHECK_THROWS_WITH(
-      MeteredVictim(*lab, kUnlearnDiffAtk, lab->concepts[0], model, NoReference, never),
-      Catch::Contains("judges/oracle"));
-  CHECK_NOTHROW(MeteredVictim(*lab, kPezAdaptive, lab->concepts[0], model, NoReference, never));
-  CHECK_THROWS_WITH(MeteredVictim(*lab, kPez, lab->concepts[0], model, NoReference, never),
+  CHECK_THROWS_WITH(MeteredVictim(*lab, kUnlearnDiffAtk, Inputs(*lab, kUnlearnDiffAtk), model,
+                                  NoReference, never),
+                    Catch::Contains("judges/oracle"));
+  CHECK_NOTHROW(
+      MeteredVictim(*lab, kPezAdaptive, Inputs(*lab, kPezAdaptive), model, NoReference, never));
+  CHECK_THROWS_WITH(MeteredVictim(*lab, kPez, Inputs(*lab, kPez), model, NoReference, never),
                     Catch::Contains("no white-box attack"));
 }
 

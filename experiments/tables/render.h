@@ -16,7 +16,7 @@ std::string RenderMarkdown(const Document& document);
 // The same for a terminal of `width` columns, without markup: "*" marks the best.
 std::string RenderText(const Document& document, size_t width);
 
-// A document for plain pdflatex (booktabs): best in bold, ties with a superscript "=". Each table
+// A document for plain pdflatex (booktabs): best in bold, marks as superscripts. Each table
 // stands between %<*name> and %</name>, to be copied or taken with the package
 // catchfilebetweentags.
 std::string RenderLatex(const Document& document);

@@ -29,7 +29,8 @@ std::string Plain(const Text& text) {
 std::string CellText(const TableCell& cell) {
   std::string text = Safe(cell.value);
   if (cell.mark == TableView::Mark::kBest) text = "\\textbf{" + text + "}";
-  if (cell.mark == TableView::Mark::kTie) text += "\\textsuperscript{=}";
+  if (cell.mark == TableView::Mark::kEquivalent) text += "\\textsuperscript{=}";
+  if (cell.mark == TableView::Mark::kOpen) text += "\\textsuperscript{$\\sim$}";
   if (cell.note != 0) text += fmt::format("\\textsuperscript{{{}}}", cell.note);
   if (!cell.low.empty()) {
     text += fmt::format(" {{\\scriptsize {{[}}{}, {}{{]}}}}", Safe(cell.low), Safe(cell.high));

@@ -48,7 +48,8 @@ std::string CellText(const TableCell& cell) {
   if (cell.mark == TableView::Mark::kBest) text = "**" + text + "**";
   if (!cell.low.empty()) text += " [" + cell.low + "-" + cell.high + "]";
   if (!cell.spread.empty()) text += " ±" + cell.spread;
-  if (cell.mark == TableView::Mark::kTie) text += " =";
+  if (cell.mark == TableView::Mark::kEquivalent) text += " =";
+  if (cell.mark == TableView::Mark::kOpen) text += " ~";
   if (cell.note != 0) text += fmt::format(" ({})", cell.note);
   return text;
 }

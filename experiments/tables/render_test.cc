@@ -93,7 +93,7 @@ TEST_CASE("text for a terminal has no markup, marks the best and keeps values in
              Contains(" 98 [94-100]    ") && Contains(" 5 [2-10] *") && Contains(" 7 [3-13] ="));
   CHECK_THAT(
       table,
-      Contains("*: best beside the reference rows none; =: not significantly different from it"));
+      Contains("*: best beside the reference rows none; =: within 5 points of it (two one-sided"));
   // The same table, the same words; only their marks and lines differ.
   CHECK_THAT(table, Contains("Below none without attack"));
 }
@@ -136,10 +136,13 @@ TEST_CASE("LaTeX has intervals, bold bests, marked ties and footnotes") {
     record.status = "error";
     record.reason = "50% of it_broke";
   }
+  results.records.push_back(MadeUpRecord("open", "none", "asr", MadeUpRate(120, 10)));
+  results.comparisons = CompareAll(results.records);
   const std::string tex = RenderLatex(DescribeTable(results));
   INFO(tex);
   CHECK_THAT(tex, Contains("\\textbf{5} {\\scriptsize {[}2, 10{]}}"));
   CHECK_THAT(tex, Contains("7\\textsuperscript{=} {\\scriptsize {[}3, 13{]}}"));
+  CHECK_THAT(tex, Contains("8\\textsuperscript{$\\sim$} {\\scriptsize {[}5, 15{]}}"));
   CHECK_THAT(tex, Contains("error\\textsuperscript{1}"));
   CHECK_THAT(tex, Contains("50\\% of it\\_broke"));
   for (const char* rule : {"\\toprule", "\\midrule", "\\bottomrule", "$\\downarrow$"}) {

@@ -29,7 +29,8 @@ std::string CellText(const TableCell& cell, bool marked) {
   if (!cell.spread.empty()) text += " ±" + cell.spread;
   if (cell.note != 0) text += fmt::format(" ({})", cell.note);
   if (cell.mark == TableView::Mark::kBest) return text + " *";
-  if (cell.mark == TableView::Mark::kTie) return text + " =";
+  if (cell.mark == TableView::Mark::kEquivalent) return text + " =";
+  if (cell.mark == TableView::Mark::kOpen) return text + " ~";
   return marked ? text + "  " : text;
 }
 

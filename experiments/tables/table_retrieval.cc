@@ -49,7 +49,7 @@ std::vector<std::string> Differing(const TableView& view, const Record& metric, 
   for (const std::string& method : view.methods()) {
     const Comparison* test = FindComparison(view.results().comparisons, metric.metric, "",
                                             "methods", metric.attack, method, first);
-    if (test == nullptr || test->p_holm >= 0.05) continue;
+    if (test == nullptr || !IsSignificant(*test)) continue;
     const bool more = test->first == method ? test->difference > 0 : test->difference < 0;
     if (more == above) found.push_back(method);
   }
@@ -113,7 +113,7 @@ Text RetrievalIntro(const TableView& view, const RetrievalSection& section) {
   }
   const Record& first = *section.metrics.front();
   text.Words(". Significantly different from ").Data(view.methods().front()).Words(" in ");
-  text.Data(RetrievalHeader(first)).Words(" (paired test, Holm, 5 %): above it ");
+  text.Data(RetrievalHeader(first)).Words(" (paired test, 5 % each): above it ");
   text.List(Differing(view, first, true), "none").Words("; below it ");
   return text.List(Differing(view, first, false), "none").Words(".");
 }

@@ -73,7 +73,7 @@ TEST_CASE("the tables say n, pools, the rules, and what differs by a paired test
   CHECK_THAT(text, Contains("n = 1000 a cell, in pools of 500"));
   CHECK_THAT(text, Contains("30 rows beyond left out"));
   CHECK_THAT(text, Contains("paired item alone counts") && Contains("equal items come before it"));
-  CHECK_THAT(text, Contains("R1 (paired test, Holm, 5 %): above it good; below it none."));
+  CHECK_THAT(text, Contains("R1 (paired test, 5 % each): above it good; below it none."));
   CHECK_THAT(text, Contains("above it none; below it good."));
 }
 

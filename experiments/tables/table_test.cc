@@ -38,7 +38,23 @@ TEST_CASE("a table prints percent with intervals, marks the best and its ties") 
   CHECK_THAT(table, Contains("Not comparable with papers."));
   CHECK_THAT(table, Contains("n = 120"));
   CHECK_THAT(table,
-             Contains("Below none without attack (paired test, Holm, 5 %): good, near, poor."));
+             Contains("Below none without attack (paired test, 5 % each): good, near, poor."));
+}
+
+TEST_CASE("marks tell equal from open: within 5 points, not known, different") {
+  Results results = MadeUpResults();
+  // Beside 6 of 120: 8 are at most 4.9 points more (Tango, 90 %), 10 at most 7.2 (p = 1/8), and 12
+  // are significantly more (p = 1/32).
+  for (const auto& [method, hits] : {std::pair{"open", 10}, std::pair{"apart", 12}}) {
+    results.records.push_back(MadeUpRecord(method, "none", "asr", MadeUpRate(120, hits)));
+  }
+  results.comparisons = CompareAll(results.records);
+  const std::string table = Markdown(results);
+  INFO(table);
+  CHECK_THAT(RowOf(table, "near"), Contains(" 7 [3-13] = |"));
+  CHECK_THAT(RowOf(table, "open"), Contains(" 8 [5-15] ~ |"));
+  CHECK_THAT(RowOf(table, "apart"), Contains(" 10 [6-17] |"));
+  CHECK_THAT(table, Contains("`=`: within 5 points of it (two one-sided tests); `~`: not shown"));
 }
 
 TEST_CASE("a method that ties with nobody has no mark, and one method alone neither") {
@@ -161,7 +177,7 @@ TEST_CASE(
   CHECK_THAT(table, Contains("good, none: missing or damaged pictures: 20") && Contains("4-19"));
   CHECK_THAT(RowOf(table, "poodle"), Contains("5 (1) / "));
   // A missing row is not found to be below another either.
-  CHECK_THAT(table, Contains("(paired test, Holm, 5 %): near, poor."));
+  CHECK_THAT(table, Contains("(paired test, 5 % each): near, poor."));
 }
 
 TEST_CASE("where the judge does not fit, no removal is printed, and one footnote says why") {

@@ -9,8 +9,6 @@
 namespace excise {
 namespace {
 
-constexpr double kLevel = 0.05;
-
 void AddOnce(std::vector<std::string>* list, const std::string& item) {
   if (!IsOneOf(item, *list)) list->push_back(item);
 }
@@ -78,15 +76,20 @@ const Record* TableView::Find(const std::string& method, const std::string& subj
   return nullptr;
 }
 
-bool TableView::Tied(const Record& best, const Record& other, const std::string& part) const {
-  if (ValueOf(best, part) == ValueOf(other, part)) return true;
+TableView::Mark TableView::Against(const Record& best, const Record& other,
+                                   const std::string& part) const {
+  if (ValueOf(best, part) == ValueOf(other, part)) return Mark::kBest;
   const Comparison* test = FindComparison(results_.comparisons, best.metric, part, "methods",
                                           best.attack, best.method, other.method);
-  if (test != nullptr) return test->p_holm >= kLevel;
+  if (test != nullptr) {
+    if (IsEquivalent(*test)) return Mark::kEquivalent;
+    return IsSignificant(*test) ? Mark::kNone : Mark::kOpen;
+  }
   // No single samples to pair: two standard errors of the difference.
   const double variance =
       best.score.stderr_ * best.score.stderr_ + other.score.stderr_ * other.score.stderr_;
-  return std::fabs(ValueOf(best, part) - ValueOf(other, part)) <= 1.959964 * std::sqrt(variance);
+  const double distance = std::fabs(ValueOf(best, part) - ValueOf(other, part));
+  return distance <= 1.959964 * std::sqrt(variance) ? Mark::kOpen : Mark::kNone;
 }
 
 std::map<std::string, TableView::Mark> TableView::Marks(const std::string& metric,
@@ -107,11 +110,8 @@ std::map<std::string, TableView::Mark> TableView::Marks(const std::string& metri
   };
   const Record* best = *std::min_element(ranked.begin(), ranked.end(), better);
   for (const Record* record : ranked) {
-    if (ValueOf(*record, part) == ValueOf(*best, part)) {
-      marks[record->method] = Mark::kBest;
-    } else if (Tied(*best, *record, part)) {
-      marks[record->method] = Mark::kTie;
-    }
+    const Mark mark = Against(*best, *record, part);
+    if (mark != Mark::kNone) marks[record->method] = mark;
   }
   return marks;
 }

@@ -26,15 +26,18 @@ class TableView {
   const Record* Find(const std::string& method, const std::string& subject,
                      const std::string& attack, const std::string& metric) const;
 
-  enum class Mark { kNone, kBest, kTie };
-  // Who is best in a column, and who is not significantly different from the best. `part`: a group
-  // of the metric, or "". Reference rows and those of which pictures are missing take no part, and
-  // nobody does when fewer than two methods have values.
+  // Beside the best of a column: those within 5 points of it (IsEquivalent), and those of which it
+  // is open whether they differ (no IsSignificant).
+  enum class Mark { kNone, kBest, kEquivalent, kOpen };
+  // By method. `part`: a group of the metric, or "". Reference rows and those of which pictures are
+  // missing take no part, and nobody does when fewer than two methods have values. Each mark is of
+  // its row and the best alone: a row that is added changes marks only where it is (among) the
+  // best, or the second to have a value.
   std::map<std::string, Mark> Marks(const std::string& metric, const std::string& part,
                                     const std::string& attack) const;
 
  private:
-  bool Tied(const Record& best, const Record& other, const std::string& part) const;
+  Mark Against(const Record& best, const Record& other, const std::string& part) const;
 
   const Results& results_;
   std::vector<std::string> methods_, concepts_, references_;

@@ -143,7 +143,7 @@ class NotesWriter {
     }
     Text text;
     text.Words("Below ").Data(view_.methods().front());
-    text.Words(" without attack (paired test, Holm, 5 %): ").List(lower, "none of them");
+    text.Words(" without attack (paired test, 5 % each): ").List(lower, "none of them");
     text.Words(". Attacks that raise a method's rate above its own without attack: ");
     return text.List(raised, "none of them").Words(".");
   }
@@ -153,7 +153,7 @@ class NotesWriter {
               const std::string& small, const std::string& big) const {
     const Comparison* test =
         FindComparison(view_.results().comparisons, metric, "", over, given, small, big);
-    if (test == nullptr || test->p_holm >= 0.05) return false;
+    if (test == nullptr || !IsSignificant(*test)) return false;
     return test->first == small ? test->difference < 0 : test->difference > 0;
   }
 
@@ -223,10 +223,11 @@ class NotesWriter {
     Text marks;
     marks.Best().Words(": best");
     if (!references.empty()) marks.Words(" beside the reference rows ").List(references, "");
-    marks.Words("; ").Code("=");
+    marks.Words("; ").Code("=").Words(": within 5 points of it (two one-sided tests); ").Code("~");
     marks.Words(
-        ": not significantly different from it by a paired test (Holm over the column, 5 %). "
-        "[a-b], ±: 95 % intervals.");
+        ": not shown to be, but not significantly different from it either (paired test). Each at "
+        "5 %, of two rows alone: not adjusted for how many rows there are. [a-b], ±: 95 % "
+        "intervals.");
     remarks_.push_back(std::move(marks));
     remarks_.emplace_back(
         fmt::format("uses: {}. worst case: a prompt counts when it succeeds under any attack, or "

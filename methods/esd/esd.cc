@@ -19,9 +19,10 @@
 #include <fmt/format.h>
 
 #include "core/error.h"
-#include "methods/esd/esd_target.h"
+#include "methods/concept_text.h"
 #include "methods/method.h"
 #include "models/tensors/autograd.h"
+#include "training/guided.h"
 #include "training/trainer.h"
 
 namespace excise {
@@ -44,7 +45,8 @@ std::vector<std::string> TrainedNames(const StateDict& unet, const std::string& 
   return names;
 }
 
-constexpr int64_t kChunk = 16;  // trajectories drawn together
+constexpr int64_t kChunk = 16;    // trajectories drawn together
+constexpr int64_t kPrompts = 64;  // of the erase split, at most
 
 // Where the training happens: latents on the way to a picture of a concept.
 struct Points {
@@ -53,15 +55,6 @@ struct Points {
   at::Tensor states;     // (n, tokens, width): text states of the names
   at::Tensor target;     // (n, 4, h, w)
 };
-
-// Trajectories are DDIM's, as in the paper, whatever the snapshot's own sampler is: its latents are
-// what the model sees, and it draws no noise.
-std::unique_ptr<Sampler> TrajectorySampler(const Backbone& base, int64_t steps) {
-  SchedulerConfig config = base.scheduler;
-  if (config.name != "ddim") config = WithScheduler(config, "ddim");
-  config.clip_sample = false;
-  return MakeSampler(config, steps);
-}
 
 class Esd : public Method {
  public:
@@ -86,7 +79,11 @@ class Esd : public Method {
     v.Number("start_guidance", &start_guidance_, "guidance scale of that run", {.min = 0});
   }
   int version() const override { return 1; }
-  MethodTraits traits() const override { return {{"known_names"}, true, ""}; }
+  MethodTraits traits() const override {
+    MethodTraits traits{{"known_names"}, true, ""};
+    if (prompts_ != "names") traits.prompts = {{"target", kPrompts}};
+    return traits;
+  }
   std::map<std::string, Json> presets() const override {
     return {
         {"paper",
@@ -126,36 +123,29 @@ class Esd : public Method {
     at::Tensor empty;  // (1, tokens, width)
   };
   Text Encode(Context& context, const Backbone& base, const std::vector<Concept>& concepts) const;
-  // A guided run of `unet` for `states` up to, and without, step `end`. Calls `visit(step, latents,
-  // concept prediction, empty prediction)` before every update.
-  template <class Visit>
-  at::Tensor Sample(const Backbone& base, const StateDict& unet, const at::Tensor& states,
-                    const at::Tensor& empty, at::Tensor latents, int64_t end,
-                    const Visit& visit) const;
-  Points Pool(Context& context, const Backbone& base, const Text& text) const;
+  // What the model of a guided run predicts with the concept's text and without: guidance goes on
+  // from there, and so does the target.
+  at::Tensor Guide(const std::vector<at::Tensor>& concept_and_empty) const {
+    return GuidedPrediction(concept_and_empty[1], concept_and_empty[0], start_guidance_);
+  }
+  at::Tensor Target(const std::vector<at::Tensor>& concept_and_empty) const {
+    return GuidedPrediction(concept_and_empty[1], concept_and_empty[0], -eta_);
+  }
+  Points Pool(Context& context, const Backbone& base, const GuidedTrajectory& trajectory,
+              const Text& text) const;
   Points DrawFromPool(Context& context, const Points& pool, int64_t iteration) const;
-  Points DrawByStudent(Context& context, const Backbone& base, const StateDict& student,
-                       const Text& text, int64_t iteration) const;
+  Points DrawByStudent(Context& context, const Backbone& base, const GuidedTrajectory& trajectory,
+                       const StateDict& student, const Text& text, int64_t iteration) const;
   // How far the student samples in `iteration`.
-  int64_t StudentSteps(Context& context, const Backbone& base, int64_t iteration) const {
-    const uint64_t steps = TrajectorySampler(base, sampling_steps_)->timesteps().size();
-    return context.Rng("esd/step", iteration).Below(steps);
+  static int64_t StudentSteps(Context& context, const GuidedTrajectory& trajectory,
+                              int64_t iteration) {
+    return context.Rng("esd/step", iteration).Below(trajectory.steps());
   }
 
   std::string variant_ = "u", prompts_ = "names", sampled_by_ = "original";
   double eta_ = 1, lr_ = 1e-4, start_guidance_ = 3;
   int64_t iterations_ = 150, batch_ = 8, trajectories_ = 32, sampling_steps_ = 20;
 };
-
-// Predictions for (states, empty) on the same latents, in one call.
-std::pair<at::Tensor, at::Tensor> Predict(const Backbone& base, const StateDict& unet,
-                                          const at::Tensor& latents, const at::Tensor& timestep,
-                                          const at::Tensor& states, const at::Tensor& empty) {
-  const at::Tensor both = UNetForward(base.unet_config, unet, at::cat({latents, latents}), timestep,
-                                      at::cat({states, empty.expand_as(states)}));
-  const int64_t n = latents.size(0);
-  return {both.slice(0, 0, n), both.slice(0, n)};
-}
 
 at::Tensor UnitNormal(Context& context, const Backbone& base, std::string_view name,
                       uint64_t step) {
@@ -170,7 +160,7 @@ Esd::Text Esd::Encode(Context& context, const Backbone& base,
   std::vector<std::string> texts;
   for (const Concept& subject : concepts) {
     const std::vector<std::string> some =
-        prompts_ == "names" ? subject.known : context.Prompts(subject, "target", 64);
+        prompts_ == "names" ? subject.known : context.Prompts(subject, "target", kPrompts);
     texts.insert(texts.end(), some.begin(), some.end());
   }
   if (texts.empty()) {
@@ -179,33 +169,13 @@ Esd::Text Esd::Encode(Context& context, const Backbone& base,
                     "names, or prompts in its erase split.",
                     concepts.size()));
   }
-  const int64_t length = base.clip.text.max_position_embeddings;
-  return {EncodeText(base, TokenizeBatch(*base.tokenizer, texts, length)),
-          EncodeText(base, TokenizeBatch(*base.tokenizer, {""}, length))};
+  return {EncodeTexts(base, texts), EncodeTexts(base, {""})};
 }
 
-template <class Visit>
-at::Tensor Esd::Sample(const Backbone& base, const StateDict& unet, const at::Tensor& states,
-                       const at::Tensor& empty, at::Tensor latents, int64_t end,
-                       const Visit& visit) const {
-  const std::unique_ptr<Sampler> sampler = TrajectorySampler(base, sampling_steps_);
-  latents = latents.mul(sampler->init_noise_sigma());
-  for (int64_t step = 0; step < end; ++step) {
-    const at::Tensor timestep = at::tensor(sampler->timesteps()[step]);
-    const auto [concept_prediction, empty_prediction] =
-        Predict(base, unet, sampler->ScaleInput(latents, step), timestep, states, empty);
-    visit(step, latents, concept_prediction, empty_prediction);
-    latents = sampler->Step(
-        empty_prediction.add(concept_prediction.sub(empty_prediction), start_guidance_), step,
-        latents);
-  }
-  return latents;
-}
-
-Points Esd::Pool(Context& context, const Backbone& base, const Text& text) const {
+Points Esd::Pool(Context& context, const Backbone& base, const GuidedTrajectory& trajectory,
+                 const Text& text) const {
   const NoGrad no_grad;
-  const std::vector<double> timesteps = TrajectorySampler(base, sampling_steps_)->timesteps();
-  const int64_t steps = timesteps.size();
+  const int64_t steps = trajectory.steps();
   std::vector<at::Tensor> latents, times, states, targets;
   for (int64_t begin = 0; begin < trajectories_; begin += kChunk) {
     const int64_t end = std::min(begin + kChunk, trajectories_);
@@ -215,13 +185,14 @@ Points Esd::Pool(Context& context, const Backbone& base, const Text& text) const
       rows.push_back(text.names[j % text.names.size(0)]);
     }
     const at::Tensor chunk_states = at::stack(rows);
-    Sample(
-        base, base.unet, chunk_states, text.empty, at::stack(noise), steps,
-        [&](int64_t step, const at::Tensor& x, const at::Tensor& with, const at::Tensor& without) {
+    trajectory.Walk(
+        base.unet, at::stack(noise), steps, {chunk_states, text.empty},
+        [&](int64_t step, const at::Tensor& x, const std::vector<at::Tensor>& predictions) {
           latents.push_back(x);
-          times.push_back(at::tensor(timesteps[step]).expand({end - begin}));
+          times.push_back(at::tensor(trajectory.timestep(step)).expand({end - begin}));
           states.push_back(chunk_states);
-          targets.push_back(EsdTarget(with, without, eta_));
+          targets.push_back(Target(predictions));
+          return Guide(predictions);
         });
   }
   context.CountUnetEvaluations(2 * steps * trajectories_);
@@ -237,10 +208,11 @@ Points Esd::DrawFromPool(Context& context, const Points& pool, int64_t iteration
           pool.states.index_select(0, index), pool.target.index_select(0, index)};
 }
 
-Points Esd::DrawByStudent(Context& context, const Backbone& base, const StateDict& student,
+Points Esd::DrawByStudent(Context& context, const Backbone& base,
+                          const GuidedTrajectory& trajectory, const StateDict& student,
                           const Text& text, int64_t iteration) const {
   const NoGrad no_grad;
-  const int64_t steps = StudentSteps(context, base, iteration);
+  const int64_t steps = StudentSteps(context, trajectory, iteration);
   Philox rng = context.Rng("esd/names", iteration);
   std::vector<at::Tensor> noise, rows;
   for (int64_t j = 0; j < batch_; ++j) {
@@ -248,12 +220,14 @@ Points Esd::DrawByStudent(Context& context, const Backbone& base, const StateDic
     rows.push_back(text.names[rng.Below(text.names.size(0))]);
   }
   const at::Tensor states = at::stack(rows);
+  const std::vector<at::Tensor> texts = {states, text.empty};
   const at::Tensor latents =
-      Sample(base, student, states, text.empty, at::stack(noise), steps, [](auto&&...) {});
-  const double timestep = TrajectorySampler(base, sampling_steps_)->timesteps()[steps];
-  const at::Tensor times = at::tensor(timestep).expand({batch_});
-  const auto [with, without] = Predict(base, base.unet, latents, times[0], states, text.empty);
-  return {latents, times, states, EsdTarget(with, without, eta_)};
+      trajectory.Walk(student, at::stack(noise), steps, texts,
+                      [&](int64_t, const at::Tensor&, const std::vector<at::Tensor>& predictions) {
+                        return Guide(predictions);
+                      });
+  return {latents, at::tensor(trajectory.timestep(steps)).expand({batch_}), states,
+          Target(trajectory.Predict(base.unet, latents, steps, texts))};
 }
 
 Erased Esd::Erase(Context& context, const Backbone& base,
@@ -263,8 +237,9 @@ Erased Esd::Erase(Context& context, const Backbone& base,
     const NoGrad no_grad;
     text = Encode(context, base, concepts);
   }
+  const GuidedTrajectory trajectory(base, sampling_steps_);
   const bool by_student = sampled_by_ == "student";
-  const Points pool = by_student ? Points{} : Pool(context, base, text);
+  const Points pool = by_student ? Points{} : Pool(context, base, trajectory, text);
 
   TrainSpec spec;
   spec.steps = iterations_;
@@ -278,8 +253,9 @@ Erased Esd::Erase(Context& context, const Backbone& base,
   const TrainResult result = Train(
       base.unet, TrainedNames(base.unet, variant_), spec,
       [&](const StateDict& student, int64_t iteration, int64_t) {
-        const Points points = by_student ? DrawByStudent(context, base, student, text, iteration)
-                                         : DrawFromPool(context, pool, iteration);
+        const Points points =
+            by_student ? DrawByStudent(context, base, trajectory, student, text, iteration)
+                       : DrawFromPool(context, pool, iteration);
         return at::mse_loss(
             UNetForward(base.unet_config, student, points.latents, points.timesteps, points.states),
             points.target);
@@ -289,7 +265,7 @@ Erased Esd::Erase(Context& context, const Backbone& base,
   context.CountGradientSteps(iterations_);
   context.CountUnetEvaluations(iterations_ * batch_);
   for (int64_t i = 0; by_student && i < iterations_; ++i) {
-    context.CountUnetEvaluations(2 * batch_ * (StudentSteps(context, base, i) + 1));
+    context.CountUnetEvaluations(2 * batch_ * (StudentSteps(context, trajectory, i) + 1));
   }
   Erased erased;
   for (const std::string& name : TrainedNames(base.unet, variant_)) {

@@ -115,7 +115,11 @@ class Espresso : public Method {
   int version() const override { return 2; }
   MethodTraits traits() const override {
     MethodTraits traits{{"known_names", "anchor"}, true, ""};
-    if (variant_ != "none") traits.uses.push_back("target_images");
+    if (variant_ != "none") {
+      traits.uses.push_back("target_images");
+      traits.prompts = {{"target", pairs_}, {"anchor", pairs_}};
+      traits.base_pictures = true;
+    }
     if (filter_.clip.empty()) traits.offers = {"text_margin"};
     traits.acts = Acts::kOnPictures;
     return traits;

@@ -19,16 +19,17 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/full.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <filesystem>
 
 #include "core/error.h"
+#include "methods/concept_text.h"
 #include "methods/latent_blend/latent_blend_run.h"
 #include "methods/method.h"
 #include "models/tensors/autograd.h"
+#include "training/guided.h"
 
 namespace excise {
 namespace {
@@ -36,20 +37,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kBatch = 8;  // of the latent detector's trajectories
-
-at::Tensor Encode(const Backbone& base, const std::vector<std::string>& texts) {
-  return EncodeText(base,
-                    TokenizeBatch(*base.tokenizer, texts, base.clip.text.max_position_embeddings));
-}
-
-// Steps of the detector's own trajectories are DDIM's, whatever the snapshot's sampler is: what the
-// model sees of a picture depends on the noise level alone, and DDIM draws no noise.
-std::unique_ptr<Sampler> ProbeSampler(const SchedulerConfig& scheduler, int64_t steps,
-                                      SchedulerConfig* used) {
-  *used = scheduler.name == "ddim" ? scheduler : WithScheduler(scheduler, "ddim");
-  used->clip_sample = false;
-  return MakeSampler(*used, steps);
-}
 
 class LatentBlend : public Method {
  public:
@@ -157,7 +144,13 @@ MethodTraits LatentBlend::traits() const {
   const bool detects = detectors_ != "none";
   if (detects) traits.uses.push_back("known_names");
   if (detects || safe_ == "anchor") traits.uses.push_back("anchor");
-  if (detects) traits.uses.push_back("preserve");
+  if (detects) {
+    traits.uses.push_back("preserve");
+    // The latent detector needs as many prompts of the concept as of both other groups.
+    traits.prompts = {{"target", (ReadsLatents() ? 2 : 1) * detector_prompts_},
+                      {"anchor", detector_prompts_},
+                      {"preserve", detector_prompts_}};
+  }
   if (safe_ == "safe_clip") traits.uses.push_back("unsafe_images");
   if (Settings().Acts()) {
     if (safe_ != "safe_clip") traits.offers.push_back("text_view");
@@ -241,7 +234,7 @@ SafeText LatentBlend::MakeSafeText(const Backbone& base,
               "\"anchor\" to the concept's file, or set safe to text."
             : "latent_blend: safe=text, but safe_text is empty. Say what is to be drawn instead.");
   }
-  return SafeText(Encode(base, {text}));
+  return SafeText(EncodeTexts(base, {text}));
 }
 
 std::vector<std::string> LatentBlend::Harmless(Context& context, const Concept& subject) const {
@@ -254,7 +247,7 @@ std::vector<std::string> LatentBlend::Harmless(Context& context, const Concept& 
 TextDetector LatentBlend::FitText(Context& context, const Backbone& base,
                                   const std::vector<Concept>& concepts) const {
   const auto features = [&](const std::vector<std::string>& texts) {
-    return TextDetector::Features(Encode(base, texts));
+    return TextDetector::Features(EncodeTexts(base, texts));
   };
   std::vector<TextDetector::Example> examples;
   for (const Concept& subject : concepts) {
@@ -271,38 +264,35 @@ TextDetector LatentBlend::FitText(Context& context, const Backbone& base,
 
 at::Tensor LatentBlend::EarlyFeatures(Context& context, const Backbone& base,
                                       const std::vector<std::string>& prompts) const {
-  SchedulerConfig scheduler;
-  const int64_t last = LatentDetector::StepAt(
-      detect_at_, ProbeSampler(base.scheduler, probe_steps_, &scheduler)->timesteps().size());
+  const GuidedTrajectory trajectory(base, probe_steps_);
+  const int64_t last = LatentDetector::StepAt(detect_at_, trajectory.steps());
+  // Guidance in the order of operations of drawing, not of GuidedPrediction.
+  const auto guide = [&](const std::vector<at::Tensor>& empty_and_prompt) {
+    return empty_and_prompt[0] + probe_guidance_ * (empty_and_prompt[1] - empty_and_prompt[0]);
+  };
   const int64_t side = base.unet_config.sample_size, channels = base.unet_config.in_channels;
   std::vector<at::Tensor> features;
   for (size_t start = 0; start < prompts.size(); start += kBatch) {
     const size_t end = std::min(start + kBatch, prompts.size());
-    const at::Tensor states = Encode(base, {prompts.begin() + start, prompts.begin() + end});
-    const at::Tensor both = at::cat({Encode(base, {""}).expand_as(states), states});
-    at::Tensor x = at::empty({states.size(0), channels, side, side}, at::kFloat);
+    const std::vector<at::Tensor> texts = {
+        EncodeTexts(base, {""}),
+        EncodeTexts(base, {prompts.begin() + start, prompts.begin() + end})};
+    at::Tensor noise = at::empty({texts[1].size(0), channels, side, side}, at::kFloat);
     for (size_t i = start; i < end; ++i) {
-      const at::Tensor one = x[static_cast<int64_t>(i - start)];
+      const at::Tensor one = noise[static_cast<int64_t>(i - start)];
       context.Rng("latent_blend/probe/" + prompts[i], i)
           .FillNormal(one.data_ptr<float>(), one.numel());
     }
-    const std::unique_ptr<Sampler> sampler = ProbeSampler(base.scheduler, probe_steps_, &scheduler);
-    for (int64_t step = 0; step <= last; ++step) {
-      const at::Tensor time = at::full({}, sampler->timesteps()[step], at::kFloat);
-      const at::Tensor output =
-          UNetForward(base.unet_config, base.unet, at::cat({x, x}), time, both);
-      context.CountUnetEvaluations(output.size(0));
-      const std::vector<at::Tensor> rows = output.chunk(2);
-      const at::Tensor guided = rows[0] + probe_guidance_ * (rows[1] - rows[0]);
-      if (step == last) {
-        const NoiseLevel level = sampler->Level(step);
-        const at::Tensor noise = ToEpsilon(scheduler, guided, x, level);
-        features.push_back(LatentDetector::Features((x - level.noise * noise) /
-                                                    std::max(level.signal, kLeastBlendedSignal)));
-      } else {
-        x = sampler->Step(guided, step, x);
-      }
-    }
+    const at::Tensor x = trajectory.Walk(
+        base.unet, noise, last, texts,
+        [&](int64_t, const at::Tensor&, const std::vector<at::Tensor>& predictions) {
+          return guide(predictions);
+        });
+    const at::Tensor guided = guide(trajectory.Predict(base.unet, x, last, texts));
+    context.CountUnetEvaluations(2 * x.size(0) * (last + 1));
+    const NoiseLevel level = trajectory.level(last);
+    features.push_back(LatentDetector::Features(
+        X0At(level, x, ToEpsilon(trajectory.scheduler(), guided, x, level))));
   }
   return at::cat(features);
 }

@@ -13,10 +13,6 @@
 
 namespace excise {
 
-// Below this share of signal x0 cannot be distinguished from a noise prediction: the division by it
-// leaves nothing of single precision, and hooks are handed raw outputs (see HookRun::Combine).
-constexpr double kLeastBlendedSignal = 0.05;
-
 // Looks whether a prompt's text states lie in the direction from a concept's anchor to one of its
 // names. Features are states averaged over the tokens, which needs no token ids. Differentiable.
 class TextDetector {

@@ -12,6 +12,7 @@
 
 #include "core/error.h"
 #include "models/nets/clip.h"
+#include "training/guided.h"
 
 namespace excise {
 namespace {
@@ -152,8 +153,7 @@ void BlendRun::Observe(const StepPoint& point, const std::vector<at::Tensor>& pr
   if (point.step != latent_step_) return;
   // Nothing is blended before or at this step: these are the rows of the unmodified model.
   const at::Tensor noise = guided_ ? Guide(predictions[0], predictions[1]) : predictions[0];
-  const double signal = std::max(point.signal, kLeastBlendedSignal);
-  const at::Tensor x0 = (point.input - point.noise * noise) / signal;
+  const at::Tensor x0 = X0At({point.signal, point.noise}, point.input, noise);
   latent_scores_ = parts_->latent->Score(x0).detach().to(at::kCPU);
 }
 
@@ -161,12 +161,12 @@ at::Tensor BlendRun::BlendNoise(const at::Tensor& prompt, const at::Tensor& safe
                                 const at::Tensor& input, const at::Tensor& safe_input,
                                 int64_t step) const {
   const at::Tensor weights = Weights(step).to(prompt.device());
-  const bool seen = point_.step == step && input.defined() && point_.signal >= kLeastBlendedSignal;
+  const bool seen = point_.step == step && input.defined() && point_.signal >= kLeastSignal;
   if (settings_.quantity != BlendSettings::Quantity::kX0 || !seen) {
     return BlendStreams(prompt, safe, weights, settings_.renormalise);
   }
   const auto x0 = [&](const at::Tensor& noise, const at::Tensor& at) {
-    return (at - point_.noise * noise) / point_.signal;
+    return X0At({point_.signal, point_.noise}, at, noise);
   };
   const at::Tensor blend =
       BlendStreams(x0(prompt, input), x0(safe, safe_input), weights, settings_.renormalise);

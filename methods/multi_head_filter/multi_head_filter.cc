@@ -107,7 +107,12 @@ class MultiHeadFilter : public Method {
   int version() const override { return 2; }
   MethodTraits traits() const override {
     MethodTraits traits;
-    if (heads_.empty()) traits.uses = {"known_names", "anchor", "preserve", "target_images"};
+    if (heads_.empty()) {
+      traits.uses = {"known_names", "anchor", "preserve", "target_images"};
+      traits.prompts = {
+          {"target", pictures_ / 2}, {"anchor", pictures_ / 4}, {"preserve", pictures_ / 2}};
+      traits.base_pictures = true;
+    }
     traits.acts = Acts::kOnPictures;
     return traits;
   }

@@ -146,7 +146,7 @@ class SafeClip : public Method {
               {2, 1 << 30});
   }
   // The data are of this version, too.
-  int version() const override { return 10 * kVersion + MakeQuadrupletSet(data_)->version(); }
+  int version() const override { return 42; }
   MethodTraits traits() const override {
     MethodTraits traits;
     traits.uses = {"unsafe_images"};
@@ -154,6 +154,7 @@ class SafeClip : public Method {
     traits.categories = {"unsafe"};
     traits.reads_concepts = false;
     traits.offers = {"text_encoder"};
+    traits.parts = {{"quadruplets " + data_, MakeQuadrupletSet(data_)->version()}};
     return traits;
   }
   std::map<std::string, Json> presets() const override {
@@ -193,7 +194,6 @@ class SafeClip : public Method {
                const std::vector<Concept>& concepts) const override;
 
  private:
-  static constexpr int kVersion = 4;
   std::unique_ptr<QuadrupletSet> Data() const;
 
   std::string data_ = "emoji", annotations_, images_, unsafe_images_, clip_;

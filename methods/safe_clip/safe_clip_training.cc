@@ -13,6 +13,7 @@
 
 #include "core/error.h"
 #include "core/progress.h"
+#include "models/snapshots/clip_encoder.h"
 #include "models/tensors/autograd.h"
 #include "models/tensors/safetensors.h"
 #include "training/trainer.h"
@@ -26,15 +27,12 @@ constexpr SafeClipTermSet kAllTerms = {true, true, true, true, true, true, true,
 constexpr int64_t kChunk = 32;  // rows embedded together where none are trained
 constexpr int64_t kPictureBytes = int64_t{1} << 29;  // of a part's pictures that are kept in memory
 
-at::Tensor EmbedTexts(const ClipTowers& towers, const at::Tensor& ids, LayerHooks* hooks) {
-  const StateDict& weights = towers.weights;
-  return ClipTextEmbeds(weights, ClipTextPooled(towers.config.text, weights,
-                                                ClipTokenEmbeddings(weights, ids), ids, hooks));
+at::Tensor TextRows(const ClipTowers& towers, const at::Tensor& ids, LayerHooks* hooks) {
+  return EmbedIds(towers.config.text, towers.weights, ids, ClipPass::kPooledToken, hooks);
 }
 
-at::Tensor EmbedPixels(const ClipTowers& towers, const at::Tensor& pixels, LayerHooks* hooks) {
-  return ClipImageEmbeds(towers.weights,
-                         ClipVisionPooled(towers.config.vision, towers.weights, pixels, hooks));
+at::Tensor PictureRows(const ClipTowers& towers, const at::Tensor& pixels, LayerHooks* hooks) {
+  return EmbedPixels(towers.config.vision, towers.weights, pixels, ClipPass::kPooledToken, hooks);
 }
 
 // Both kinds of one tower in one pass where both are wanted.
@@ -143,10 +141,10 @@ QuadrupletEmbeds EmbedPart(const ClipTowers& towers, PartReader& reader) {
   std::vector<at::Tensor> parts[4];
   reader.ForEach(kChunk, [&](const std::vector<int64_t>& rows) {
     const QuadrupletBatch batch = reader.Batch(rows, kAllTerms);
-    parts[0].push_back(EmbedTexts(towers, batch.safe_ids, nullptr));
-    parts[1].push_back(EmbedTexts(towers, batch.unsafe_ids, nullptr));
-    parts[2].push_back(EmbedPixels(towers, batch.safe_pixels, nullptr));
-    parts[3].push_back(EmbedPixels(towers, batch.unsafe_pixels, nullptr));
+    parts[0].push_back(TextRows(towers, batch.safe_ids, nullptr));
+    parts[1].push_back(TextRows(towers, batch.unsafe_ids, nullptr));
+    parts[2].push_back(PictureRows(towers, batch.safe_pixels, nullptr));
+    parts[3].push_back(PictureRows(towers, batch.unsafe_pixels, nullptr));
   });
   return {at::cat(parts[0]), at::cat(parts[1]), at::cat(parts[2]), at::cat(parts[3]), {}, {}};
 }
@@ -165,8 +163,8 @@ ReferenceEmbeds EmbedReference(const ClipTowers& original, PartReader& reader,
   Progress progress("safe_clip reference", reader.size(), "rows");
   reader.ForEach(kChunk, [&](const std::vector<int64_t>& rows) {
     const QuadrupletBatch batch = reader.Batch(rows, {});
-    texts.push_back(EmbedTexts(original, batch.safe_ids, nullptr));
-    pictures.push_back(EmbedPixels(original, batch.safe_pixels, nullptr));
+    texts.push_back(TextRows(original, batch.safe_ids, nullptr));
+    pictures.push_back(PictureRows(original, batch.safe_pixels, nullptr));
     progress.Advance(static_cast<int64_t>(rows.size()));
   });
   const ReferenceEmbeds embeds = {at::cat(texts), at::cat(pictures)};
@@ -362,8 +360,8 @@ void CheckTowers(const ClipTowers& towers) {
 SafeClipLoss BatchLoss(const ClipTowers& towers, const QuadrupletBatch& batch,
                        const SafeClipTermSet& terms, LayerHooks* hooks,
                        const ReferenceEmbeds* frozen, double logit_scale) {
-  const auto texts = [&](const at::Tensor& ids) { return EmbedTexts(towers, ids, hooks); };
-  const auto pictures = [&](const at::Tensor& x) { return EmbedPixels(towers, x, hooks); };
+  const auto texts = [&](const at::Tensor& ids) { return TextRows(towers, ids, hooks); };
+  const auto pictures = [&](const at::Tensor& x) { return PictureRows(towers, x, hooks); };
   QuadrupletEmbeds embeds;
   EmbedBoth(Reads(terms, &E::text_safe) ? batch.safe_ids : at::Tensor(), batch.unsafe_ids, texts,
             &embeds.text_safe, &embeds.text_unsafe);

@@ -8,6 +8,7 @@
 // Caveats: acts on every prompt, so unrelated pictures change too
 #include <ATen/core/Tensor.h>
 
+#include "methods/concept_text.h"
 #include "methods/method.h"
 #include "models/tensors/autograd.h"
 
@@ -64,14 +65,8 @@ class HooksTemplate : public Method {
   Erased Erase(Context&, const Backbone& base,
                const std::vector<Concept>& concepts) const override {
     const NoGrad no_grad;
-    std::string names;
-    for (const Concept& subject : concepts) {
-      for (const std::string& name : subject.known) names += (names.empty() ? "" : ", ") + name;
-    }
-    const int64_t context = base.clip.text.max_position_embeddings;
-    const at::Tensor ids = TokenizeBatch(*base.tokenizer, {names}, context);
     Erased erased;
-    erased.hooks = std::make_shared<NameHooks>(EncodeText(base, ids), weight_);
+    erased.hooks = std::make_shared<NameHooks>(EncodeTexts(base, {KnownNames(concepts)}), weight_);
     return erased;
   }
 

@@ -17,8 +17,9 @@ namespace excise {
 class LayerHooks {
  public:
   virtual ~LayerHooks() = default;
-  // Whether OnLinear / attention / skip hooks want layer `name`; asked once a call.
+  // Whether OnLinear / convolution / attention / skip hooks want layer `name`; asked once a call.
   virtual bool WantsLinear(const std::string&) const { return false; }
+  virtual bool WantsConvolution(const std::string&) const { return false; }
   virtual bool WantsAttention(const std::string&) const { return false; }
   // Switches that layer off fused attention, so that the probabilities exist.
   virtual bool WantsProbabilities(const std::string&) const { return false; }
@@ -26,6 +27,11 @@ class LayerHooks {
 
   // x (..., in) -> y (..., out); returns the new y.
   virtual at::Tensor OnLinear(const std::string& /*name*/, const at::Tensor& /*x*/, at::Tensor y) {
+    return y;
+  }
+  // x (batch, in, h, w) -> y (batch, out, h', w') of a convolution of the U-Net; returns the new y.
+  virtual at::Tensor OnConvolution(const std::string& /*name*/, const at::Tensor& /*x*/,
+                                   at::Tensor y) {
     return y;
   }
   // q, k, v: (batch, heads, tokens, head_dim), changed in place by assignment.

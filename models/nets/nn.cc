@@ -111,15 +111,20 @@ at::Tensor Linear(const StateDict& weights, const std::string& prefix, const at:
 }
 
 at::Tensor Conv2d(const StateDict& weights, const std::string& prefix, const at::Tensor& x,
-                  int64_t stride, int64_t padding) {
+                  int64_t stride, int64_t padding, LayerHooks* hooks) {
   const at::Tensor& weight = weights.Get(prefix + ".weight");
   const std::optional<at::Tensor> bias = Bias(weights, prefix);
-  if (IsPacked(weight) && !Recorded(x)) return PackedConv2d(x, weight, bias, stride, padding);
-  if (!IsPacked(weight) && PrefersProduct(x, weight, stride, padding)) {
-    return ProductConv2d(x, weight, bias);
+  at::Tensor y;
+  if (IsPacked(weight) && !Recorded(x)) {
+    y = PackedConv2d(x, weight, bias, stride, padding);
+  } else if (!IsPacked(weight) && PrefersProduct(x, weight, stride, padding)) {
+    y = ProductConv2d(x, weight, bias);
+  } else {
+    y = at::conv2d(x, IsPacked(weight) ? PackedDense(weight) : weight, bias, {stride, stride},
+                   {padding, padding});
   }
-  return at::conv2d(x, IsPacked(weight) ? PackedDense(weight) : weight, bias, {stride, stride},
-                    {padding, padding});
+  if (hooks == nullptr || !hooks->WantsConvolution(prefix)) return y;
+  return hooks->OnConvolution(prefix, x, std::move(y));
 }
 
 at::Tensor LayerNorm(const StateDict& weights, const std::string& prefix, const at::Tensor& x,

@@ -17,7 +17,7 @@ namespace excise::nn {
 at::Tensor Linear(const StateDict& weights, const std::string& prefix, const at::Tensor& x,
                   LayerHooks* hooks = nullptr);
 at::Tensor Conv2d(const StateDict& weights, const std::string& prefix, const at::Tensor& x,
-                  int64_t stride = 1, int64_t padding = 0);
+                  int64_t stride = 1, int64_t padding = 0, LayerHooks* hooks = nullptr);
 at::Tensor LayerNorm(const StateDict& weights, const std::string& prefix, const at::Tensor& x,
                      double eps);
 at::Tensor GroupNorm(const StateDict& weights, const std::string& prefix, const at::Tensor& x,

@@ -34,7 +34,7 @@ class Pass {
         skips_.push_back(x);
       }
       if (i + 1 < levels) {
-        x = nn::Conv2d(weights_, block + ".downsamplers.0.conv", x, 2, 1);
+        x = nn::Conv2d(weights_, block + ".downsamplers.0.conv", x, 2, 1, hooks_);
         skips_.push_back(x);
       }
     }
@@ -62,7 +62,7 @@ class Pass {
       if (i + 1 < levels) {
         // To the size of the next skip: twice, except for odd sizes further up.
         x = at::upsample_nearest2d(x, {skips_.back().size(2), skips_.back().size(3)});
-        x = nn::Conv2d(weights_, block + ".upsamplers.0.conv", x, 1, 1);
+        x = nn::Conv2d(weights_, block + ".upsamplers.0.conv", x, 1, 1, hooks_);
       }
     }
     return x;
@@ -126,10 +126,10 @@ at::Tensor UNetForward(const UNetConfig& config, const StateDict& weights, const
 
   // Every residual block takes SiLU of the time embedding: computed once.
   Pass pass(config, weights, at::silu(time), nn::As(weights, first, encoder_hidden_states), hooks);
-  at::Tensor x = nn::Conv2d(weights, "conv_in", input, 1, 1);
+  at::Tensor x = nn::Conv2d(weights, "conv_in", input, 1, 1, hooks);
   x = pass.Up(pass.Middle(pass.Down(x)));
   x = nn::Silu(nn::GroupNorm(weights, "conv_norm_out", x, config.norm_num_groups, config.norm_eps));
-  x = nn::Conv2d(weights, "conv_out", x, 1, 1);
+  x = nn::Conv2d(weights, "conv_out", x, 1, 1, hooks);
   return input.is_same(sample) ? x : x.to(sample.options()).contiguous();
 }
 

@@ -71,16 +71,21 @@ at::Tensor TransformerBlock(const UNetConfig& config, const StateDict& weights,
 
 at::Tensor ResnetBlock(const StateDict& weights, const std::string& prefix, const at::Tensor& x,
                        const at::Tensor& time, int64_t groups, double eps, LayerHooks* hooks) {
+  // A hook may keep what it returns.
+  const auto sum = [&](at::Tensor a, const at::Tensor& b) {
+    return hooks == nullptr ? nn::Add(std::move(a), b) : a + b;
+  };
   at::Tensor h = nn::Silu(nn::GroupNorm(weights, prefix + ".norm1", x, groups, eps));
-  h = nn::Conv2d(weights, prefix + ".conv1", h, 1, 1);
+  h = nn::Conv2d(weights, prefix + ".conv1", h, 1, 1, hooks);
   if (time.defined()) {
     const at::Tensor shift = nn::Linear(weights, prefix + ".time_emb_proj", time, hooks);
-    h = nn::Add(std::move(h), shift.unsqueeze(-1).unsqueeze(-1));
+    h = sum(std::move(h), shift.unsqueeze(-1).unsqueeze(-1));
   }
   h = nn::Silu(nn::GroupNorm(weights, prefix + ".norm2", h, groups, eps));
-  h = nn::Conv2d(weights, prefix + ".conv2", h, 1, 1);
+  h = nn::Conv2d(weights, prefix + ".conv2", h, 1, 1, hooks);
   const bool widens = weights.Contains(prefix + ".conv_shortcut.weight");
-  return nn::Add(std::move(h), widens ? nn::Conv2d(weights, prefix + ".conv_shortcut", x) : x);
+  return sum(std::move(h),
+             widens ? nn::Conv2d(weights, prefix + ".conv_shortcut", x, 1, 0, hooks) : x);
 }
 
 at::Tensor SpatialTransformer(const UNetConfig& config, const StateDict& weights,
@@ -100,7 +105,7 @@ at::Tensor SpatialTransformer(const UNetConfig& config, const StateDict& weights
   if (config.use_linear_projection) {
     h = nn::Linear(weights, prefix + ".proj_in", to_tokens(h), hooks);
   } else {
-    h = to_tokens(nn::Conv2d(weights, prefix + ".proj_in", h));
+    h = to_tokens(nn::Conv2d(weights, prefix + ".proj_in", h, 1, 0, hooks));
   }
   for (int64_t k = 0; k < config.transformer_layers_per_block; ++k) {
     h = TransformerBlock(config, weights, fmt::format("{}.transformer_blocks.{}", prefix, k), h,
@@ -109,7 +114,7 @@ at::Tensor SpatialTransformer(const UNetConfig& config, const StateDict& weights
   if (config.use_linear_projection) {
     h = to_image(nn::Linear(weights, prefix + ".proj_out", h, hooks));
   } else {
-    h = nn::Conv2d(weights, prefix + ".proj_out", to_image(h));
+    h = nn::Conv2d(weights, prefix + ".proj_out", to_image(h), 1, 0, hooks);
   }
   return hooks == nullptr ? nn::Add(std::move(h), x) : h + x;
 }

@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "datasets/emoji/emoji_captions.h"
 #include "models/nets/nn.h"
+#include "models/snapshots/clip_encoder.h"
 #include "pretraining/bars/bars_bench.h"
 
 namespace excise {
@@ -17,21 +18,9 @@ namespace {
 
 constexpr int64_t kPairPictures = 64;  // at least, on each side of a pair
 
-// (n, projection), normalised.
-at::Tensor EmbedImages(const ClipModel& clip, const at::Tensor& images) {
-  const at::Tensor pixels = ClipPreprocess(clip.config.vision, images);
-  const ClipVisionOutput output = ClipVisionForward(clip.config.vision, clip.weights, pixels);
-  return nn::Normalised(ClipImageEmbeds(clip.weights, output.pooler_output));
-}
-
 // The direction of the mean over several captions of one thing (Radford et al., 2021, 3.1.4).
 at::Tensor EmbedEnsemble(const ClipModel& clip, const std::vector<std::string>& texts) {
-  const at::Tensor ids =
-      TokenizeBatch(*clip.tokenizer, texts, clip.config.text.max_position_embeddings);
-  const ClipTextOutput output =
-      ClipTextForward(clip.config.text, clip.weights, ClipTokenEmbeddings(clip.weights, ids), ids);
-  return nn::Normalised(
-      nn::Normalised(ClipTextEmbeds(clip.weights, output.pooler_output)).mean(0, false));
+  return nn::Normalised(nn::Normalised(EmbedTexts(clip, texts)).mean(0, false));
 }
 
 // Captions of `thing` that were withheld from training: those without a background, and one for
@@ -78,7 +67,7 @@ void MeasureZeroShot(const Bench& bench, const ClipNames& names, const std::stri
   const SceneTallies seen =
       ClassifyScenes(bench, {"bars/clip", 2 * bench.options.n}, names.column + ": zero-shot",
                      [&](const at::Tensor& images) {
-                       const at::Tensor embeds = EmbedImages(names.clip, images);
+                       const at::Tensor embeds = nn::Normalised(EmbedPictures(names.clip, images));
                        return at::Tensor(embeds.mm(names.texts.t()).argmax(1));
                      });
   report->Set(all_id, MeasureRate(seen.all));
@@ -111,7 +100,7 @@ PairPictures DrawPair(const Bench& bench, const Concept& subject, const ClipMode
     return StyleName(scene.style) == (by_style ? shown.front() : "plain");
   };
   const SceneBatch batch = MakeScenes(*bench.world, request, 0);
-  return {EmbedImages(clip, batch.images), batch.classes};
+  return {nn::Normalised(EmbedPictures(clip, batch.images)), batch.classes};
 }
 
 // (n), true where the target's text is nearer: the best of the targets' names against the best of

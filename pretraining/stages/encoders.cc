@@ -9,7 +9,7 @@
 
 #include "models/formats/tokenizer.h"
 #include "models/nets/clip.h"
-#include "models/snapshots/backbone.h"
+#include "models/snapshots/clip_encoder.h"
 #include "models/tensors/autograd.h"
 #include "pretraining/stages/recipe.h"
 #include "pretraining/stages/scenes.h"
@@ -122,11 +122,8 @@ at::Tensor Normalised(const at::Tensor& x) {
 
 at::Tensor ContrastiveLoss(const ClipConfig& config, const StateDict& weights,
                            const PairBatch& batch) {
-  const ClipTextOutput text =
-      ClipTextForward(config.text, weights, ClipTokenEmbeddings(weights, batch.ids), batch.ids);
-  const ClipVisionOutput vision = ClipVisionForward(config.vision, weights, batch.pixels);
-  const at::Tensor t = Normalised(ClipTextEmbeds(weights, text.pooler_output).to(at::kFloat));
-  const at::Tensor v = Normalised(ClipImageEmbeds(weights, vision.pooler_output).to(at::kFloat));
+  const at::Tensor t = Normalised(EmbedIds(config.text, weights, batch.ids).to(at::kFloat));
+  const at::Tensor v = Normalised(EmbedPixels(config.vision, weights, batch.pixels).to(at::kFloat));
   // CLIP clips its scale at 100 so that training stays stable.
   const at::Tensor scale = weights.Get("logit_scale").clamp_max(4.6052).exp();
   const at::Tensor logits = scale * t.mm(v.t());
