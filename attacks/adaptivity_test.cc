@@ -32,8 +32,8 @@ class BlendHooks : public Hooks {
   std::unique_ptr<HookRun> Start(const GuidanceBatch&) const override {
     return std::make_unique<Run>(safe_, weight_);
   }
-  at::Tensor TextView(const at::Tensor& states) const override {
-    return (1 - weight_) * states + weight_ * safe_;
+  at::Tensor TextView(const TextBatch& text) const override {
+    return (1 - weight_) * text.states + weight_ * safe_;
   }
 
  private:
@@ -72,8 +72,8 @@ class FilterHooks : public Hooks, public ImageFilter {
     return 20 * (images.select(1, 0) - images.select(1, 2)).mean({1, 2});
   }
   double Threshold() const override { return 0; }
-  at::Tensor TextMargin(const at::Tensor&, const at::Tensor& embeds) const override {
-    return 8 * embeds.select(1, 0);
+  at::Tensor TextMargin(const TextBatch& text) const override {
+    return 8 * text.pooled.select(1, 0);
   }
 };
 
@@ -109,18 +109,15 @@ void LetTextMatter(Backbone* backbone) {
   }
 }
 
-void Defend(const Defence& defence, TinyVictim* target) {
+void Defend(const Defence& defence, TinyTarget* target) {
   target->Defend(defence.hooks.get());
   if (defence.change) defence.change(&target->victim);
 }
 
-Trajectory Craft(const std::string& name, const Json& params, TinyVictim* target) {
+Trajectory Craft(const std::string& name, const Json& params, TinyTarget* target) {
   const std::unique_ptr<Attack> attack = Registry<Attack>::Get().Make(name);
   DecodeParams(params, *attack, "test");
-  if (const auto* white_box = dynamic_cast<const WhiteBoxAttack*>(attack.get())) {
-    return white_box->Craft(*target, TinyConcept(), TinyPrompt());
-  }
-  return dynamic_cast<const TransferAttack&>(*attack).Craft(*target, TinyConcept(), TinyPrompt());
+  return attack->Craft(*target, TinyConcept(), TinyPrompt());
 }
 
 void CheckSameSearch(const Trajectory& a, const Trajectory& b) {
@@ -146,7 +143,7 @@ at::Tensor IdsOf(const Candidate& candidate) {
 }
 
 // What pez_adaptive maximises, written down again.
-double PezMeasure(TinyVictim& target, const Candidate& candidate, double lambda) {
+double PezMeasure(TinyTarget& target, const Candidate& candidate, double lambda) {
   const NoGrad no_grad;
   const ClipModel& clip = target.Surrogate();
   const at::Tensor features = ImageTargets(target, TinyPrompt(), 2);
@@ -163,7 +160,7 @@ double PezMeasure(TinyVictim& target, const Candidate& candidate, double lambda)
 
 // What ring_a_bell_adaptive maximises, term by term.
 struct BellMeasure {
-  explicit BellMeasure(TinyVictim& target) : target(target), victim(target) {
+  explicit BellMeasure(TinyTarget& target) : target(target), victim(target) {
     const NoGrad no_grad;
     aim = TextStates(target.Surrogate(), {TinyPrompt().text})[0] +
           3 * ConceptVector(target, TinyConcept(), {"{}", "a photo of {}", "an icon of {}"});
@@ -186,7 +183,7 @@ struct BellMeasure {
     if (view.alarm.defined()) extra = extra - silence * view.alarm;
     return extra;
   }
-  TinyVictim& target;
+  TinyTarget& target;
   VictimText victim;
   at::Tensor aim;
   double silence = 0;
@@ -210,8 +207,8 @@ TEST_CASE("lambda = 0 is the base attack bit for bit, against every defence") {
       INFO(base << " against " << defence.name);
       Json silent = params;
       silent["lambda"] = 0;
-      TinyVictim one, two, three;
-      for (TinyVictim* target : {&one, &two, &three}) Defend(defence, target);
+      TinyTarget one, two, three;
+      for (TinyTarget* target : {&one, &two, &three}) Defend(defence, target);
       const Trajectory plain = Craft(base, params, &one);
       CheckSameSearch(plain, Craft(std::string(base) + "_adaptive", silent, &two));
       // And with its default weight the same budget goes another way.
@@ -224,17 +221,17 @@ TEST_CASE("lambda = 0 is the base attack bit for bit, against every defence") {
 
 TEST_CASE("where nothing is offered, an adaptive form is the base attack bit for bit") {
   const Json params = {{"prompt_len", 4}, {"iterations", 8}, {"reference_images", 1}};
-  TinyVictim one, two;
+  TinyTarget one, two;
   CheckSameSearch(Craft("pez", params, &one), Craft("pez_adaptive", params, &two));
   const Json bell = {{"prompt_len", 5}, {"population", 10}, {"generations", 5}};
-  TinyVictim three, four;
+  TinyTarget three, four;
   CheckSameSearch(Craft("ring_a_bell", bell, &three), Craft("ring_a_bell_adaptive", bell, &four));
 }
 
 TEST_CASE("pez: what the defence adds has a gradient in the tokens") {
   for (const Defence& defence : Defences()) {
     INFO(defence.name);
-    TinyVictim target;
+    TinyTarget target;
     Defend(defence, &target);
     const VictimText victim(target);
     REQUIRE(victim.offers());
@@ -259,7 +256,7 @@ TEST_CASE("ring_a_bell: what the defence adds changes the order of candidates; a
   const at::Tensor ids = RandomIds(40, 2);
   for (const Defence& defence : Defences()) {
     INFO(defence.name);
-    TinyVictim target;
+    TinyTarget target;
     Defend(defence, &target);
     const BellMeasure measure(target);
     const at::Tensor base = measure.Base(ids), extra = measure.Extra(ids);
@@ -276,8 +273,8 @@ TEST_CASE("pez and ring_a_bell: by its own measure the adaptive form is no worse
     INFO(defence.name);
     double pez_gain = 0, bell_gain = 0;
     for (uint64_t seed = 1; seed <= 3; ++seed) {
-      TinyVictim one(nullptr, seed), two(nullptr, seed), three(nullptr, seed), four(nullptr, seed);
-      for (TinyVictim* target : {&one, &two, &three, &four}) Defend(defence, target);
+      TinyTarget one(nullptr, seed), two(nullptr, seed), three(nullptr, seed), four(nullptr, seed);
+      for (TinyTarget* target : {&one, &two, &three, &four}) Defend(defence, target);
       const Trajectory plain = Craft("pez", pez, &one);
       const Trajectory adapted = Craft("pez_adaptive", pez, &two);
       CHECK(adapted.back().score == Approx(PezMeasure(two, adapted.back(), 1)).margin(1e-5));
@@ -302,7 +299,7 @@ TEST_CASE("pez and ring_a_bell: by its own measure the adaptive form is no worse
 TEST_CASE("unlearn_diff_atk: the loss follows the victim through every defence") {
   for (const Defence& defence : Defences()) {
     INFO(defence.name);
-    TinyVictim target, bare;
+    TinyTarget target, bare;
     Defend(defence, &target);
     const at::Tensor picture = TinyImages(1, 9);
     const DenoisingObjective adaptive(target, picture, true), published(bare, picture, false);
@@ -333,7 +330,7 @@ TEST_CASE("unlearn_diff_atk: both blend branches are in the loss") {
       EncodeText(base, TokenizeBatch(*base.tokenizer, {"a dog"}, 16)).detach().clone();
   safe.requires_grad_(true);
   const BlendHooks hooks(safe, 0.6);
-  TinyVictim target(&hooks);
+  TinyTarget target(&hooks);
   const DenoisingObjective objective(target, TinyImages(1, 9), true);
   Philox rng({7, "noise", 0, Stream::kAttack, 0});
   const at::Tensor noise = objective.DrawNoise(2, &rng);
@@ -352,10 +349,10 @@ TEST_CASE("unlearn_diff_atk: at lambda = 0 it is blind to hooks, bit for bit") {
   for (const Defence& defence : Defences()) {
     if (defence.hooks == nullptr) continue;
     INFO(defence.name);
-    TinyVictim defended, bare, adapted;
+    TinyTarget defended, bare, adapted;
     Defend(defence, &defended);
     Defend(defence, &adapted);
-    for (TinyVictim* target : {&defended, &bare, &adapted}) target->red_enough = 2;
+    for (TinyTarget* target : {&defended, &bare, &adapted}) target->red_enough = 2;
     Craft("unlearn_diff_atk", published, &defended);
     Craft("unlearn_diff_atk", published, &bare);
     Craft("unlearn_diff_atk", {{"timesteps", 1}, {"iterations", 3}}, &adapted);
@@ -374,9 +371,9 @@ TEST_CASE("unlearn_diff_atk: by its own measure the adaptive form is no worse at
           {"timesteps", 2}, {"iterations", 9}, {"prefix_len", 6}, {"noise_draws", 2}, {"lr", 0.3}};
       Json published = budget;
       published["lambda"] = 0;
-      TinyVictim one(nullptr, seed), two(nullptr, seed);
+      TinyTarget one(nullptr, seed), two(nullptr, seed);
       double measured[2];
-      TinyVictim* targets[] = {&one, &two};
+      TinyTarget* targets[] = {&one, &two};
       for (int i = 0; i < 2; ++i) {
         Defend(defence, targets[i]);
         LetTextMatter(&targets[i]->victim);
@@ -406,7 +403,7 @@ TEST_CASE("unlearn_diff_atk: by its own measure the adaptive form is no worse at
 }
 
 TEST_CASE("adaptive forms refuse a surrogate that cannot read the victim's tokens") {
-  struct OtherSurrogate : TinyVictim {
+  struct OtherSurrogate : TinyTarget {
     const ClipModel& Surrogate() override {
       static const ClipModel clip = [] {
         ClipModel made = TinyClip();

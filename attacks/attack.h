@@ -2,6 +2,8 @@
 // cost. An attack is one file, attacks/<name>.cc; see attacks/README.md.
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <map>
 #include <memory>
 #include <optional>
@@ -38,54 +40,89 @@ struct Candidate {
 // choice.
 using Trajectory = std::vector<Candidate>;
 
-// What a transfer attack sees: an encoder that is not the victim, and pictures of the base model.
-class TransferTarget {
- public:
-  virtual ~TransferTarget() = default;
-  // The surrogate CLIP: the base model's own, or an independent one with its own tokenizer.
-  virtual const ClipModel& Surrogate() = 0;
-  // Pictures of the *unmodified* model for a prompt, (n, 3, h, w) in [0,1]; metered.
-  virtual at::Tensor ReferenceImages(const Prompt& prompt, int64_t n) = 0;
-  virtual Philox Rng(const Prompt& prompt, uint64_t step = 0) = 0;
-  virtual Ledger& ledger() = 0;
-};
-
 // What the victim made of a candidate, and what the oracle saw in it.
 struct Answer {
-  bool blocked = false, success = false;
-  double target_probability = 0;  // by the oracle
+  bool success = false;           // the oracle's word; never of a blocked picture
+  double target_probability = 0;  // by the oracle; 0 of a blocked picture
+  // Whether a filter held the picture back, and what was delivered, float (3, h, w) in [0,1]: for
+  // attacks that declare that they look.
+  std::optional<bool> blocked;
+  at::Tensor picture;
 };
 
-// What a white-box attack sees: the edited model with its hooks. The functions of models/ compute
-// on it, with gradients. Surrogate() and ReferenceImages() stay the unmodified model's.
-class VictimTarget : public TransferTarget {
+// What an attack asks its target for. The key of what it crafts names exactly this, so the target
+// refuses everything else.
+struct AttackTraits {
+  bool surrogate = false;   // Surrogate()
+  bool unmodified = false;  // Unmodified(), ReferenceImages()
+  bool gradients = false;   // Victim(), VictimHooks(), Sampling(): to compute on them
+  bool weights = false;     // the same, and it gives the victim other weights (see Learnt)
+  int64_t queries = 0;      // Query(): how often, for one prompt or concept
+  bool sees_picture = false, sees_blocked = false;  // of an Answer
+  // Crafted for a prompt (Craft), or once for all prompts of a concept (Learn, Use).
+  enum class Per { kPrompt, kConcept } per = Per::kPrompt;
+  int64_t seeds = 0;  // Seeds(): the most prompts, for an attack on a concept
+  PromptForm form = PromptForm::kText;  // of the prompts that it makes
+  bool latents = false;                 // it chooses initial latents, too
+  // What of an edited model it adapts to: "text_encoder" (it is another one), "text_view",
+  // "text_margin" (its hooks answer); one that has none of these is attacked by the non-adaptive
+  // form only. Empty: the attack goes through the whole model, whatever the method is.
+  std::vector<std::string> adapts_to = {};
+
+  // Whether it is crafted anew against every method. One that never meets the victim is crafted
+  // once for all of them.
+  bool ForEachMethod() const { return gradients || weights || queries > 0; }
+  bool ReadsBase() const { return surrogate || unmodified; }
+};
+
+// What an attack works on: each part for those that declare it, everything metered. Throws Error
+// for the rest, naming the trait.
+class Target {
  public:
+  virtual ~Target() = default;
+  // The surrogate CLIP: the base model's own, or an independent one with its own tokenizer.
+  virtual const ClipModel& Surrogate() = 0;
+  virtual const Backbone& Unmodified() = 0;
+  // Pictures of the *unmodified* model for a prompt, (n, 3, h, w) in [0,1].
+  virtual at::Tensor ReferenceImages(const Prompt& prompt, int64_t n) = 0;
+  // Prompts that ask for the concept, of the attacker's own split: no method trained on them, and
+  // no metric reads them.
+  virtual std::vector<Prompt> Seeds() = 0;
+  // The edited model with its hooks. The functions of models/ compute on it, with gradients.
   virtual const Backbone& Victim() = 0;
   virtual const Hooks* VictimHooks() = 0;  // or null
   // How the victim samples: scheduler, steps, guidance scale, size.
   virtual const SamplerSpec& Sampling() = 0;
   // Draws `prompt` on the searched noise (not the noise that metrics judge) and asks the oracle, a
-  // judge whose weights differ from every reporting judge's. Metered; nullopt when the attack's
-  // max_queries() are spent.
+  // judge whose weights differ from every reporting judge's. nullopt when the queries are spent.
   virtual std::optional<Answer> Query(const Prompt& prompt) = 0;
+  // A stream of the attack's own, for a prompt or for a concept.
+  virtual Philox Rng(const Prompt& prompt, uint64_t step = 0) = 0;
+  virtual Philox Rng(const Concept& subject, uint64_t step = 0) = 0;
+  virtual Ledger& ledger() = 0;
 };
 
-// How an attack gets at the victim; decides what is crafted once for all methods.
-enum class Access { kTransfer, kBlackBox, kWhiteBox };
+// What an attack on a concept learns once, for all prompts.
+struct Learnt {
+  // Of an attack on weights: fp32 replacements for the victim's, whose hooks stay.
+  StateDict text_encoder, unet, vae;
+  StateDict tensors;  // what Use needs
+  Ledger ledger;      // what it cost
+};
 
 class Attack : public Parameterised {
  public:
   static constexpr const char* kKind = "attack";
   virtual int version() const = 0;
-  virtual Access access() const = 0;
+  virtual AttackTraits traits() const = 0;
   // Named settings, each an object for DecodeParams over the defaults; "paper" is what the paper
   // reports. The defaults are the ones for the emoji backbone.
   virtual std::map<std::string, Json> presets() const { return {}; }
   // What //experiments:tune searches; empty: there is nothing to tune.
   virtual SearchSpace search_space() const { return {}; }
-  // What crafting for one prompt computes, about, with these parameters, where no early success
-  // ends the search: the estimate of how long a run takes comes from it. `victim`: how the method
-  // acts that a white-box attack searches against. Empty: next to nothing.
+  // What crafting for one prompt (or learning for one concept) computes, about, with these
+  // parameters, where no early success ends the search: the estimate of how long a run takes comes
+  // from it. `victim`: how the method acts that is searched against. Empty: next to nothing.
   virtual Work work(Acts /*victim*/) const { return {}; }
   // Why this seed prompt cannot be attacked ("excluded:no_candidate"), or "". Asked before any
   // work; such prompts are left out, counted and bounded.
@@ -96,30 +133,15 @@ class Attack : public Parameterised {
   // The attack of which this one is the adaptive form, or "". Both draw the same random numbers, so
   // that they search alike where there is nothing to adapt to.
   virtual std::string adaptive_form_of() const { return ""; }
-};
 
-// Crafted once and used against every method. Keyed per prompt.
-class TransferAttack : public Attack {
- public:
-  Access access() const final { return Access::kTransfer; }
-  // False for attacks that only edit text ("char_typo"): no surrogate enters their key.
-  virtual bool uses_surrogate() const = 0;
-  virtual Trajectory Craft(TransferTarget& target, const Concept& subject,
-                           const Prompt& prompt) const = 0;
-};
-
-// Crafted anew against every method. Keyed per method and prompt.
-class WhiteBoxAttack : public Attack {
- public:
-  Access access() const final { return Access::kWhiteBox; }
-  // What of a method it adapts to (see MethodTraits::offers); a method that offers none of these is
-  // attacked by its non-adaptive form only. Empty: it goes through the whole model, whatever the
-  // method is.
-  virtual std::vector<std::string> adapts_to() const { return {}; }
-  // How many times it may ask the victim, for one prompt.
-  virtual int64_t max_queries() const = 0;
-  virtual Trajectory Craft(VictimTarget& target, const Concept& subject,
-                           const Prompt& prompt) const = 0;
+  // Of an attack on prompts: what it finds for one, at least one candidate.
+  virtual Trajectory Craft(Target& target, const Concept& subject, const Prompt& prompt) const;
+  // Of an attack on a concept: what it learns; then, for each prompt and without asking anybody,
+  // the prompt that uses it. Default: the prompt itself under the attack's id, which is all that an
+  // attack on weights needs.
+  virtual Learnt Learn(Target& target, const Concept& subject) const;
+  virtual Prompt Use(const Learnt& learnt, const Backbone& base, const Concept& subject,
+                     const Prompt& seed) const;
 };
 
 // The adversarial prompt that `attack` made of `seed`: its root, expected class and style stay

@@ -135,18 +135,18 @@ bool Substitute(std::vector<Segment>* segments, std::u32string_view from, char32
   return any;
 }
 
-class CharTypo : public TransferAttack {
+class CharTypo : public Attack {
  public:
   void Fields(ParamVisitor& v) override {
     v.Integer("edits", &edits_, "letters edited, before 0 and 1 are put for o, l and I",
               {.min = 0, .max = 64});
   }
   int version() const override { return 1; }
-  bool uses_surrogate() const override { return false; }
+  AttackTraits traits() const override { return {}; }
   std::map<std::string, Json> presets() const override { return {{"paper", {{"edits", 1}}}}; }
   SearchSpace search_space() const override { return {{"edits", {1, 2, 3, 4}}}; }
 
-  Trajectory Craft(TransferTarget& target, const Concept& subject,
+  Trajectory Craft(Target& target, const Concept& subject,
                    const Prompt& prompt) const override {
     const std::u32string text = DecodeUtf8(prompt.text);
     std::vector<std::string> names = subject.known;

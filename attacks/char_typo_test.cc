@@ -15,7 +15,7 @@ Candidate Craft(const Concept& subject, const std::string& id, const std::string
   DecodeParams({{"edits", edits}}, *attack, "test");
   TinyTarget target;
   const Trajectory trajectory =
-      dynamic_cast<const TransferAttack&>(*attack).Craft(target, subject, TinyPrompt(id, text));
+      attack->Craft(target, subject, TinyPrompt(id, text));
   REQUIRE(trajectory.size() == 1);
   CHECK(target.ledger().text_evaluations == 0);
   return trajectory[0];

@@ -8,13 +8,13 @@
 #include "training/soft_prompt.h"
 
 namespace excise {
-at::Tensor ImageTargets(TransferTarget& target, const Prompt& prompt, int64_t n) {
+at::Tensor ImageTargets(Target& target, const Prompt& prompt, int64_t n) {
   const NoGrad no_grad;
   const ClipModel& clip = target.Surrogate();
   return nn::Normalised(EmbedPictures(clip, target.ReferenceImages(prompt, n)));
 }
 
-at::Tensor TextTarget(TransferTarget& target, const Prompt& prompt) {
+at::Tensor TextTarget(Target& target, const Prompt& prompt) {
   const NoGrad no_grad;
   const ClipModel& clip = target.Surrogate();
   ++target.ledger().text_evaluations;

@@ -14,9 +14,9 @@ namespace excise {
 
 // Normalised image embeddings (n, projection) of `n` pictures that the unmodified model draws for
 // `prompt`.
-at::Tensor ImageTargets(TransferTarget& target, const Prompt& prompt, int64_t n);
+at::Tensor ImageTargets(Target& target, const Prompt& prompt, int64_t n);
 // Normalised text embedding (1, projection) of the prompt's text.
-at::Tensor TextTarget(TransferTarget& target, const Prompt& prompt);
+at::Tensor TextTarget(Target& target, const Prompt& prompt);
 
 // Scores sequences of `length` tokens by their cosine with target embeddings. The text encoder
 // reads [start, tokens, end] only: attention is causal, so what would follow changes nothing.

@@ -10,12 +10,12 @@
 namespace excise {
 namespace {
 
-class None : public TransferAttack {
+class None : public Attack {
  public:
   void Fields(ParamVisitor&) override {}
   int version() const override { return 1; }
-  bool uses_surrogate() const override { return false; }
-  Trajectory Craft(TransferTarget& target, const Concept&, const Prompt& prompt) const override {
+  AttackTraits traits() const override { return {}; }
+  Trajectory Craft(Target& target, const Concept&, const Prompt& prompt) const override {
     Candidate candidate;
     candidate.prompt = prompt;
     if (candidate.prompt.root_id.empty()) candidate.prompt.root_id = prompt.id;

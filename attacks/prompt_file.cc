@@ -58,11 +58,11 @@ double Number(const UserTable& table, const FileRow& row) {
   throw UsageError(fmt::format("{}: score '{}' is no finite number.", table.Where(row), *text));
 }
 
-class PromptFile : public TransferAttack {
+class PromptFile : public Attack {
  public:
   void Fields(ParamVisitor& v) override { file_.Fields(v); }
   int version() const override { return 2; }  // the filter for minors reads through obfuscation
-  bool uses_surrogate() const override { return false; }
+  AttackTraits traits() const override { return {}; }
   std::vector<std::string> needs_one_of() const override { return {"file"}; }
 
   std::string Excludes(const Backbone&, const Concept& subject, const Prompt& seed) const override {
@@ -70,7 +70,7 @@ class PromptFile : public TransferAttack {
     return File().minors.count(KeyOf(seed)) != 0 ? kMinor : kNoCandidate;
   }
 
-  Trajectory Craft(TransferTarget& target, const Concept& subject,
+  Trajectory Craft(Target& target, const Concept& subject,
                    const Prompt& seed) const override {
     Trajectory trajectory;
     for (const Found* found : Rows(subject, seed)) {

@@ -14,7 +14,7 @@
 namespace excise {
 namespace {
 
-class Random : public TransferAttack {
+class Random : public Attack {
  public:
   void Fields(ParamVisitor& v) override {
     v.Integer("prompt_len", &prompt_len_, "tokens of the prompt", {.min = 1, .max = 75});
@@ -31,7 +31,12 @@ class Random : public TransferAttack {
         {"printable", "unlisted", "all"});
   }
   int version() const override { return 1; }
-  bool uses_surrogate() const override { return true; }
+  AttackTraits traits() const override {
+    AttackTraits traits;
+    traits.surrogate = true;
+    traits.unmodified = target_ == "image";
+    return traits;
+  }
   std::map<std::string, Json> presets() const override {
     return {{"paper",
              {{"prompt_len", 16}, {"evaluations", 3000}, {"target", "image"}, {"tokens", "all"}}},
@@ -48,7 +53,7 @@ class Random : public TransferAttack {
     return work;
   }
 
-  Trajectory Craft(TransferTarget& target, const Concept& subject,
+  Trajectory Craft(Target& target, const Concept& subject,
                    const Prompt& prompt) const override {
     const NoGrad no_grad;
     const ClipModel& clip = target.Surrogate();

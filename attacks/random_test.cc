@@ -10,7 +10,7 @@ namespace excise {
 TEST_CASE("random: the best of exactly as many sequences as were paid for") {
   const std::unique_ptr<Attack> made = Registry<Attack>::Get().Make("random");
   DecodeParams({{"prompt_len", 4}, {"evaluations", 37}, {"reference_images", 2}}, *made, "test");
-  const auto& attack = dynamic_cast<const TransferAttack&>(*made);
+  const Attack& attack = *made;
   TinyTarget target;
   const Trajectory trajectory = attack.Craft(target, TinyConcept(), TinyPrompt());
   CHECK(target.ledger().candidate_evaluations == 37);

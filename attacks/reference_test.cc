@@ -52,7 +52,7 @@ class Sd1Target : public TinyTarget {
 TEST_CASE("reference: unlearn_diff_atk's loss, gradient and steps on the simplex") {
   const StateDict inputs = LoadSafetensors(Fixtures("attacks/inputs.safetensors"), false);
   const StateDict expected = LoadSafetensors(Fixtures("attacks/expected.safetensors"));
-  TinyVictim target;
+  TinyTarget target;
   target.victim = LoadBackbone(Fixtures("sd1"));
   const DenoisingObjective objective(target, inputs.Get("picture"), false);
   const Prompt seed = TinyPrompt("x", kSeedText);

@@ -40,7 +40,7 @@ bool SameTextEncoder(const StateDict& victim, const StateDict& base) {
 
 }  // namespace
 
-VictimText::VictimText(VictimTarget& target)
+VictimText::VictimText(Target& target)
     : victim_(&target.Victim()), hooks_(target.VictimHooks()) {
   const NoGrad no_grad;
   const ClipModel& base = target.Surrogate();
@@ -59,10 +59,9 @@ VictimText::VictimText(VictimTarget& target)
   if (hooks_ == nullptr) return;
   // What hooks offer does not depend on the prompt.
   const at::Tensor none = at::full({1, 0}, 0, at::kLong);
-  const at::Tensor states =
-      EncodeText(*victim_, FrameIds(*victim_->tokenizer, none, own.max_position_embeddings));
-  differs_ = differs_ || hooks_->TextView(states).defined();
-  margin_ = hooks_->TextMargin(states, Embeds(states, 0)).defined();
+  const TextBatch silence = Read(FrameIds(*victim_->tokenizer, none, own.max_position_embeddings), 0);
+  differs_ = differs_ || hooks_->TextView(silence).defined();
+  margin_ = hooks_->TextMargin(silence).defined();
 }
 
 // The end token stands behind start and `length` tokens.
@@ -70,28 +69,35 @@ at::Tensor VictimText::Embeds(const at::Tensor& states, int64_t length) const {
   return nn::Normalised(at::matmul(states.select(1, length + 1), projection_.t()));
 }
 
+TextBatch VictimText::Read(const at::Tensor& framed, int64_t length,
+                          const at::Tensor& change) const {
+  TextBatch text;
+  text.ids = framed;
+  text.embeddings = ClipTokenEmbeddings(victim_->text_encoder, framed);
+  if (change.defined()) {
+    text.embeddings =
+        PlaceTokens(text.embeddings, text.embeddings.narrow(1, 1, length) + change, 1);
+  }
+  text.states = ClipTextForward(victim_->clip.text, victim_->text_encoder, text.embeddings, framed)
+                    .last_hidden_state;
+  if (hooks_ != nullptr) text.pooled = Embeds(text.states, length);
+  return text;
+}
+
 VictimText::View VictimText::Evaluate(const at::Tensor& ids, const at::Tensor& moved) const {
   View view;
   if (!offers()) return view;
   const int64_t length = ids.size(1), context = victim_->clip.text.max_position_embeddings;
-  const at::Tensor framed = FrameIds(*victim_->tokenizer, ids, context);
-  at::Tensor embeddings = ClipTokenEmbeddings(victim_->text_encoder, framed);
-  if (moved.defined()) {
-    const at::Tensor change = moved - moved.detach();
-    embeddings = PlaceTokens(embeddings, embeddings.narrow(1, 1, length) + change, 1);
-  }
-  at::Tensor states = ClipTextForward(victim_->clip.text, victim_->text_encoder, embeddings, framed)
-                          .last_hidden_state;
-  if (margin_) {
-    view.alarm = at::softplus(hooks_->TextMargin(states, Embeds(states, length)).flatten());
-  }
+  const TextBatch text = Read(FrameIds(*victim_->tokenizer, ids, context), length,
+                              moved.defined() ? moved - moved.detach() : at::Tensor());
+  if (margin_) view.alarm = at::softplus(hooks_->TextMargin(text).flatten());
   if (!differs_) return view;
+  view.states = text.states;
   if (hooks_ != nullptr) {
-    const at::Tensor viewed = hooks_->TextView(states);
-    if (viewed.defined()) states = viewed;
+    const at::Tensor viewed = hooks_->TextView(text);
+    if (viewed.defined()) view.states = viewed;
   }
-  view.states = states;
-  view.embeds = Embeds(states, length);
+  view.embeds = Embeds(view.states, length);
   return view;
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "attacks/attack.h"
+#include "models/nets/hooks.h"
 
 namespace excise {
 
@@ -17,7 +18,7 @@ class VictimText {
   VictimText() = default;
   // Throws UsageError when the surrogate is not the victim's unmodified text encoder (another
   // tokenizer or other sizes): the two could not read the same candidate.
-  explicit VictimText(VictimTarget& target);
+  explicit VictimText(Target& target);
 
   // Whether candidates look different to the victim than to the surrogate, or hooks have a margin.
   bool offers() const { return differs_ || margin_; }
@@ -38,6 +39,9 @@ class VictimText {
 
  private:
   at::Tensor Embeds(const at::Tensor& states, int64_t length) const;
+  // What the victim reads of framed ids; `change` (n, length, hidden) is added to the tokens'
+  // embeddings, where it is defined.
+  TextBatch Read(const at::Tensor& framed, int64_t length, const at::Tensor& change = {}) const;
 
   const Backbone* victim_ = nullptr;
   const Hooks* hooks_ = nullptr;

@@ -102,8 +102,10 @@ std::vector<Listed> Plugins(size_t width) {
   Add<Attack>(
       "", width,
       [](const Attack& attack) {
-        const char* const names[] = {"transfer", "black box", "white box"};
-        return fmt::format(", {}", names[static_cast<int>(attack.access())]);
+        const AttackTraits traits = attack.traits();
+        return fmt::format(", {}", !traits.ForEachMethod()                 ? "transfer"
+                                   : traits.gradients || traits.weights ? "white box"
+                                                                           : "black box");
       },
       &all);
   Add<Metric>(

@@ -32,6 +32,7 @@
 #include "experiments/run/export_models.h"
 #include "experiments/run/export_prompts.h"
 #include "experiments/run/grid.h"
+#include "experiments/run/offers.h"
 #include "experiments/run/plan.h"
 #include "experiments/run/runner.h"
 #include "experiments/tables/table.h"
@@ -258,22 +259,27 @@ void RunTable(Flags f) {
   if (f.update_reference != 0) return UpdateReference(f, experiment, compute, options);
   Store store(CacheFolder(f) / "store", looks ? StoreUse::kLook : StoreUse::kWrite);
   const std::unique_ptr<Lab> lab = OpenLab(experiment, FoldersOf(f, experiment.backbone), compute);
-  const Grid grid(*lab);
-  if (f.explain) PrintOut(ExplainMissing(*lab, grid, store));
+  if (looks) ReadStoredOffers(lab.get(), store);
+  std::optional<Grid> grid(std::in_place, *lab);
+  if (f.explain) PrintOut(ExplainMissing(*lab, *grid, store));
   if (f.dry_run) {
     const auto is_stored = [&](const Json& key) { return !options.force && store.Find(key); };
-    PrintOut(DescribePlan(*lab, grid, MakePlan(*lab, grid, is_stored), options));
+    PrintOut(DescribePlan(*lab, *grid, MakePlan(*lab, *grid, is_stored), options));
   }
   if (looks) return;
   if (!f.export_prompts.empty()) {
-    return ExportPrompts(*lab, grid, store, options.workers, UserPath(f.export_prompts));
+    return ExportPrompts(*lab, *grid, store, options.workers, UserPath(f.export_prompts));
   }
   if (!f.export_models.empty()) {
-    return ExportModels(*lab, grid, store, options.workers, UserPath(f.export_models));
+    return ExportModels(*lab, *grid, store, options.workers, UserPath(f.export_models));
   }
-  TellTime(*lab, grid, store, &options);
-  RunOutcome outcome = RunExperiment(*lab, grid, store, options);
-  if (outcome.finished) return Finish(f, selection, *lab, grid, store, watch, &outcome);
+  TellTime(*lab, *grid, store, &options);
+  if (NeedsOffers(*lab)) {
+    LearnOffers(lab.get(), store, options.workers);
+    grid.emplace(*lab);
+  }
+  RunOutcome outcome = RunExperiment(*lab, *grid, store, options);
+  if (outcome.finished) return Finish(f, selection, *lab, *grid, store, watch, &outcome);
   if (options.shard.count > 1 && options.stage == "score") {
     LogInfo(fmt::format("shard {}/{} is done. When all are, run once more with --shard=0/1.",
                         options.shard.index, options.shard.count));

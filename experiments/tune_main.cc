@@ -17,6 +17,7 @@
 #include "experiments/flags.h"
 #include "experiments/lab/lab.h"
 #include "experiments/run/grid.h"
+#include "experiments/run/offers.h"
 #include "experiments/run/runner.h"
 #include "models/tensors/numerics.h"
 
@@ -36,6 +37,7 @@ RunScores Run(const Experiment& experiment, const Options& options, Store* store
               {ModelsFolder(options.flags, experiment.backbone), DataFile("datasets/concepts")});
   RunOptions run;
   run.workers = options.flags.workers;
+  LearnOffers(lab.get(), *store, run.workers);
   const RunOutcome outcome = RunExperiment(*lab, Grid(*lab), *store, run);
   RunScores scores;
   for (const Record& record : outcome.results.records) {

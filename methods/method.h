@@ -70,9 +70,6 @@ struct MethodTraits {
   std::map<std::string, int> parts = {};
   // Whether it may ask its context for pictures of the unmodified model.
   bool base_pictures = false;
-  // What an adaptive attack that reads text alone can see of the result: "text_encoder" (it is
-  // changed), "text_view", "text_margin" (see Hooks).
-  std::vector<std::string> offers = {};
   Acts acts = Acts::kByWeights;
   // Rows of the U-Net that a picture takes at each step, about: with and without the prompt.
   double streams = 2;

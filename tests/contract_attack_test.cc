@@ -19,22 +19,52 @@ std::unique_ptr<Attack> Smoke() {
   return MakeForSmoke<Attack>({{"file", file.string()}});
 }
 
-// Notes what an attack asks for. Base: TinyTarget or TinyVictim.
-template <class Base>
-class Asked : public Base {
+// Notes what an attack asks for.
+class AskedTarget : public TinyTarget {
  public:
+  explicit AskedTarget(const AttackTraits& traits) {
+    queries_left = traits.queries;
+    seeds = traits.seeds;
+    red_enough = 2;  // never: the whole budget is spent
+  }
   const ClipModel& Surrogate() override {
     asked_surrogate = true;
-    return Base::Surrogate();
+    return TinyTarget::Surrogate();
+  }
+  const Backbone& Unmodified() override {
+    asked_unmodified = true;
+    return TinyTarget::Unmodified();
   }
   at::Tensor ReferenceImages(const Prompt& prompt, int64_t n) override {
-    reference_images += n;
-    return Base::ReferenceImages(prompt, n);
+    asked_unmodified = true;
+    return TinyTarget::ReferenceImages(prompt, n);
   }
-  bool asked_surrogate = false;
-  int64_t reference_images = 0;
+  const Backbone& Victim() override {
+    asked_victim = true;
+    return TinyTarget::Victim();
+  }
+  const Hooks* VictimHooks() override {
+    asked_victim = true;
+    return TinyTarget::VictimHooks();
+  }
+  const SamplerSpec& Sampling() override {
+    asked_victim = true;
+    return TinyTarget::Sampling();
+  }
+  bool asked_surrogate = false, asked_unmodified = false, asked_victim = false;
 };
-using AskedTarget = Asked<TinyTarget>;
+
+// What the attack finds for one prompt, whichever kind it is.
+Trajectory Attacked(const Attack& attack, Target& target, const Concept& subject,
+                    const Prompt& seed) {
+  if (attack.traits().per == AttackTraits::Per::kPrompt) return attack.Craft(target, subject, seed);
+  const Learnt learnt = attack.Learn(target, subject);
+  Candidate candidate;
+  candidate.prompt = attack.Use(learnt, TinyBackbone(), subject, seed);
+  candidate.prompt.id = seed.id + "+attack";
+  candidate.ledger = target.ledger();
+  return {candidate};
+}
 
 // A victim whose hooks mix what they are given with something else, and see red.
 class AlarmedHooks : public Hooks, public ImageFilter {
@@ -44,9 +74,9 @@ class AlarmedHooks : public Hooks, public ImageFilter {
     return images.select(1, 0).mean({1, 2});
   }
   double Threshold() const override { return 0.9; }
-  at::Tensor TextView(const at::Tensor& states) const override { return states.mul(0.5); }
-  at::Tensor TextMargin(const at::Tensor&, const at::Tensor& embeds) const override {
-    return embeds.select(1, 0);
+  at::Tensor TextView(const TextBatch& text) const override { return text.states.mul(0.5); }
+  at::Tensor TextMargin(const TextBatch& text) const override {
+    return text.pooled.select(1, 0);
   }
 };
 
@@ -87,11 +117,14 @@ void CheckLedgers(const Trajectory& trajectory, const Ledger& all) {
   }
 }
 
-void CheckPrompts(const Trajectory& trajectory, const Prompt& seed) {
+void CheckPrompts(const Trajectory& trajectory, const Prompt& seed, const AttackTraits& traits) {
   for (const Candidate& candidate : trajectory) {
     INFO(candidate.prompt.text);
     CHECK(candidate.prompt.root_id == seed.root_id);
-    CHECK((candidate.prompt.text != seed.text) == (candidate.prompt.id != seed.id));
+    if (traits.per == AttackTraits::Per::kPrompt) {
+      CHECK((candidate.prompt.text != seed.text) == (candidate.prompt.id != seed.id));
+    }
+    CHECK(candidate.prompt.form() == traits.form);
     CHECK(candidate.prompt.expected_class == seed.expected_class);
     CHECK(candidate.prompt.expected_style == seed.expected_style);
     CHECK_FALSE(candidate.prompt.text.empty());
@@ -119,52 +152,72 @@ TEST_CASE("parameters, presets and card are sound") {
   CheckCard<Attack>();
 }
 
-TEST_CASE("access is what the type says") {
+TEST_CASE("traits fit together") {
   const std::unique_ptr<Attack> attack = Registry<Attack>::Get().Make(TheOnlyPlugin<Attack>());
-  const bool transfer = dynamic_cast<const TransferAttack*>(attack.get()) != nullptr;
-  const bool white_box = dynamic_cast<const WhiteBoxAttack*>(attack.get()) != nullptr;
-  CHECK(transfer == (attack->access() == Access::kTransfer));
-  CHECK(white_box == (attack->access() == Access::kWhiteBox));
-  // An adaptive form sees the victim; what it adapts to is what hooks can offer.
-  if (!attack->adaptive_form_of().empty()) CHECK(white_box);
-  if (!white_box) return;
-  for (const std::string& offer : dynamic_cast<const WhiteBoxAttack&>(*attack).adapts_to()) {
+  const AttackTraits traits = attack->traits();
+  // An adaptive form sees the victim; what it adapts to is what a model can offer.
+  if (!attack->adaptive_form_of().empty()) CHECK(traits.gradients);
+  for (const std::string& offer : traits.adapts_to) {
     INFO(offer);
     CHECK((offer == "text_encoder" || offer == "text_view" || offer == "text_margin"));
   }
+  CHECK(traits.queries >= 0);
+  if (!traits.ForEachMethod()) CHECK(traits.adapts_to.empty());
+  if (traits.sees_picture || traits.sees_blocked) CHECK(traits.queries > 0);
+  // Weights are of a model and not of a prompt; only an attack on a concept has seeds.
+  if (traits.weights || traits.seeds > 0) CHECK(traits.per == AttackTraits::Per::kConcept);
 }
 
-TEST_CASE("a transfer attack repeats itself, keeps the root and meters what it spends") {
-  const std::unique_ptr<Attack> made = Smoke();
-  const auto* attack = dynamic_cast<const TransferAttack*>(made.get());
-  if (!attack) return;  // another kind of access: see its own test
+TEST_CASE("an attack repeats itself, harms nothing, asks for what it declares and meters it") {
+  const std::unique_ptr<Attack> attack = Smoke();
+  const AttackTraits traits = attack->traits();
   const Concept subject = TinyConcept();
   const Prompt seed = TinyPrompt();
-  AskedTarget first_target, second_target;
-  const std::string before = DigestOf(first_target.TinyTarget::Surrogate().weights);
-  const Trajectory first = attack->Craft(first_target, subject, seed);
-  CHECK(DigestOf(first_target.TinyTarget::Surrogate().weights) == before);
-  REQUIRE_FALSE(first.empty());
-  CheckSame(first, attack->Craft(second_target, subject, seed));
-  CheckPrompts(first, seed);
-  // A candidate carries what was spent until it was found, and pictures are never for free.
-  CheckLedgers(first, first_target.ledger());
-  CheckWork(*attack, Acts::kByWeights, first_target.ledger());
-  const Ledger& last = first.back().ledger;
-  CHECK(last.victim_queries == 0);  // transfer: the victim is never asked
-  CHECK((first_target.reference_images > 0) == (last.unet_evaluations > 0));
-  // An attack that only edits text asks for no surrogate and spends nothing on one.
-  const bool asked = first_target.asked_surrogate || first_target.reference_images > 0;
-  CHECK(attack->uses_surrogate() == asked);
-  CHECK(attack->uses_surrogate() == (last.text_evaluations + last.unet_evaluations > 0));
+  const AlarmedHooks alarmed;
+  for (const Hooks* hooks :
+       {static_cast<const Hooks*>(nullptr), static_cast<const Hooks*>(&alarmed)}) {
+    INFO("with hooks: " << (hooks != nullptr));
+    AskedTarget first_target(traits), second_target(traits);
+    first_target.Defend(hooks);
+    second_target.Defend(hooks);
+    const std::string surrogate = DigestOf(first_target.TinyTarget::Surrogate().weights);
+    const std::string encoder = DigestOf(first_target.victim.text_encoder);
+    const std::string unet = DigestOf(first_target.victim.unet);
+    const Trajectory first = Attacked(*attack, first_target, subject, seed);
+    REQUIRE_FALSE(first.empty());
+    CheckSame(first, Attacked(*attack, second_target, subject, seed));
+    CHECK(DigestOf(first_target.TinyTarget::Surrogate().weights) == surrogate);
+    CHECK(DigestOf(first_target.victim.text_encoder) == encoder);
+    CHECK(DigestOf(first_target.victim.unet) == unet);
+    CheckPrompts(first, seed, traits);
+    // A candidate carries what was spent until it was found.
+    CheckLedgers(first, first_target.ledger());
+    CheckWork(*attack, hooks == nullptr ? Acts::kByWeights : Acts::kWhileDrawing,
+              first_target.ledger());
+    // Who declares more than it asks for has keys that move for nothing.
+    CHECK(first_target.asked_surrogate == traits.surrogate);
+    CHECK(first_target.asked_unmodified == traits.unmodified);
+    CHECK(first_target.asked_victim == (traits.gradients || traits.weights));
+    const Ledger& last = first.back().ledger;
+    CHECK((last.text_evaluations + last.unet_evaluations > 0) ==
+          (traits.ReadsBase() || traits.ForEachMethod()));
+    const auto asked = static_cast<int64_t>(first_target.asked.size());
+    CHECK(last.victim_queries == asked);
+    CHECK(asked <= traits.queries);
+    CHECK((traits.queries > 0) == (asked > 0));
+    // Who asked knows; who did not claims nothing.
+    for (const Candidate& candidate : first) {
+      CHECK(candidate.success.has_value() == (traits.queries > 0));
+    }
+  }
 }
 
-TEST_CASE("what a transfer attack makes of a prompt does not depend on the prompts before it") {
-  const std::unique_ptr<Attack> made = Smoke();
-  const auto* attack = dynamic_cast<const TransferAttack*>(made.get());
-  if (!attack) return;
+TEST_CASE("what an attack makes of a prompt does not depend on the prompts before it") {
+  const std::unique_ptr<Attack> attack = Smoke();
+  if (attack->traits().per == AttackTraits::Per::kConcept) return;
   const Concept subject = TinyConcept();
-  TinyTarget fresh, used;
+  AskedTarget fresh(attack->traits()), used(attack->traits());
+  used.queries_left = 1000;
   const Trajectory alone = attack->Craft(fresh, subject, TinyPrompt());
   attack->Craft(used, subject, TinyPrompt("tiny@00000000/1", "a poodle on a red background"));
   const Trajectory after = attack->Craft(used, subject, TinyPrompt());
@@ -177,53 +230,29 @@ TEST_CASE("what a transfer attack makes of a prompt does not depend on the promp
   }
 }
 
-TEST_CASE("a white-box attack repeats itself, harms nothing and asks no more than it said") {
-  const std::unique_ptr<Attack> made = Smoke();
-  const auto* attack = dynamic_cast<const WhiteBoxAttack*>(made.get());
-  if (!attack) return;
-  const Concept subject = TinyConcept();
+TEST_CASE("an attack that asks takes the seed first and ends with a success") {
+  const std::unique_ptr<Attack> attack = Smoke();
+  const AttackTraits traits = attack->traits();
+  if (traits.queries == 0 || traits.per == AttackTraits::Per::kConcept) return;
+  // Pre-attack success: the seed itself comes first, and a search that worked ends there.
+  AskedTarget open(traits);
+  open.red_enough = -1;
   const Prompt seed = TinyPrompt();
-  const AlarmedHooks alarmed;
-  for (const Hooks* hooks :
-       {static_cast<const Hooks*>(nullptr), static_cast<const Hooks*>(&alarmed)}) {
-    INFO("with hooks: " << (hooks != nullptr));
-    Asked<TinyVictim> first_target, second_target;
-    for (TinyVictim* target :
-         {static_cast<TinyVictim*>(&first_target), static_cast<TinyVictim*>(&second_target)}) {
-      target->Defend(hooks);
-      target->red_enough = 2;  // never: the whole budget is spent
-      target->queries_left = attack->max_queries();
-    }
-    const std::string encoder = DigestOf(first_target.victim.text_encoder);
-    const std::string unet = DigestOf(first_target.victim.unet);
-    const Trajectory first = attack->Craft(first_target, subject, seed);
-    REQUIRE_FALSE(first.empty());
-    CheckSame(first, attack->Craft(second_target, subject, seed));
-    CHECK(DigestOf(first_target.victim.text_encoder) == encoder);
-    CHECK(DigestOf(first_target.victim.unet) == unet);
-    CheckPrompts(first, seed);
-    CheckLedgers(first, first_target.ledger());
-    const Acts victim = hooks == nullptr ? Acts::kByWeights : Acts::kWhileDrawing;
-    CheckWork(*attack, victim, first_target.ledger());
-    const auto asked = static_cast<int64_t>(first_target.asked.size());
-    CHECK(first_target.ledger().victim_queries == asked);
-    CHECK(asked <= attack->max_queries());
-    CHECK((attack->max_queries() > 0) == (asked > 0));
-    // Who asked knows; who did not claims nothing.
-    for (const Candidate& candidate : first) {
-      CHECK(candidate.success.has_value() == (attack->max_queries() > 0));
-    }
-    if (attack->max_queries() == 0) continue;
-    // Pre-attack success: the seed itself comes first, and a search that worked ends there.
-    CHECK(first_target.asked.front() == seed.text);
-    Asked<TinyVictim> open;
-    open.Defend(hooks);
-    open.red_enough = -1;
-    const Trajectory at_once = attack->Craft(open, subject, seed);
-    REQUIRE(at_once.size() == 1);
-    CHECK(at_once[0].success == true);
-    CHECK(at_once[0].ledger.victim_queries == 1);
-    CHECK(at_once[0].ledger.gradient_steps == 0);
+  const Trajectory at_once = attack->Craft(open, TinyConcept(), seed);
+  REQUIRE(at_once.size() == 1);
+  CHECK(open.asked.front() == seed.text);
+  CHECK(at_once[0].success == true);
+  CHECK(at_once[0].ledger.victim_queries == 1);
+  CHECK(at_once[0].ledger.gradient_steps == 0);
+}
+
+TEST_CASE("an attack on a prompt is none on a concept, and says so") {
+  const std::unique_ptr<Attack> attack = Smoke();
+  AskedTarget target(attack->traits());
+  if (attack->traits().per == AttackTraits::Per::kPrompt) {
+    CHECK_THROWS_WITH(attack->Learn(target, TinyConcept()), Catch::Contains("Craft"));
+  } else {
+    CHECK_THROWS_WITH(attack->Craft(target, TinyConcept(), TinyPrompt()), Catch::Contains("Learn"));
   }
 }
 

@@ -243,21 +243,32 @@ at::Tensor TinyTarget::ReferenceImages(const Prompt&, int64_t n) {
   return TinyImages(n, 5);
 }
 
-Philox TinyTarget::Rng(const Prompt& prompt, uint64_t step) {
-  StreamKey key;
-  key.seed = seed_;
-  key.id = prompt.root_id;
-  key.stream = Stream::kAttack;
-  key.step = step;
-  return Philox(key);
+std::vector<Prompt> TinyTarget::Seeds() {
+  std::vector<Prompt> prompts;
+  for (int64_t i = 0; i < seeds; ++i) {
+    prompts.push_back(TinyPrompt("tiny/seed" + std::to_string(i), "a photo of a poodle"));
+  }
+  return prompts;
 }
 
-TinyVictim::TinyVictim(const Hooks* hooks, uint64_t attack_seed)
-    : victim(TinyBackbone()), base_(attack_seed), hooks_(hooks) {
+Philox TinyTarget::Rng(const Prompt& prompt, uint64_t step) {
+  return Philox({seed_, prompt.root_id, 0, Stream::kAttack, step});
+}
+
+Philox TinyTarget::Rng(const Concept& subject, uint64_t step) {
+  return Philox({seed_, "concept/" + subject.name, 0, Stream::kAttack, step});
+}
+
+TinyTarget::TinyTarget(const Hooks* hooks, uint64_t attack_seed)
+    : victim(TinyBackbone()),
+      clip_(TinyClip()),
+      unmodified_(TinyBackbone()),
+      seed_(attack_seed),
+      hooks_(hooks) {
   sampling.steps = 2;
 }
 
-std::optional<Answer> TinyVictim::Query(const Prompt& prompt) {
+std::optional<Answer> TinyTarget::Query(const Prompt& prompt) {
   if (queries_left <= 0) return std::nullopt;
   --queries_left;
   asked.push_back(prompt.text);
@@ -272,8 +283,9 @@ std::optional<Answer> TinyVictim::Query(const Prompt& prompt) {
   ++ledger().victim_queries;
   const ImageFilter* filter = hooks_ == nullptr ? nullptr : hooks_->Filter();
   Answer answer;
+  answer.picture = picture[0];
   answer.blocked = filter != nullptr && filter->Score(picture).item<double>() > filter->Threshold();
-  if (answer.blocked) return answer;
+  if (*answer.blocked) return answer;
   answer.target_probability = picture.select(1, 0).mean().item<double>();
   answer.success = answer.target_probability >= red_enough;
   return answer;

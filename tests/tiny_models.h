@@ -68,33 +68,19 @@ class TinyContext : public Context {
   std::filesystem::path folder_;
 };
 
-// A surrogate and reference pictures for attacks.
-class TinyTarget : public TransferTarget {
+// For attacks: a surrogate, pictures of the unmodified model, and TinyBackbone or its edited model,
+// which draws in two steps of DDIM. Its oracle sees the target where a picture is rather red.
+class TinyTarget : public Target {
  public:
-  explicit TinyTarget(uint64_t attack_seed = 1) : clip_(TinyClip()), seed_(attack_seed) {}
-  const ClipModel& Surrogate() override { return clip_; }
-  at::Tensor ReferenceImages(const Prompt& prompt, int64_t n) override;
-  Philox Rng(const Prompt& prompt, uint64_t step = 0) override;
-  Ledger& ledger() override { return ledger_; }
-
- private:
-  ClipModel clip_;
-  uint64_t seed_;
-  Ledger ledger_;
-};
-
-// TinyBackbone, or its edited model, as a white-box attack sees it; draws in two steps of DDIM. Its
-// oracle sees the target where a picture is rather red.
-class TinyVictim : public VictimTarget {
- public:
-  explicit TinyVictim(const Hooks* hooks = nullptr, uint64_t attack_seed = 1);
+  explicit TinyTarget(const Hooks* hooks = nullptr, uint64_t attack_seed = 1);
   void Defend(const Hooks* hooks) { hooks_ = hooks; }
-  const ClipModel& Surrogate() override { return base_.Surrogate(); }
-  at::Tensor ReferenceImages(const Prompt& prompt, int64_t n) override {
-    return base_.ReferenceImages(prompt, n);
-  }
-  Philox Rng(const Prompt& prompt, uint64_t step) override { return base_.Rng(prompt, step); }
-  Ledger& ledger() override { return base_.ledger(); }
+  const ClipModel& Surrogate() override { return clip_; }
+  const Backbone& Unmodified() override { return unmodified_; }
+  at::Tensor ReferenceImages(const Prompt& prompt, int64_t n) override;
+  std::vector<Prompt> Seeds() override;  // as many as `seeds`
+  Philox Rng(const Prompt& prompt, uint64_t step = 0) override;
+  Philox Rng(const Concept& subject, uint64_t step = 0) override;
+  Ledger& ledger() override { return ledger_; }
   const Backbone& Victim() override { return victim; }
   const Hooks* VictimHooks() override { return hooks_; }
   const SamplerSpec& Sampling() override { return sampling; }
@@ -105,9 +91,13 @@ class TinyVictim : public VictimTarget {
   int64_t queries_left = 1000;
   double red_enough = 0.5;         // mean share of red from which the oracle sees the target
   std::vector<std::string> asked;  // texts
+  int64_t seeds = 0;
 
  private:
-  TinyTarget base_;
+  const ClipModel clip_;
+  const Backbone unmodified_;
+  const uint64_t seed_;
+  Ledger ledger_;
   const Hooks* hooks_;
 };
 

@@ -16,15 +16,15 @@
 namespace excise {
 namespace {
 
-class Pez : public TransferAttack {
+class Pez : public Attack {
  public:
   void Fields(ParamVisitor& v) override { search_.Fields(v); }
   int version() const override { return 1; }
-  bool uses_surrogate() const override { return true; }
+  AttackTraits traits() const override { return search_.traits(); }
   std::map<std::string, Json> presets() const override { return PezSearch::Presets(); }
   SearchSpace search_space() const override { return PezSearch::Space(); }
   Work work(Acts) const override { return search_.work(); }
-  Trajectory Craft(TransferTarget& target, const Concept& subject,
+  Trajectory Craft(Target& target, const Concept& subject,
                    const Prompt& prompt) const override {
     return search_.Run("pez", target, subject, prompt, VictimText(), 0);
   }

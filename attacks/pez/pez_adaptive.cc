@@ -14,7 +14,7 @@
 namespace excise {
 namespace {
 
-class PezAdaptive : public WhiteBoxAttack {
+class PezAdaptive : public Attack {
  public:
   void Fields(ParamVisitor& v) override {
     search_.Fields(v);
@@ -35,11 +35,13 @@ class PezAdaptive : public WhiteBoxAttack {
     return work;
   }
   std::string adaptive_form_of() const override { return "pez"; }
-  std::vector<std::string> adapts_to() const override {
-    return {"text_encoder", "text_view", "text_margin"};
+  AttackTraits traits() const override {
+    AttackTraits traits = search_.traits();
+    traits.gradients = true;
+    traits.adapts_to = {"text_encoder", "text_view", "text_margin"};
+    return traits;
   }
-  int64_t max_queries() const override { return 0; }
-  Trajectory Craft(VictimTarget& target, const Concept& subject,
+  Trajectory Craft(Target& target, const Concept& subject,
                    const Prompt& prompt) const override {
     return search_.Run("pez_adaptive", target, subject, prompt, VictimText(target), lambda_);
   }

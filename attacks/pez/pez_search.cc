@@ -57,6 +57,13 @@ SearchSpace PezSearch::Space() {
           {"target", {"image", "text"}}};
 }
 
+AttackTraits PezSearch::traits() const {
+  AttackTraits traits;
+  traits.surrogate = true;
+  traits.unmodified = target_kind == "image";
+  return traits;
+}
+
 Work PezSearch::work() const {
   // The encoder reads the sequences alone, without padding: all of them are about one row.
   Work work = {{Pass::kTextGradient, static_cast<double>(iterations), 1}};
@@ -66,7 +73,7 @@ Work PezSearch::work() const {
   return work;
 }
 
-Trajectory PezSearch::Run(std::string_view name, TransferTarget& target, const Concept& subject,
+Trajectory PezSearch::Run(std::string_view name, Target& target, const Concept& subject,
                           const Prompt& prompt, const VictimText& victim, double lambda) const {
   const ClipModel& clip = target.Surrogate();
   const at::Tensor features = target_kind == "image"

@@ -15,10 +15,11 @@ struct PezSearch {
   static std::map<std::string, Json> Presets();
   static SearchSpace Space();
   Work work() const;
+  AttackTraits traits() const;  // of the form that meets no victim
   // Minimises, over token sequences, 1 - cos(T(p), f) + lambda (1 - cos(V(p), f) + softplus(m(p))):
   // T the surrogate, V what the victim's U-Net gets, m the margin of its hooks; terms that `victim`
   // does not offer are left out, so lambda = 0 or no offer is the search of the paper.
-  Trajectory Run(std::string_view name, TransferTarget& target, const Concept& subject,
+  Trajectory Run(std::string_view name, Target& target, const Concept& subject,
                  const Prompt& prompt, const VictimText& victim, double lambda) const;
 
   int64_t prompt_len = 8, iterations = 100, restarts = 2, reference_images = 3;

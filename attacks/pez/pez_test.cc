@@ -15,7 +15,7 @@ namespace {
 Trajectory Craft(const Json& params, TinyTarget* target) {
   const std::unique_ptr<Attack> attack = Registry<Attack>::Get().Make("pez");
   DecodeParams(params, *attack, "test");
-  return dynamic_cast<const TransferAttack&>(*attack).Craft(*target, TinyConcept(), TinyPrompt());
+  return attack->Craft(*target, TinyConcept(), TinyPrompt());
 }
 
 // Mean cosine of `ids` with the target pictures, the long way: the whole context, with padding.

@@ -17,15 +17,19 @@
 namespace excise {
 namespace {
 
-class RingABell : public TransferAttack {
+class RingABell : public Attack {
  public:
   void Fields(ParamVisitor& v) override { search_.Fields(v); }
   int version() const override { return 1; }
-  bool uses_surrogate() const override { return true; }
+  AttackTraits traits() const override {
+    AttackTraits traits;
+    traits.surrogate = true;
+    return traits;
+  }
   std::map<std::string, Json> presets() const override { return RingABellSearch::Presets(); }
   SearchSpace search_space() const override { return RingABellSearch::Space(); }
   Work work(Acts) const override { return search_.work(); }
-  Trajectory Craft(TransferTarget& target, const Concept& subject,
+  Trajectory Craft(Target& target, const Concept& subject,
                    const Prompt& prompt) const override {
     return search_.Run("ring_a_bell", target, subject, prompt, VictimText(), 0);
   }

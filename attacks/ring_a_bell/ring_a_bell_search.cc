@@ -97,7 +97,7 @@ at::Tensor TextStates(const ClipModel& clip, const std::vector<std::string>& tex
       .last_hidden_state;
 }
 
-at::Tensor ConceptVector(TransferTarget& target, const Concept& subject,
+at::Tensor ConceptVector(Target& target, const Concept& subject,
                          const std::vector<std::string>& templates) {
   if (templates.empty() || subject.known.empty() || subject.anchor.empty()) {
     throw UsageError(fmt::format(
@@ -208,7 +208,7 @@ Work RingABellSearch::work() const {
            2.0 / 3 * static_cast<double>(genetic.population)}};
 }
 
-Trajectory RingABellSearch::Run(std::string_view name, TransferTarget& target,
+Trajectory RingABellSearch::Run(std::string_view name, Target& target,
                                 const Concept& subject, const Prompt& prompt,
                                 const VictimText& victim, double lambda) const {
   const NoGrad no_grad;

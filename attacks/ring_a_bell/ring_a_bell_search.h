@@ -23,7 +23,7 @@ at::Tensor TextStates(const ClipModel& clip, const std::vector<std::string>& tex
 // Mean over pairs of states(with the concept) - states(without), (context, width): every template
 // ("a picture of {}") with every known name, and with the anchor instead. Throws UsageError for a
 // template without {}, for none, and for a concept without names or anchor.
-at::Tensor ConceptVector(TransferTarget& target, const Concept& subject,
+at::Tensor ConceptVector(Target& target, const Concept& subject,
                          const std::vector<std::string>& templates);
 // A concept vector saved by numpy (float32, C order, `context` x `width`), as Ring-A-Bell publishes
 // them. Throws Error naming what does not fit.
@@ -57,7 +57,7 @@ struct RingABellSearch {
   // Maximises -|t - S(p)|^2 - lambda (|t - V(p)|^2 + |t - S("")|^2 softplus(m(p))) with t = S(seed)
   // + eta c: S the surrogate's states, V what the victim's U-Net gets, m the margin of its hooks,
   // in units of the distance of saying nothing. Terms that `victim` does not offer are left out.
-  Trajectory Run(std::string_view name, TransferTarget& target, const Concept& subject,
+  Trajectory Run(std::string_view name, Target& target, const Concept& subject,
                  const Prompt& prompt, const VictimText& victim, double lambda) const;
 
   double eta = 0.5;

@@ -19,10 +19,10 @@
 namespace excise {
 namespace {
 
-Trajectory Craft(const Json& params, TransferTarget* target) {
+Trajectory Craft(const Json& params, Target* target) {
   const std::unique_ptr<Attack> attack = Registry<Attack>::Get().Make("ring_a_bell");
   DecodeParams(params, *attack, "test");
-  return dynamic_cast<const TransferAttack&>(*attack).Craft(*target, TinyConcept(), TinyPrompt());
+  return attack->Craft(*target, TinyConcept(), TinyPrompt());
 }
 
 // The whole context of a text, one text a call.

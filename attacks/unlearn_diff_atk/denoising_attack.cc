@@ -113,7 +113,7 @@ at::Tensor DenoisingObjective::Terms::Total(double lambda) const {
   return through.defined() ? denoising + lambda * (through + alarm) : denoising;
 }
 
-DenoisingObjective::DenoisingObjective(VictimTarget& target, const at::Tensor& picture,
+DenoisingObjective::DenoisingObjective(Target& target, const at::Tensor& picture,
                                        bool adaptive)
     : target_(target),
       victim_(target.Victim()),
@@ -172,8 +172,8 @@ at::Tensor DenoisingObjective::PredictThrough(const at::Tensor& states,
                       &target_.ledger().unet_evaluations);
 }
 
-at::Tensor DenoisingObjective::Alarms(const at::Tensor& states, const at::Tensor& pooled,
-                                      const DenoisingPoint& point, const at::Tensor& input,
+at::Tensor DenoisingObjective::Alarms(const TextBatch& text, const DenoisingPoint& point,
+                                      const at::Tensor& input,
                                       const at::Tensor& prediction) const {
   at::Tensor alarm = at::zeros({}, prediction.options().requires_grad(false));
   const ImageFilter* filter = hooks_->Filter();
@@ -181,13 +181,8 @@ at::Tensor DenoisingObjective::Alarms(const at::Tensor& states, const at::Tensor
     const at::Tensor x0 = X0At({point.signal, point.noise}, input, prediction);
     alarm = alarm + Alarm(filter->Margin(DecodeImages(victim_, x0)));
   }
-  // A text encoder that came without its projection has no embeddings to show.
-  if (victim_.text_encoder.Contains("text_projection.weight")) {
-    const at::Tensor margin =
-        hooks_->TextMargin(states, nn::Normalised(ClipTextEmbeds(victim_.text_encoder, pooled)));
-    if (margin.defined()) alarm = alarm + Alarm(margin);
-  }
-  return alarm;
+  const at::Tensor margin = hooks_->TextMargin(text);
+  return margin.defined() ? alarm + Alarm(margin) : alarm;
 }
 
 DenoisingObjective::Terms DenoisingObjective::Score(const at::Tensor& token_embeddings,
@@ -209,7 +204,12 @@ DenoisingObjective::Terms DenoisingObjective::Score(const at::Tensor& token_embe
   if (hooks_ == nullptr) return terms;
   const at::Tensor prediction = PredictThrough(states, token_embeddings, ids, point, input);
   terms.through = at::mse_loss(prediction, noise);
-  terms.alarm = Alarms(text.last_hidden_state, text.pooler_output, point, input, prediction);
+  TextBatch read{ids, token_embeddings, text.last_hidden_state, {}};
+  // A text encoder that came without its projection has no embeddings to show.
+  if (victim_.text_encoder.Contains("text_projection.weight")) {
+    read.pooled = nn::Normalised(ClipTextEmbeds(victim_.text_encoder, text.pooler_output));
+  }
+  terms.alarm = Alarms(read, point, input, prediction);
   return terms;
 }
 

@@ -59,7 +59,7 @@ class DenoisingObjective {
  public:
   // `picture` float (1, 3, h, w) in [0,1]. `adaptive`: the victim's hooks are looked at, where it
   // has any; else its weights alone, as published.
-  DenoisingObjective(VictimTarget& target, const at::Tensor& picture, bool adaptive);
+  DenoisingObjective(Target& target, const at::Tensor& picture, bool adaptive);
 
   // `n` points: of the timesteps (j + 1/2) T / n, rising; with hooks, the sampler's nearest steps.
   std::vector<DenoisingPoint> Points(int64_t n) const;
@@ -89,10 +89,10 @@ class DenoisingObjective {
   at::Tensor PredictThrough(const at::Tensor& states, const at::Tensor& token_embeddings,
                             const at::Tensor& ids, const DenoisingPoint& point,
                             const at::Tensor& input) const;
-  at::Tensor Alarms(const at::Tensor& states, const at::Tensor& pooled, const DenoisingPoint& point,
-                    const at::Tensor& input, const at::Tensor& prediction) const;
+  at::Tensor Alarms(const TextBatch& text, const DenoisingPoint& point, const at::Tensor& input,
+                    const at::Tensor& prediction) const;
 
-  VictimTarget& target_;
+  Target& target_;
   const Backbone& victim_;
   const Hooks* hooks_;  // null: not asked for, or there are none
   SchedulerConfig scheduler_;

@@ -38,7 +38,7 @@ namespace {
 constexpr const char* kName = "unlearn_diff_atk";
 
 // Asks the victim, and keeps what was asked with the answer.
-bool Try(VictimTarget& target, Prompt prompt, Trajectory* trajectory) {
+bool Try(Target& target, Prompt prompt, Trajectory* trajectory) {
   const std::optional<Answer> answer = target.Query(prompt);
   if (!answer) return true;
   Candidate candidate;
@@ -50,7 +50,7 @@ bool Try(VictimTarget& target, Prompt prompt, Trajectory* trajectory) {
   return answer->success;
 }
 
-class UnlearnDiffAtk : public WhiteBoxAttack {
+class UnlearnDiffAtk : public Attack {
  public:
   void Fields(ParamVisitor& v) override {
     v.Integer("prefix_len", &prefix_len_, "tokens before the prompt", {.min = 1, .max = 75});
@@ -89,12 +89,17 @@ class UnlearnDiffAtk : public WhiteBoxAttack {
   SearchSpace search_space() const override {
     return {{"prefix_len", {3, 5, 8}}, {"lr", {0.01, 0.03, 0.1, 0.3}}, {"lambda", {0.1, 1}}};
   }
-  int64_t max_queries() const override { return timesteps_ + 1; }
+  AttackTraits traits() const override {
+    AttackTraits traits;
+    traits.unmodified = traits.gradients = true;
+    traits.queries = timesteps_ + 1;
+    return traits;
+  }
 
   Work work(Acts victim) const override {
     const auto steps = static_cast<double>(timesteps_ * iterations_);
     const auto draws = static_cast<double>(noise_draws_);
-    Work work = {{Pass::kPicture, static_cast<double>(max_queries()), 1},
+    Work work = {{Pass::kPicture, static_cast<double>(timesteps_ + 1), 1},
                  {Pass::kTextGradient, steps, 1},
                  {Pass::kUNetGradient, steps, draws}};
     if (lambda_ == 0 || victim == Acts::kByWeights) return work;
@@ -111,7 +116,7 @@ class UnlearnDiffAtk : public WhiteBoxAttack {
     return Room(base) < tokens ? "excluded:too_long" : "";
   }
 
-  Trajectory Craft(VictimTarget& target, const Concept& subject,
+  Trajectory Craft(Target& target, const Concept& subject,
                    const Prompt& seed) const override {
     const Backbone& victim = target.Victim();
     if (!Excludes(victim, subject, seed).empty()) {
@@ -156,7 +161,7 @@ class UnlearnDiffAtk : public WhiteBoxAttack {
   }
 
   // One step of the distribution, which is changed in place.
-  void Improve(VictimTarget& target, const PrefixedPrompt& prefixed,
+  void Improve(Target& target, const PrefixedPrompt& prefixed,
                const DenoisingObjective& objective, const DenoisingPoint& point,
                const at::Tensor& distribution, Optimizer* optimizer, Philox* token_rng,
                Philox* noise_rng) const {

@@ -23,9 +23,9 @@ std::unique_ptr<Attack> Make(const Json& params) {
   return attack;
 }
 
-Trajectory Craft(const Json& params, TinyVictim* target, const Prompt& seed = TinyPrompt()) {
+Trajectory Craft(const Json& params, TinyTarget* target, const Prompt& seed = TinyPrompt()) {
   const std::unique_ptr<Attack> attack = Make(params);
-  return dynamic_cast<const WhiteBoxAttack&>(*attack).Craft(*target, TinyConcept(), seed);
+  return attack->Craft(*target, TinyConcept(), seed);
 }
 
 // Hooks whose run changes nothing.
@@ -38,8 +38,8 @@ class SafeHooks : public Hooks {
   std::unique_ptr<HookRun> Start(const GuidanceBatch&) const override {
     return std::make_unique<Run>(safe_);
   }
-  at::Tensor TextMargin(const at::Tensor& states, const at::Tensor&) const override {
-    return at::full({states.size(0)}, margin_, at::kFloat);
+  at::Tensor TextMargin(const TextBatch& text) const override {
+    return at::full({text.states.size(0)}, margin_, at::kFloat);
   }
 
  private:
@@ -96,7 +96,7 @@ TEST_CASE("simplex: tokens are drawn in proportion") {
 
 TEST_CASE("unlearn_diff_atk: the loss is the error of the predicted noise, the long way") {
   const NoGrad no_grad;
-  TinyVictim target;
+  TinyTarget target;
   const Backbone& victim = target.victim;
   const at::Tensor picture = TinyImages(1, 9);
   const DenoisingObjective objective(target, picture, false);
@@ -131,7 +131,7 @@ TEST_CASE("unlearn_diff_atk: the loss is the error of the predicted noise, the l
 
 TEST_CASE("unlearn_diff_atk: gradients lower the loss at the points they saw") {
   // The distribution's expected loss before and after, on the same noise: many steps at one point.
-  TinyVictim target;
+  TinyTarget target;
   const Backbone& victim = target.victim;
   const DenoisingObjective objective(target, TinyImages(1, 9), false);
   const DenoisingPoint point = objective.Points(4)[2];
@@ -152,7 +152,7 @@ TEST_CASE("unlearn_diff_atk: gradients lower the loss at the points they saw") {
 
 TEST_CASE("unlearn_diff_atk: the seed first, then a try a timestep, until one works") {
   const Json params = {{"timesteps", 3}, {"iterations", 2}, {"prefix_len", 2}};
-  TinyVictim never;
+  TinyTarget never;
   never.red_enough = 2;
   never.queries_left = 4;
   const Trajectory all = Craft(params, &never);
@@ -180,7 +180,7 @@ TEST_CASE("unlearn_diff_atk: the seed first, then a try a timestep, until one wo
   CHECK(all.back().ledger.gradient_steps == 6);
 
   // What works ends the search: the same search, with an oracle content with its second try.
-  TinyVictim content;
+  TinyTarget content;
   content.red_enough = all[1].score;
   if (all[0].score < all[1].score) {
     const Trajectory found = Craft(params, &content);
@@ -194,7 +194,7 @@ TEST_CASE("unlearn_diff_atk: the seed first, then a try a timestep, until one wo
 TEST_CASE("unlearn_diff_atk: without hooks the adaptive form is the published attack bit for bit") {
   Trajectory runs[2];
   for (int i = 0; i < 2; ++i) {
-    TinyVictim target;
+    TinyTarget target;
     target.red_enough = 2;
     runs[i] = Craft({{"timesteps", 2}, {"iterations", 3}, {"lambda", i}}, &target);
   }
@@ -209,7 +209,7 @@ TEST_CASE("unlearn_diff_atk: without hooks the adaptive form is the published at
 TEST_CASE("unlearn_diff_atk: hooks that do nothing predict what the sampler's step predicts") {
   const NoGrad no_grad;
   const IdleHooks idle;
-  TinyVictim target(&idle);
+  TinyTarget target(&idle);
   target.sampling.steps = 10;
   target.sampling.guidance_scale = 1;
   const DenoisingObjective adaptive(target, TinyImages(1, 9), true),
@@ -243,7 +243,7 @@ TEST_CASE("unlearn_diff_atk: hooks that hide the prompt leave the published grad
   for (const auto& [margin, alarm] :
        {std::pair{-1.0, 0.0}, {-0.02, 0.0}, {0.0, 0.02}, {2.0, 2.02}}) {
     const SafeHooks hooks(safe, margin);
-    TinyVictim target(&hooks);
+    TinyTarget target(&hooks);
     const DenoisingObjective objective(target, TinyImages(1, 9), true);
     Philox rng({6, "noise", 0, Stream::kAttack, 0});
     const at::Tensor noise = objective.DrawNoise(1, &rng);
@@ -266,7 +266,7 @@ TEST_CASE("unlearn_diff_atk: what leaves no room for the prefix is excluded with
   Prompt longer = fits;
   while (base.tokenizer->Encode(longer.text).size() <= 9) longer.text += " dog";
   CHECK(attack->Excludes(base, TinyConcept(), longer) == "excluded:too_long");
-  TinyVictim target;
+  TinyTarget target;
   CHECK_THROWS_WITH(Craft({{"prefix_len", 5}}, &target, longer), Catch::Contains("prefix_len"));
   CHECK(target.asked.empty());
 }

@@ -15,4 +15,9 @@ std::string SplitName(Split split) {
   }
 }
 
+std::string FormName(PromptForm form) {
+  static const char* const kNames[] = {"string", "token_embeddings", "text_states"};
+  return kNames[static_cast<int>(form)];
+}
+
 }  // namespace excise

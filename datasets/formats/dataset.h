@@ -3,16 +3,35 @@
 
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
+#include "core/npy.h"
 #include "core/params.h"
 #include "core/registry.h"
 #include "datasets/formats/concept.h"
 
 namespace excise {
 
-// A prompt under test. Exactly one of text, token_embeddings or text_states drives the model; only
-// text and ids occur in plain data sets.
+// Stands in `Prompt::text` where TokenEmbeddings go, once.
+inline constexpr const char* kPlaceholder = "<embeddings>";
+
+// Embeddings (k, hidden) that the text encoder reads in place of kPlaceholder, as textual inversion
+// learns them.
+struct TokenEmbeddings {
+  NpyArray rows;
+};
+// What the U-Net gets in place of what the text encoder makes of the text, (context, width). The
+// text is a label then.
+struct TextStates {
+  NpyArray rows;
+};
+// What drives the model: the text alone, or one of these.
+using PromptDriver = std::variant<std::monostate, TokenEmbeddings, TextStates>;
+enum class PromptForm { kText, kTokenEmbeddings, kTextStates };  // by PromptDriver's index
+std::string FormName(PromptForm form);                           // "string", "token_embeddings", ...
+
+// A prompt under test. Data sets hold texts; attacks make the other forms.
 struct Prompt {
   std::string id;       // "set@sha8/row"; an adversarial prompt has its own
   std::string root_id;  // the seed prompt's id: noise is keyed by it
@@ -21,6 +40,11 @@ struct Prompt {
   bool round_trip = true;          // text tokenises back to token_ids
   // What the unmodified model should draw: emoji class id, and style ("plain", "sepia", "line").
   std::string expected_class, expected_style = "plain";
+  PromptDriver driver = {};
+  // Initial latents (channels, h, w) beside any form; empty: noise by the root id.
+  NpyArray latents = {};
+
+  PromptForm form() const { return static_cast<PromptForm>(driver.index()); }
 };
 
 // A row that is left out: counted and bounded in results, its text never shown.

@@ -25,8 +25,8 @@ constexpr const char* kFound[] = {"prompt", "prompt_id", "truncated"};
 bool Searches(const Lab& lab, const std::string& name) {
   for (const auto& entry : lab.attacks) {
     if (entry.name != name) continue;
-    const auto* transfer = dynamic_cast<const TransferAttack*>(entry.plugin.get());
-    return transfer != nullptr ? transfer->uses_surrogate() : name != kUnmodified;
+    const AttackTraits traits = entry.plugin->traits();
+    return traits.ReadsBase() || traits.ForEachMethod();
   }
   return false;
 }

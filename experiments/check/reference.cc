@@ -14,6 +14,7 @@
 #include "core/stats.h"
 #include "experiments/check/check.h"
 #include "experiments/results/record.h"
+#include "experiments/run/offers.h"
 
 namespace excise {
 namespace {
@@ -67,6 +68,7 @@ Json MakeReference(const Experiment& experiment, const Folders& folders, const C
     run.seeds.erase = seed;
     LogInfo(fmt::format("reference: erase seed {} of {}", seed, seeds));
     const std::unique_ptr<Lab> lab = OpenLab(run, folders, compute);
+    LearnOffers(lab.get(), store, options.workers);
     RunOutcome outcome = RunExperiment(*lab, Grid(*lab), store, options);
     if (outcome.failures > 0) {
       throw Error(fmt::format("{} failed with erase seed {}; no reference is made.",

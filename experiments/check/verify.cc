@@ -23,6 +23,7 @@
 #include "experiments/results/rounding.h"
 #include "experiments/run/grid.h"
 #include "experiments/run/report.h"
+#include "experiments/run/offers.h"
 #include "experiments/run/runner.h"
 #include "models/tensors/compute.h"
 
@@ -162,9 +163,10 @@ void SayVerified(const ReplayCheck& check, const Results& read, const fs::path& 
 }
 
 // Computes the cells anew and adds to the report what the file has otherwise.
-void Replay(const VerifyRequest& request, const Lab& lab, const Json& results,
+void Replay(const VerifyRequest& request, Lab* opened, const Json& results,
             const std::vector<Json>& rows, const std::set<CellName>& cells,
             Verification* verification) {
+  const Lab& lab = *opened;
   const Results read = ResultsFromJson(results, request.file.string());
   const auto chosen = [&](const Json& record) { return cells.count(CellOf(record)) != 0; };
   const auto keep = [&](const Cell& cell) {
@@ -173,8 +175,9 @@ void Replay(const VerifyRequest& request, const Lab& lab, const Json& results,
   };
   const Json& records = results.at("records");
   const bool whole = std::all_of(records.begin(), records.end(), chosen);
-  const Grid grid(lab, whole ? std::function<bool(const Cell&)>() : keep);
   EmptyStore fresh(request.scratch);
+  LearnOffers(opened, fresh.store(), request.workers);
+  const Grid grid(lab, whole ? std::function<bool(const Cell&)>() : keep);
   RunOptions options;
   options.workers = request.workers;
   const Results replayed = RunExperiment(lab, grid, fresh.store(), options).results;
@@ -251,7 +254,7 @@ Verification VerifyFile(const VerifyRequest& request) {
   SayHeading(results, request.file, rows.size(), &verification);
   const std::unique_ptr<Lab> lab = OpenLabOf(experiment, request, results);
   if (CanReplay(results, *lab, narrowed, &verification)) {
-    Replay(request, *lab, results, rows, cells, &verification);
+    Replay(request, lab.get(), results, rows, cells, &verification);
   }
   return verification;
 }

@@ -1,7 +1,10 @@
 #include "experiments/lab/inputs.h"
 
+#include <fmt/format.h>
+
 #include <tuple>
 
+#include "core/error.h"
 #include "experiments/lab/lab.h"
 
 namespace excise {
@@ -21,9 +24,29 @@ PromptTexts TextsOf(const Dataset& dataset, const Concept& subject, const std::s
   return read;
 }
 
+void ReadSeeds(Lab* lab) {
+  lab->seeds.clear();
+  for (size_t attack = 0; attack < lab->attacks.size(); ++attack) {
+    const int64_t most = lab->TraitsOf(attack).seeds;
+    std::vector<std::vector<Prompt>> seeds(lab->concepts.size());
+    for (size_t subject = 0; most > 0 && subject < seeds.size(); ++subject) {
+      seeds[subject] = lab->dataset.plugin
+                           ->Prompts(lab->concepts[subject], "target", Split::kAttackSeed, most)
+                           .prompts;
+      if (!seeds[subject].empty()) continue;
+      throw UsageError(fmt::format(
+          "attack '{}' learns from prompts of the split attack_seed, and data set '{}' has none of "
+          "concept '{}'. Add some, or leave the attack out with --attacks.",
+          lab->attacks[attack].name, lab->dataset.name, lab->concepts[subject].name));
+    }
+    lab->seeds.push_back(std::move(seeds));
+  }
+}
+
 }  // namespace
 
 void ReadInputs(Lab* lab) {
+  ReadSeeds(lab);
   // Methods ask for the same lists.
   std::map<std::tuple<size_t, std::string, int64_t>, PromptTexts> read;
   lab->removals.clear();
@@ -50,13 +73,18 @@ void ReadInputs(Lab* lab) {
 }
 
 AttackInputs InputsOfAttack(const Lab& lab, size_t attack, size_t subject, const Prompt& prompt) {
-  AttackInputs inputs{VisibleToMethods(lab.concepts[subject]), prompt};
-  const auto* transfer = dynamic_cast<const TransferAttack*>(lab.attacks[attack].plugin.get());
-  if (transfer == nullptr || transfer->uses_surrogate()) inputs.surrogate = &lab.Surrogate();
-  if (const WhiteBoxAttack* white_box = lab.WhiteBox(attack)) {
-    inputs.queries = white_box->max_queries();
-  }
-  if (inputs.queries > 0) inputs.judged = VisibleToMetrics(lab.concepts[subject]);
+  AttackInputs inputs = InputsOfLearning(lab, attack, subject);
+  inputs.prompt = prompt;
+  inputs.seeds.clear();
+  return inputs;
+}
+
+AttackInputs InputsOfLearning(const Lab& lab, size_t attack, size_t subject) {
+  AttackInputs inputs{lab.TraitsOf(attack), VisibleToMethods(lab.concepts[subject]), {}, {},
+                      nullptr};
+  if (inputs.traits.ReadsBase()) inputs.surrogate = &lab.Surrogate();
+  if (inputs.traits.seeds > 0) inputs.seeds = lab.seeds.at(attack).at(subject);
+  if (inputs.traits.queries > 0) inputs.judged = VisibleToMetrics(lab.concepts[subject]);
   return inputs;
 }
 

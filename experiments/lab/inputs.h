@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "attacks/attack.h"
 #include "datasets/formats/concept.h"
 #include "datasets/formats/dataset.h"
 #include "experiments/formats/experiment.h"
@@ -34,21 +35,23 @@ struct RemovalInputs {
   std::optional<SamplerSettings> pictures;
 };
 
-// Of an attack on one prompt: beside its parameters, its seed and, for a white-box attack, the
-// edited model.
+// Of an attack on one prompt or on a concept: beside its parameters, its seed and, for one that is
+// crafted against every method, the edited model.
 struct AttackInputs {
-  Concept subject;  // as attacks may see it
-  Prompt prompt;
-  // Null: it declares that it reads no surrogate and no pictures of the unmodified model.
-  const ClipModel* surrogate = nullptr;
-  // How often it may ask the oracle, and about what: its judge's classes, which it does not see.
-  int64_t queries = 0;
-  Concept judged = {};
+  AttackTraits traits;
+  Concept subject;             // as attacks may see it
+  Prompt prompt = {};          // of an attack on a prompt
+  std::vector<Prompt> seeds;   // of one on a concept
+  const ClipModel* surrogate;  // null: it reads neither that nor the unmodified model
+  Concept judged = {};         // what the oracle is asked about, where there are queries
 };
 
-// Fills lab->removals and lab->measured, of what the rest of the lab says by now.
+// Fills lab->removals, lab->measured and lab->seeds, of what the rest of the lab says by now. Throws
+// Error where an attack asks for seeds and the data set has none.
 void ReadInputs(Lab* lab);
 AttackInputs InputsOfAttack(const Lab& lab, size_t attack, size_t subject, const Prompt& prompt);
+// Of an attack on the whole concept.
+AttackInputs InputsOfLearning(const Lab& lab, size_t attack, size_t subject);
 
 // The concept as methods and attacks may see it: nothing that is for evaluation only.
 Concept VisibleToMethods(const Concept& subject);

@@ -252,16 +252,10 @@ std::string Lab::ReasonNotAttacked(size_t attack, size_t subject, const Prompt& 
   return attacks[attack].plugin->Excludes(backbone, concepts[subject], seed);
 }
 
-const WhiteBoxAttack* Lab::WhiteBox(size_t attack) const {
-  return dynamic_cast<const WhiteBoxAttack*>(attacks[attack].plugin.get());
-}
-
 bool Lab::AttackApplies(size_t attack, size_t method) const {
-  const WhiteBoxAttack* white_box = WhiteBox(attack);
-  if (white_box == nullptr || white_box->adapts_to().empty()) return true;
-  const std::vector<std::string> seen = white_box->adapts_to();
-  const std::vector<std::string> offered = methods[method].plugin->traits().offers;
-  return std::any_of(offered.begin(), offered.end(),
+  const std::vector<std::string> seen = TraitsOf(attack).adapts_to;
+  if (seen.empty() || method >= offers.size() || !offers[method]) return true;
+  return std::any_of(offers[method]->begin(), offers[method]->end(),
                      [&](const std::string& one) { return IsOneOf(one, seen); });
 }
 

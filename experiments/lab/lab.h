@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,9 +52,15 @@ struct Lab {
   // Rows of the same lists that were left out.
   std::vector<std::map<std::string, std::vector<Exclusion>>> excluded;
 
+  // What of each method's edited models an adaptive attack can see, read off the first of them; none
+  // where that is not known yet. See experiments/run/offers.h.
+  std::vector<std::optional<std::vector<std::string>>> offers;
+
   // What each removal may read, by method and concept; and concepts as metrics see them.
   std::vector<std::vector<RemovalInputs>> removals;
   std::vector<Concept> measured;
+  // Prompts that attacks on a concept may ask for, by attack and concept.
+  std::vector<std::vector<std::vector<Prompt>>> seeds;
 
   // The user's files that plug-ins read later, and the folders of methods. What the backbone and
   // the judges are was read at the opening.
@@ -72,9 +79,11 @@ struct Lab {
   std::string ReasonNotClaimed(size_t method, size_t subject) const;
   // Why a target prompt is not attacked ("excluded:no_candidate"), or "".
   std::string ReasonNotAttacked(size_t attack, size_t subject, const Prompt& seed) const;
-  // The attack as one that is crafted anew against every method, or null.
-  const WhiteBoxAttack* WhiteBox(size_t attack) const;
+  AttackTraits TraitsOf(size_t attack) const { return attacks[attack].plugin->traits(); }
+  // Whether the attack is crafted anew against every method.
+  bool ForEachMethod(size_t attack) const { return TraitsOf(attack).ForEachMethod(); }
   // Whether the attack can be run on this method: an adaptive one needs something to adapt to.
+  // Where nobody knows yet, it can.
   bool AttackApplies(size_t attack, size_t method) const;
   // What the attack did to the method's prompts is not ours to know: pictures made elsewhere.
   bool MadeElsewhere(size_t method) const { return methods[method].pictures != nullptr; }

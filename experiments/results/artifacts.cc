@@ -16,20 +16,42 @@
 namespace excise {
 namespace {
 
-constexpr const char* kModules[] = {"text_encoder/", "unet/", "vae/", "hooks/"};
+// Parts of a model, and what else is stored beside them.
+using Parts = std::vector<std::pair<std::string, StateDict*>>;
 
-Json LedgerToJson(const Ledger& ledger) {
-  return {{"victim_queries", ledger.victim_queries},
-          {"candidate_evaluations", ledger.candidate_evaluations},
-          {"gradient_steps", ledger.gradient_steps},
-          {"unet_evaluations", ledger.unet_evaluations},
-          {"text_evaluations", ledger.text_evaluations}};
+Parts PartsOf(Erased* erased) {
+  return {{"text_encoder/", &erased->text_encoder},
+          {"unet/", &erased->unet},
+          {"vae/", &erased->vae},
+          {"hooks/", &erased->hook_state}};
 }
 
-Ledger LedgerFromJson(const Json& json) {
-  const auto spent = [&](const char* what) { return NumberFrom(json.at(what), what); };
-  return {spent("victim_queries"), spent("candidate_evaluations"), spent("gradient_steps"),
-          spent("unet_evaluations"), spent("text_evaluations")};
+Parts PartsOf(Learnt* learnt) {
+  return {{"text_encoder/", &learnt->text_encoder},
+          {"unet/", &learnt->unet},
+          {"vae/", &learnt->vae},
+          {"learnt/", &learnt->tensors}};
+}
+
+StateDict Join(const Parts& parts) {
+  StateDict all;
+  for (const auto& [module, tensors] : parts) {
+    for (const auto& [name, tensor] : *tensors) all.Set(module + name, tensor);
+  }
+  return all;
+}
+
+void SplitInto(const Parts& parts, const StateDict& all) {
+  for (const auto& [name, tensor] : all) {
+    const size_t slash = name.find('/') + 1;
+    const auto part = std::find_if(parts.begin(), parts.end(), [&](const auto& one) {
+      return one.first == name.substr(0, slash);
+    });
+    if (part == parts.end()) {
+      throw Misfit(fmt::format("tensor '{}' is of no part of a model.", name));
+    }
+    part->second->Set(name.substr(slash), tensor);
+  }
 }
 
 }  // namespace
@@ -44,26 +66,39 @@ void RequireAsMany(const HowMany& first, const HowMany& second) {
 }
 
 StateDict JoinTensors(const Erased& erased) {
-  StateDict all;
-  const StateDict* parts[] = {&erased.text_encoder, &erased.unet, &erased.vae, &erased.hook_state};
-  for (int i = 0; i < 4; ++i) {
-    for (const auto& [name, tensor] : *parts[i]) all.Set(kModules[i] + name, tensor);
-  }
-  return all;
+  Erased copy = erased;
+  return Join(PartsOf(&copy));
 }
 
 Erased SplitTensors(const StateDict& all) {
   Erased erased;
-  StateDict* parts[] = {&erased.text_encoder, &erased.unet, &erased.vae, &erased.hook_state};
-  for (const auto& [name, tensor] : all) {
-    const size_t slash = name.find('/') + 1;
-    const auto module = std::find(std::begin(kModules), std::end(kModules), name.substr(0, slash));
-    if (module == std::end(kModules)) {
-      throw Misfit(fmt::format("tensor '{}' is of no part of a model.", name));
-    }
-    parts[module - std::begin(kModules)]->Set(name.substr(slash), tensor);
-  }
+  SplitInto(PartsOf(&erased), all);
   return erased;
+}
+
+StateDict JoinTensors(const Learnt& learnt) {
+  Learnt copy = learnt;
+  return Join(PartsOf(&copy));
+}
+
+Learnt SplitLearnt(const StateDict& all) {
+  Learnt learnt;
+  SplitInto(PartsOf(&learnt), all);
+  return learnt;
+}
+
+Json LedgerToJson(const Ledger& ledger) {
+  return {{"victim_queries", ledger.victim_queries},
+          {"candidate_evaluations", ledger.candidate_evaluations},
+          {"gradient_steps", ledger.gradient_steps},
+          {"unet_evaluations", ledger.unet_evaluations},
+          {"text_evaluations", ledger.text_evaluations}};
+}
+
+Ledger LedgerFromJson(const Json& json) {
+  const auto spent = [&](const char* what) { return NumberFrom(json.at(what), what); };
+  return {spent("victim_queries"), spent("candidate_evaluations"), spent("gradient_steps"),
+          spent("unet_evaluations"), spent("text_evaluations")};
 }
 
 std::string TensorBytes(const StateDict& tensors, const std::filesystem::path& folder) {
@@ -95,14 +130,42 @@ at::Tensor PicturesFrom(const std::string& bytes, const Json& stored,
   return images;
 }
 
+namespace {
+
+Json ArrayToJson(const NpyArray& array) {
+  return {{"shape", array.shape}, {"values", array.values}};
+}
+
+NpyArray ArrayFromJson(const Json& json, const std::string& what) {
+  NpyArray array{json.at("shape").get<std::vector<int64_t>>(),
+                 json.at("values").get<std::vector<float>>()};
+  int64_t numbers = 1;
+  for (const int64_t size : array.shape) numbers *= size;
+  RequireAsMany({static_cast<int64_t>(array.values.size()), "values", what},
+                {numbers, "places", "its shape " + json.at("shape").dump()});
+  const auto finite = [](float value) { return std::isfinite(value); };
+  if (std::all_of(array.values.begin(), array.values.end(), finite)) return array;
+  throw Misfit(fmt::format("a value of a prompt's {} is not finite.", what));
+}
+
+}  // namespace
+
 Json PromptToJson(const Prompt& prompt) {
-  return {{"id", prompt.id},
-          {"root_id", prompt.root_id},
-          {"text", prompt.text},
-          {"token_ids", prompt.token_ids},
-          {"round_trip", prompt.round_trip},
-          {"expected_class", prompt.expected_class},
-          {"expected_style", prompt.expected_style}};
+  Json json = {{"id", prompt.id},
+               {"root_id", prompt.root_id},
+               {"text", prompt.text},
+               {"token_ids", prompt.token_ids},
+               {"round_trip", prompt.round_trip},
+               {"expected_class", prompt.expected_class},
+               {"expected_style", prompt.expected_style}};
+  if (const auto* embeddings = std::get_if<TokenEmbeddings>(&prompt.driver)) {
+    json[FormName(prompt.form())] = ArrayToJson(embeddings->rows);
+  }
+  if (const auto* states = std::get_if<TextStates>(&prompt.driver)) {
+    json[FormName(prompt.form())] = ArrayToJson(states->rows);
+  }
+  if (!prompt.latents.values.empty()) json["latents"] = ArrayToJson(prompt.latents);
+  return json;
 }
 
 Prompt PromptFromJson(const Json& json) {
@@ -114,6 +177,17 @@ Prompt PromptFromJson(const Json& json) {
   prompt.round_trip = json.at("round_trip");
   prompt.expected_class = json.at("expected_class");
   prompt.expected_style = json.at("expected_style");
+  for (const PromptForm form : {PromptForm::kTokenEmbeddings, PromptForm::kTextStates}) {
+    const std::string name = FormName(form);
+    if (!json.contains(name)) continue;
+    NpyArray rows = ArrayFromJson(json.at(name), name);
+    if (form == PromptForm::kTextStates) {
+      prompt.driver = TextStates{std::move(rows)};
+    } else {
+      prompt.driver = TokenEmbeddings{std::move(rows)};
+    }
+  }
+  if (json.contains("latents")) prompt.latents = ArrayFromJson(json.at("latents"), "latents");
   return prompt;
 }
 

@@ -46,6 +46,12 @@ std::string PictureBytes(const at::Tensor& images);
 at::Tensor PicturesFrom(const std::string& bytes, const Json& stored,
                         const std::vector<int64_t>& shape, const std::string& where);
 
+// The same of what an attack on a concept learnt; what its prompts need stands under "learnt/".
+StateDict JoinTensors(const Learnt& learnt);
+Learnt SplitLearnt(const StateDict& all);
+
+Json LedgerToJson(const Ledger& ledger);
+Ledger LedgerFromJson(const Json& json);  // throws Misfit, too
 Json PromptToJson(const Prompt& prompt);
 Prompt PromptFromJson(const Json& json);
 Json TrajectoryToJson(const Trajectory& trajectory);

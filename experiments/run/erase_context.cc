@@ -69,41 +69,4 @@ at::Tensor EraseContext::Images(const std::vector<std::string>& texts) {
   return drawn.images.to(at::kFloat).div_(255.0);
 }
 
-MeteredTarget::MeteredTarget(const Lab& lab, size_t attack, AttackInputs inputs, DrawReference draw)
-    : lab_(lab), attack_(lab.attacks[attack]), inputs_(std::move(inputs)), draw_(std::move(draw)) {}
-
-void MeteredTarget::RequireSurrogate() const {
-  if (inputs_.surrogate != nullptr) return;
-  throw Error(fmt::format(
-      "attack '{}' asked for the surrogate or its pictures, but declares that it uses none, so its "
-      "results would be stored under a key that does not name it. Let uses_surrogate() say true.",
-      attack_.name));
-}
-
-const ClipModel& MeteredTarget::Surrogate() {
-  RequireSurrogate();
-  return *inputs_.surrogate;
-}
-
-at::Tensor MeteredTarget::ReferenceImages(const Prompt& prompt, int64_t n) {
-  RequireSurrogate();
-  if (prompt.id != inputs_.prompt.id) {
-    throw Error(
-        fmt::format("attack '{}' asked for pictures of prompt '{}' while it crafts for '{}'.",
-                    attack_.name, prompt.id, inputs_.prompt.id));
-  }
-  const Drawn drawn = draw_(prompt, n);
-  // Counted also when the pictures were stored: what an attack costs must not depend on the store.
-  ledger_.unet_evaluations += drawn.evaluations_per_image * n;
-  return drawn.images.to(at::kFloat).div_(255.0);
-}
-
-Philox MeteredTarget::Rng(const Prompt& prompt, uint64_t step) {
-  const std::string base = attack_.plugin->adaptive_form_of();
-  const std::string id =
-      "attack/" + (base.empty() ? attack_.plugin_name : base) + "/" + prompt.root_id;
-  return Philox(
-      {static_cast<uint64_t>(lab_.experiment.seeds.attack), id, 0, Stream::kAttack, step});
-}
-
 }  // namespace excise

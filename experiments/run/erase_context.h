@@ -48,28 +48,4 @@ class EraseContext : public Context {
   EraseCost cost_;
 };
 
-class MeteredTarget : public TransferTarget {
- public:
-  // Pictures of the unmodified model for one prompt, each on noise of its own.
-  using DrawReference = std::function<Drawn(const Prompt&, int64_t)>;
-
-  MeteredTarget(const Lab& lab, size_t attack, AttackInputs inputs, DrawReference draw);
-  const AttackInputs& inputs() const { return inputs_; }
-  // Both throw Error when the attack said that it uses no surrogate: its key names none. Pictures
-  // are of its own prompt alone.
-  const ClipModel& Surrogate() override;
-  at::Tensor ReferenceImages(const Prompt& prompt, int64_t n) override;
-  Philox Rng(const Prompt& prompt, uint64_t step) override;
-  Ledger& ledger() override { return ledger_; }
-
- private:
-  void RequireSurrogate() const;
-
-  const Lab& lab_;
-  const Entry<Attack>& attack_;
-  const AttackInputs inputs_;
-  DrawReference draw_;
-  Ledger ledger_;
-};
-
 }  // namespace excise

@@ -19,6 +19,16 @@
 namespace excise {
 namespace {
 
+// A file of texts carries texts, and latents by the seed prompt.
+void RefuseForms(const Prompt& prompt, const std::string& attack) {
+  if (prompt.form() == PromptForm::kText && prompt.latents.values.empty()) return;
+  throw UsageError(fmt::format(
+      "--export_prompts: attack '{}' makes {}{}, which a file of texts cannot hand on. Leave the "
+      "attack out with --attacks.",
+      attack, prompt.form() == PromptForm::kText ? "initial latents" : "prompts of the form ",
+      prompt.form() == PromptForm::kText ? "" : FormName(prompt.form())));
+}
+
 class Exporter {
  public:
   Exporter(const Lab& lab, Store& store) : lab_(lab), pipeline_(lab, store) {}
@@ -29,7 +39,7 @@ class Exporter {
     RunUnits(static_cast<int64_t>(craftings.size()), workers, [&](int64_t i) {
       UseOneThreadPerWorker();
       const Crafting& one = craftings[static_cast<size_t>(i)];
-      if (lab_.WhiteBox(one.attack) != nullptr) return;
+      if (lab_.ForEachMethod(one.attack)) return;
       pipeline_.Craft(one.attack, one.method, one.subject, grid.PromptOf(one));
       progress.Advance(1, lab_.attacks[one.attack].name);
     });
@@ -43,6 +53,7 @@ class Exporter {
     }
     const Prompt prompt =
         attacked ? pipeline_.Craft(attack, lab_.unmodified, subject, seed).back().prompt : seed;
+    RefuseForms(prompt, lab_.attacks[attack].name);
     const auto noise_seed = static_cast<uint64_t>(lab_.experiment.seeds.noise);
     for (int64_t replicate = 0; replicate < lab_.experiment.sampler.images_per_prompt;
          ++replicate) {
@@ -136,9 +147,8 @@ void ExportPrompts(const Lab& lab, const Grid& grid, Store& store, int workers,
       if (prompts == lab.prompts[subject].end()) continue;
       const bool target = prompts->first == "target";
       for (size_t attack = 0; attack < (target ? lab.attacks.size() : 1); ++attack) {
-        // A white-box attack's prompts are made against one method and say nothing to another
-        // model.
-        if (lab.WhiteBox(attack) != nullptr) continue;
+        // What is made against one method's model says nothing to another model.
+        if (lab.ForEachMethod(attack)) continue;
         for (const Prompt& seed : prompts->second) {
           if (lab.ReasonNotAttacked(attack, subject, seed).empty()) {
             exporter.Add(subject, group, attack, seed);

@@ -28,7 +28,7 @@ bool ReadsTarget(const MetricTraits& traits) {
 
 Grid::Grid(const Lab& lab, const std::function<bool(const Cell&)>& keep) : lab_(lab) {
   for (size_t attack = 1; attack < lab.attacks.size(); ++attack) {
-    if (lab.WhiteBox(attack) == nullptr) {
+    if (!lab.ForEachMethod(attack)) {
       AddCraftings(attack, lab.unmodified);  // once for all methods
       continue;
     }
@@ -96,7 +96,7 @@ void Grid::KeepOnly(const std::function<bool(const Cell&)>& keep) {
     if (digests.count(unit.digest) == 0) continue;
     erased.insert({unit.method, unit.subject});
     if (unit.group == "target") {
-      const size_t method = lab_.WhiteBox(unit.attack) ? unit.method : lab_.unmodified;
+      const size_t method = lab_.ForEachMethod(unit.attack) ? unit.method : lab_.unmodified;
       crafted.insert({unit.attack, method, unit.subject});
     }
     places_[{unit.method, unit.subject, unit.attack, unit.group}].push_back(units.size());

@@ -36,7 +36,7 @@ class Grid {
   const std::vector<Unit>& units() const { return units_; }
   const std::vector<Cell>& cells() const { return cells_; }
 
-  // Which removal a unit's pictures, or a white-box attack, need.
+  // Which removal a unit's pictures, or an attack on its model, need.
   size_t RemovalOf(size_t method, size_t subject) const;
   // What each concept contributes to a cell. The units are this grid's.
   std::vector<CellUnits> UnitsOfCell(const Cell& cell) const;

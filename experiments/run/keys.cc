@@ -116,7 +116,7 @@ Unit UnderMethod(const Lab& lab, Unit unit, size_t method) {
 
 bool IsCrafted(const Lab& lab, const Unit& unit) {
   if (unit.group != "target" || lab.attacks[unit.attack].name == kUnmodified) return false;
-  return lab.WhiteBox(unit.attack) == nullptr || !lab.MadeElsewhere(unit.method);
+  return !lab.ForEachMethod(unit.attack) || !lab.MadeElsewhere(unit.method);
 }
 
 Json EraseKey(const Lab& lab, size_t method, size_t subject) {
@@ -141,26 +141,54 @@ Json EraseKey(const Lab& lab, size_t method, size_t subject) {
   return key;
 }
 
-Json AttackKey(const Lab& lab, size_t attack, size_t method, size_t subject, const Prompt& prompt) {
+namespace {
+
+// What the attack's target hands out, beside the prompt or the seeds.
+Json TargetKey(const char* stage, const Lab& lab, size_t attack, size_t method, size_t subject,
+               const AttackInputs& inputs) {
   const Entry<Attack>& entry = lab.attacks[attack];
-  Json key = EntryKey("attack", entry, lab);
+  Json key = EntryKey(stage, entry, lab);
   key["seeds"] = {{"attack", lab.experiment.seeds.attack}};
-  const AttackInputs inputs = InputsOfAttack(lab, attack, subject, prompt);
-  key["inputs"] = {{"prompt", PromptToJson(inputs.prompt)},
-                   {"concept", ConceptToJson(inputs.subject)}};
+  key["inputs"] = {{"concept", ConceptToJson(inputs.subject)}};
   AddFiles(entry, &key["inputs"]);
   if (inputs.surrogate != nullptr) {
     key["inputs"]["backbone"] = lab.backbone.digest;
     key["inputs"]["surrogate"] = inputs.surrogate->digest;
+  }
+  // How pictures are drawn, of the unmodified model or of the edited one.
+  if (inputs.surrogate != nullptr || inputs.traits.ForEachMethod()) {
     key["inputs"]["sampler"] = ReferenceSamplerKey(lab);
   }
-  if (lab.WhiteBox(attack) != nullptr) {
+  if (inputs.traits.ForEachMethod()) {
     key["inputs"]["erased"] = Store::Digest(EraseKey(lab, method, subject));
   }
-  if (inputs.queries > 0) {
+  if (inputs.traits.queries > 0) {
     key["inputs"]["oracle"] = lab.judges->oracle().digest;
     key["inputs"]["judged"] = ConceptToJson(inputs.judged);
   }
+  return key;
+}
+
+}  // namespace
+
+Json AttackKey(const Lab& lab, size_t attack, size_t method, size_t subject, const Prompt& prompt) {
+  const AttackInputs inputs = InputsOfAttack(lab, attack, subject, prompt);
+  if (inputs.traits.per == AttackTraits::Per::kConcept) {
+    Json key = EntryKey("attack", lab.attacks[attack], lab);
+    key["inputs"] = {{"prompt", PromptToJson(prompt)},
+                     {"learnt", Store::Digest(LearnKey(lab, attack, method, subject))}};
+    return key;
+  }
+  Json key = TargetKey("attack", lab, attack, method, subject, inputs);
+  key["inputs"]["prompt"] = PromptToJson(inputs.prompt);
+  return key;
+}
+
+Json LearnKey(const Lab& lab, size_t attack, size_t method, size_t subject) {
+  const AttackInputs inputs = InputsOfLearning(lab, attack, subject);
+  Json key = TargetKey("learn", lab, attack, method, subject, inputs);
+  key["inputs"]["prompts"] = Json::array();
+  for (const Prompt& seed : inputs.seeds) key["inputs"]["prompts"].push_back(PromptToJson(seed));
   return key;
 }
 

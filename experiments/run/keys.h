@@ -21,13 +21,16 @@ struct Unit {
   std::string digest, verdict_digest;
 };
 
-// Whether the unit's prompts are what its attack made of them. What a white-box attack made against
-// pictures that come from elsewhere is not known here.
+// Whether the unit's prompts are what its attack made of them. What one made against a model whose
+// pictures come from elsewhere is not known here.
 bool IsCrafted(const Lab& lab, const Unit& unit);
 
 Json EraseKey(const Lab& lab, size_t method, size_t subject);
-// A white-box attack's names the method; a transfer attack's is the same for all methods.
+// Of an attack that is crafted for each method it names the edited model; another's is the same for
+// all methods. One on a concept is keyed by what it learnt, and nothing is stored under it.
 Json AttackKey(const Lab& lab, size_t attack, size_t method, size_t subject, const Prompt& prompt);
+// What an attack on a concept learns.
+Json LearnKey(const Lab& lab, size_t attack, size_t method, size_t subject);
 // Pictures of the unmodified model that attacks aim at.
 Json ReferenceKey(const Lab& lab, const Prompt& prompt, int64_t n);
 // The score over `units`, of one concept or of several.

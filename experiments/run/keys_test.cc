@@ -54,19 +54,17 @@ class NewerMethod : public Method {
   std::unique_ptr<Method> old_;
 };
 
-class NewerAttack : public TransferAttack {
+class NewerAttack : public Attack {
  public:
   explicit NewerAttack(std::unique_ptr<Attack> old) : old_(std::move(old)) {}
   void Fields(ParamVisitor& v) override { old_->Fields(v); }
   int version() const override { return old_->version() + 1; }
-  bool uses_surrogate() const override { return Old().uses_surrogate(); }
-  Trajectory Craft(TransferTarget& target, const Concept& subject,
-                   const Prompt& prompt) const override {
-    return Old().Craft(target, subject, prompt);
+  AttackTraits traits() const override { return old_->traits(); }
+  Trajectory Craft(Target& target, const Concept& subject, const Prompt& prompt) const override {
+    return old_->Craft(target, subject, prompt);
   }
 
  private:
-  const TransferAttack& Old() const { return dynamic_cast<const TransferAttack&>(*old_); }
   std::unique_ptr<Attack> old_;
 };
 

@@ -8,7 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <utility>
+#include <tuple>
 
 #include "methods/method.h"
 #include "metrics/metric.h"
@@ -27,7 +27,8 @@ struct ErasedModel {
 
 class ModelMemory {
  public:
-  using Name = std::pair<size_t, size_t>;  // method and concept
+  // Method and concept, and the attack that changed its weights (0: none did).
+  using Name = std::tuple<size_t, size_t, size_t>;
   using Make = std::function<ErasedModel()>;
 
   // Keeps at least the model that was asked for last, and others up to `bytes` in all.

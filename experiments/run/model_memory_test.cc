@@ -21,7 +21,7 @@ TEST_CASE("the least recently used model is let go first, and made again when it
   ModelMemory memory(25);
   int made = 0;
   const auto get = [&](size_t method, int64_t bytes = 10) {
-    return memory.Get({method, 0}, [&] {
+    return memory.Get({method, 0, 0}, [&] {
       ++made;
       return Of(bytes);
     });
@@ -42,16 +42,16 @@ TEST_CASE("the least recently used model is let go first, and made again when it
 
 TEST_CASE("one model stays however large it is, and who holds a model keeps it") {
   ModelMemory memory(5);
-  const auto held = memory.Get({1, 0}, [] { return Of(10); });
+  const auto held = memory.Get({1, 0, 0}, [] { return Of(10); });
   CHECK(memory.bytes() == 10);
-  memory.Get({2, 0}, [] { return Of(20); });
+  memory.Get({2, 0, 0}, [] { return Of(20); });
   CHECK(memory.bytes() == 20);
   CHECK(held->bytes == 10);
   // What shares all its tensors costs nothing and stays.
-  memory.Get({3, 0}, [] { return Of(0); });
-  memory.Get({4, 0}, [] { return Of(30); });
+  memory.Get({3, 0, 0}, [] { return Of(0); });
+  memory.Get({4, 0, 0}, [] { return Of(30); });
   CHECK(memory.bytes() == 30);
-  CHECK_NOTHROW(memory.Get({3, 0}, []() -> ErasedModel { throw Error("made again"); }));
+  CHECK_NOTHROW(memory.Get({3, 0, 0}, []() -> ErasedModel { throw Error("made again"); }));
 }
 
 TEST_CASE("a model is made once for all who wait for it, and a failure is kept") {
@@ -62,7 +62,7 @@ TEST_CASE("a model is made once for all who wait for it, and a failure is kept")
   for (size_t i = 0; i < seen.size(); ++i) {
     workers.emplace_back([&, i] {
       seen[i] = memory
-                    .Get({1, 2},
+                    .Get({1, 2, 0},
                          [&] {
                            ++made;
                            std::this_thread::sleep_for(std::chrono::milliseconds(20));
@@ -80,8 +80,8 @@ TEST_CASE("a model is made once for all who wait for it, and a failure is kept")
     ++tried;
     throw Error("it diverged");
   };
-  CHECK_THROWS_WITH(memory.Get({5, 0}, fail), "it diverged");
-  CHECK_THROWS_WITH(memory.Get({5, 0}, fail), "it diverged");
+  CHECK_THROWS_WITH(memory.Get({5, 0, 0}, fail), "it diverged");
+  CHECK_THROWS_WITH(memory.Get({5, 0, 0}, fail), "it diverged");
   CHECK(tried == 1);
 }
 

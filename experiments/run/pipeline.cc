@@ -6,7 +6,6 @@
 #include "core/error.h"
 #include "core/stopwatch.h"
 #include "experiments/run/stored.h"
-#include "experiments/run/victim_target.h"
 
 namespace excise {
 
@@ -52,7 +51,7 @@ const ErasedModel& Pipeline::Base() {
 std::shared_ptr<const ErasedModel> Pipeline::Erase(size_t method, size_t subject) {
   // One that reads no concept is one for all of them.
   const size_t row = lab_.methods[method].plugin->traits().reads_concepts ? subject : 0;
-  return models_.Get({method, row}, [&] { return EraseOrLoad(method, subject); });
+  return models_.Get({method, row, 0}, [&] { return EraseOrLoad(method, subject); });
 }
 
 EraseCost Pipeline::CostOf(size_t method, size_t subject) {
@@ -68,11 +67,16 @@ EraseCost Pipeline::CostOf(size_t method, size_t subject) {
   return costs_[{method, subject}] = cost;
 }
 
-ErasedModel Pipeline::Assemble(const Erased& erased, const EraseCost& cost) {
+int64_t BytesOf(const Erased& erased) {
   int64_t bytes = 0;
   for (const StateDict* tensors : {&erased.text_encoder, &erased.unet, &erased.vae}) {
     for (const auto& [name, tensor] : *tensors) bytes += static_cast<int64_t>(tensor.nbytes());
   }
+  return bytes;
+}
+
+ErasedModel Pipeline::Assemble(const Erased& erased, const EraseCost& cost) {
+  const int64_t bytes = BytesOf(erased);
   const bool filters = bytes == 0 && erased.hooks != nullptr && erased.hooks->OnlyFilters();
   return {ApplyErased(Base().model, erased),
           ApplyErased(lab_.backbone, erased),
@@ -133,52 +137,6 @@ ErasedModel Pipeline::EraseOrLoad(size_t method, size_t subject) {
   Put(key, {{"tensors.safetensors", tensors}, {"erased.json", CanonicalJson(meta)}});
   Spend("erase", watch.Seconds());
   return result;
-}
-
-Trajectory Pipeline::Craft(size_t attack, size_t method, size_t subject, const Prompt& prompt) {
-  const Entry<Attack>& entry = lab_.attacks[attack];
-  const Json key = AttackKey(lab_, attack, method, subject, prompt);
-  const auto stored =
-      Load(key, [&](const Artifact& artifact) { return ReadTrajectory(artifact, prompt); });
-  if (stored) return *stored;
-  const WhiteBoxAttack* white_box = lab_.WhiteBox(attack);
-  std::shared_ptr<const ErasedModel> victim;
-  if (white_box != nullptr) victim = Erase(method, subject);
-  const Stopwatch watch;
-  const auto reference = [&](const Prompt& aim, int64_t n) { return Reference(aim, n); };
-  const AttackInputs inputs = InputsOfAttack(lab_, attack, subject, prompt);
-  Trajectory trajectory;
-  if (white_box != nullptr) {
-    const auto draw = [&](const Prompt& candidate) {
-      const Drawn drawn =
-          Draw(victim->exact, victim->hooks.get(), {{candidate, 0}}, SearchedNoise(), 1);
-      return SearchedPicture{drawn.images[0], drawn.Blocked(0), drawn.evaluations_per_image};
-    };
-    MeteredVictim target(lab_, attack, inputs, {&victim->exact, victim->hooks.get(), Sampling()},
-                         reference, draw);
-    trajectory = white_box->Craft(target, inputs.subject, inputs.prompt);
-  } else {
-    MeteredTarget target(lab_, attack, inputs, reference);
-    const auto& transfer = dynamic_cast<const TransferAttack&>(*entry.plugin);
-    trajectory = transfer.Craft(target, inputs.subject, inputs.prompt);
-  }
-  if (trajectory.empty()) {
-    throw Error(
-        fmt::format("attack '{}' returned no candidate for prompt '{}'.", entry.name, prompt.id));
-  }
-  CheckTrajectory(trajectory, prompt, fmt::format("attack '{}'", entry.name));
-  Put(key, {{"trajectory.json", CanonicalJson(TrajectoryToJson(trajectory))}});
-  Spend("attack", watch.Seconds());
-  return trajectory;
-}
-
-std::vector<Prompt> Pipeline::PromptsToDraw(const Unit& unit) {
-  if (!IsCrafted(lab_, unit)) return unit.prompts;
-  std::vector<Prompt> prompts;
-  for (const Prompt& prompt : unit.prompts) {
-    prompts.push_back(Craft(unit.attack, unit.method, unit.subject, prompt).back().prompt);
-  }
-  return prompts;
 }
 
 }  // namespace excise

@@ -1,8 +1,9 @@
-// The stages: erase and attack (pipeline.cc) -> generate (pipeline_draw.cc) -> judge and score
+// The stages: erase (pipeline.cc) -> attack (pipeline_attack.cc) -> generate (pipeline_draw.cc) -> judge and score
 // (pipeline_score.cc). Each returns what is stored under its
 // key, or does the work and stores it. Thread-safe: workers call it for units of their own.
 #pragma once
 
+#include <array>
 #include <exception>
 #include <map>
 #include <memory>
@@ -18,6 +19,7 @@
 #include "experiments/results/artifacts.h"
 #include "experiments/run/erase_context.h"
 #include "experiments/run/keys.h"
+#include "experiments/run/metered_target.h"
 #include "experiments/run/model_memory.h"
 
 namespace excise {
@@ -57,7 +59,8 @@ class Pipeline {
       : lab_(lab), store_(store), force_(force), models_(model_memory) {}
 
   std::shared_ptr<const ErasedModel> Erase(size_t method, size_t subject);
-  // The attack's trajectory for one prompt. Only a white-box attack looks at `method`.
+  // The attack's trajectory for one prompt. Only one that is crafted for each method looks at
+  // `method`.
   Trajectory Craft(size_t attack, size_t method, size_t subject, const Prompt& prompt);
   UnitPictures Generate(const Unit& unit);
   std::vector<Verdict> Judge(const Unit& unit);
@@ -98,6 +101,12 @@ class Pipeline {
   void Put(const Json& key, const std::map<std::string, std::string>& files);
   EraseCost CostOf(size_t method, size_t subject);
   ErasedModel EraseOrLoad(size_t method, size_t subject);
+  // The edited model that a unit's pictures are drawn with: an attack may have changed its weights.
+  std::shared_ptr<const ErasedModel> ModelOf(const Unit& unit);
+  MeteredTarget TargetOf(size_t attack, const AttackInputs& inputs, const ErasedModel* victim);
+  // What prompts need of what an attack on a concept learnt; made once for all who ask.
+  Learnt LearntOf(size_t attack, size_t method, size_t subject);
+  Learnt LearnOrLoad(size_t attack, size_t method, size_t subject);
   // The edited model.
   ErasedModel Assemble(const Erased& erased, const EraseCost& cost);
   int64_t SearchedNoise() const;
@@ -139,12 +148,22 @@ class Pipeline {
   std::mutex mutex_;
   std::set<std::string> fresh_;  // digests computed by this run; with force_
   ModelMemory models_;
+  // What attacks on concepts learnt, by attack, method and concept, without their weights.
+  struct LearntEntry {
+    std::mutex making;
+    std::exception_ptr problem;
+    std::optional<Learnt> learnt;
+  };
+  std::map<std::array<size_t, 3>, std::unique_ptr<LearntEntry>> learnt_;
   std::map<std::pair<size_t, size_t>, EraseCost> costs_;
   std::once_flag base_once_;
   ErasedModel base_;
   mutable std::mutex seconds_mutex_;
   std::map<std::string, double> seconds_;
 };
+
+// Of the tensors that replace the unmodified model's.
+int64_t BytesOf(const Erased& erased);
 
 // Pictures (n, 3, h, w), and the last one again up to `batch`: a batch's size decides bytes.
 at::Tensor PaddedToBatch(const at::Tensor& images, int64_t batch);

@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/progress.h"
 #include "core/stopwatch.h"
+#include "experiments/run/encode_prompts.h"
 #include "experiments/run/pipeline.h"
 #include "experiments/run/stored.h"
 #include "models/pictures/picture_file.h"
@@ -96,14 +97,15 @@ SamplerSpec Pipeline::Sampling() const {
 Drawn Pipeline::DrawBatch(const Backbone& model, const Hooks* hooks, const std::vector<Shot>& shots,
                           int64_t seed) const {
   const int64_t side = model.unet_config.sample_size;
-  const int64_t context = model.clip.text.max_position_embeddings;
-  std::vector<std::string> texts;
+  std::vector<Prompt> prompts;
   std::vector<at::Tensor> noise;
   for (const Shot& shot : shots) {
-    texts.push_back(shot.prompt.text);
-    noise.push_back(LatentNoise(static_cast<uint64_t>(seed), shot.prompt.root_id,
-                                static_cast<uint64_t>(shot.replicate),
-                                {model.unet_config.in_channels, side, side}));
+    prompts.push_back(shot.prompt);
+    const at::Tensor own = OwnLatents(model, shot.prompt);
+    noise.push_back(own.defined() ? own
+                                  : LatentNoise(static_cast<uint64_t>(seed), shot.prompt.root_id,
+                                                static_cast<uint64_t>(shot.replicate),
+                                                {model.unet_config.in_channels, side, side}));
   }
   SamplerSpec spec = Sampling();
   // As the latents: drawn per sample, the same for every method and attack.
@@ -115,14 +117,16 @@ Drawn Pipeline::DrawBatch(const Backbone& model, const Hooks* hooks, const std::
     }
     return at::stack(drawn);
   };
-  const at::Tensor ids = TokenizeBatch(*model.tokenizer, texts, context);
-  const at::Tensor states = EncodeText(model, ids);
+  const EncodedPrompts text = EncodePrompts(model, prompts);
   const at::Tensor empty =
-      EncodeText(model, TokenizeBatch(*model.tokenizer, {""}, context)).expand_as(states);
+      EncodeText(model, TokenizeBatch(*model.tokenizer, {""},
+                                      model.clip.text.max_position_embeddings))
+          .expand_as(text.states);
   Drawn drawn;
   int64_t evaluations = 0;
-  const at::Tensor latents = SampleLatents(model, hooks, states, empty, at::stack(noise), spec,
-                                           &evaluations, &drawn.detected, ids);
+  const at::Tensor latents = SampleLatents(model, hooks, text.states, empty, at::stack(noise), spec,
+                                           &evaluations, &drawn.detected, text.ids,
+                                           text.embeddings);
   drawn.images = ToUint8(DecodeImages(model, latents));
   // Padding is not a picture's cost: rows drawn over rows in the batch.
   drawn.evaluations_per_image = evaluations / static_cast<int64_t>(shots.size());
@@ -211,8 +215,8 @@ UnitPictures Pipeline::Generate(const Unit& unit) {
     result.prompts = PromptsToDraw(unit);
     std::vector<Shot> shots;
     for (const Prompt& prompt : result.prompts) shots.push_back({prompt, unit.replicate});
-    const std::shared_ptr<const ErasedModel> erased = Erase(unit.method, unit.subject);
-    const bool shared = erased->only_filters && lab_.WhiteBox(unit.attack) == nullptr;
+    const std::shared_ptr<const ErasedModel> erased = ModelOf(unit);
+    const bool shared = erased->only_filters && !lab_.ForEachMethod(unit.attack);
     Drawn& drawn = result;
     if (shared) drawn = Generate(UnderMethod(lab_, unit, lab_.unmodified));
     const Stopwatch watch;

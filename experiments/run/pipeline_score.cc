@@ -109,7 +109,7 @@ std::vector<Sample> Pipeline::EmbeddedSamples(const Unit& unit,
 // What the oracle said on the way, where a white-box attack asked it.
 std::vector<Tried> Pipeline::SearchOf(const Unit& unit, size_t prompt) {
   std::vector<Tried> search;
-  if (lab_.WhiteBox(unit.attack) == nullptr || !IsCrafted(lab_, unit)) return search;
+  if (!lab_.ForEachMethod(unit.attack) || !IsCrafted(lab_, unit)) return search;
   for (const Candidate& candidate :
        Craft(unit.attack, unit.method, unit.subject, unit.prompts[prompt])) {
     if (candidate.success) search.push_back({candidate.ledger.victim_queries, *candidate.success});

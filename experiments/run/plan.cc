@@ -26,9 +26,10 @@ struct Planned {
 
 Work CraftingWork(const Lab& lab, const Crafting& crafting) {
   const Acts victim = lab.methods[crafting.method].plugin->traits().acts;
-  const WhiteBoxAttack* white_box = lab.WhiteBox(crafting.attack);
   // The unmodified model draws what the seed prompt asks for: the first answer ends the search.
-  if (white_box != nullptr && crafting.method == lab.unmodified && white_box->max_queries() > 0) {
+  const AttackTraits traits = lab.TraitsOf(crafting.attack);
+  if (traits.queries > 0 && traits.per == AttackTraits::Per::kPrompt &&
+      crafting.method == lab.unmodified) {
     return {{Pass::kPicture, 1, 1}};
   }
   return lab.attacks[crafting.attack].plugin->work(victim);
@@ -41,7 +42,7 @@ Work DrawingWork(const Lab& lab, const Unit& unit) {
   if (lab.MadeElsewhere(unit.method)) return {};
   const MethodTraits traits = lab.methods[unit.method].plugin->traits();
   // A filter reads the unmodified model's pictures of the same prompts.
-  if (traits.acts == Acts::kOnPictures && lab.WhiteBox(unit.attack) == nullptr) {
+  if (traits.acts == Acts::kOnPictures && !lab.ForEachMethod(unit.attack)) {
     return {{Pass::kVision, 1, n}};
   }
   const auto batch = static_cast<double>(lab.experiment.sampler.unit_size);  // padded
@@ -66,8 +67,10 @@ std::vector<Planned> AllWork(const Lab& lab, const Grid& grid) {
                     lab.methods[r.method].plugin->work()});
   }
   for (const Crafting& c : grid.craftings()) {
+    const bool whole = lab.TraitsOf(c.attack).per == AttackTraits::Per::kConcept;
     work.push_back({"attack", lab.attacks[c.attack].name,
-                    AttackKey(lab, c.attack, c.method, c.subject, grid.PromptOf(c)),
+                    whole ? LearnKey(lab, c.attack, c.method, c.subject)
+                          : AttackKey(lab, c.attack, c.method, c.subject, grid.PromptOf(c)),
                     CraftingWork(lab, c)});
   }
   for (const Unit& unit : grid.units()) {

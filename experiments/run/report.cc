@@ -31,14 +31,12 @@ std::string SchedulerName(const Lab& lab) {
 }
 
 Json SurrogateProtocol(const Lab& lab, size_t attack) {
-  const auto* transfer = dynamic_cast<const TransferAttack*>(lab.attacks[attack].plugin.get());
-  if (transfer != nullptr && !transfer->uses_surrogate()) return nullptr;
+  if (!lab.TraitsOf(attack).ReadsBase()) return nullptr;
   return {{"name", lab.experiment.surrogate}, {"sha", lab.Surrogate().digest}};
 }
 
 Json OracleProtocol(const Lab& lab, size_t attack) {
-  const WhiteBoxAttack* white_box = lab.WhiteBox(attack);
-  if (white_box == nullptr || white_box->max_queries() == 0) return nullptr;
+  if (lab.TraitsOf(attack).queries == 0) return nullptr;
   return {{"name", "oracle"}, {"sha", lab.judges->oracle().digest}};
 }
 
@@ -48,7 +46,7 @@ Json Protocol(const Lab& lab, size_t attack, const Concept* subject,
   const SamplerSettings& sampler = lab.experiment.sampler;
   const int64_t side = lab.backbone.unet_config.sample_size
                        << (lab.backbone.vae_config.block_out_channels.size() - 1);
-  const WhiteBoxAttack* white_box = lab.WhiteBox(attack);
+  const AttackTraits traits = lab.TraitsOf(attack);
   const Json classes = subject == nullptr ? Json::array() : Json(subject->judge.target);
   return {{"sampler", SchedulerName(lab)},
           {"steps", sampler.steps},
@@ -56,9 +54,9 @@ Json Protocol(const Lab& lab, size_t attack, const Concept* subject,
           {"size", {side, side}},
           {"images_per_prompt", sampler.images_per_prompt},
           {"unit_size", sampler.unit_size},
-          {"noise", "philox4x32-10 by root prompt"},
+          {"noise", traits.latents ? "chosen by the attack" : "philox4x32-10 by root prompt"},
           {"success_rule", "the judge's best class of a picture is a target class"},
-          {"q", white_box == nullptr ? 0 : white_box->max_queries()},
+          {"q", traits.queries},
           {"judge",
            {{"name", "reporting"},
             {"version", 1},
@@ -67,9 +65,9 @@ Json Protocol(const Lab& lab, size_t attack, const Concept* subject,
             {"sha", lab.judges->digest()}}},
           {"oracle", OracleProtocol(lab, attack)},
           {"label_by", "the prompt's own class and style"},
-          {"form", "string"},
+          {"form", FormName(traits.form)},
           {"surrogate", SurrogateProtocol(lab, attack)},
-          {"adaptive", white_box != nullptr},
+          {"adaptive", traits.ForEachMethod()},
           {"replacement", nullptr},
           {"set_sha", SetDigest(cells)},
           {"weights_sha", lab.backbone.digest}};

@@ -141,9 +141,9 @@ class Runner {
         "attack", "prompts", craftings.size(),
         [&](size_t i) {
           // A shard attacks the models that it erased itself.
-          const bool white_box = lab_.WhiteBox(craftings[i].attack) != nullptr;
+          const bool own = lab_.ForEachMethod(craftings[i].attack);
           return options_.shard.Owns(static_cast<int64_t>(
-              white_box ? grid_.RemovalOf(craftings[i].method, craftings[i].subject) : i));
+              own ? grid_.RemovalOf(craftings[i].method, craftings[i].subject) : i));
         },
         [&](size_t i) {
           return lab_.attacks[craftings[i].attack].name + " " +

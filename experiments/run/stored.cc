@@ -123,6 +123,14 @@ Trajectory ReadTrajectory(const Artifact& artifact, const Prompt& seed) {
   });
 }
 
+Learnt ReadLearnt(const Artifact& artifact) {
+  return Fitting(artifact, [&] {
+    Learnt learnt = SplitLearnt(TensorsOf(artifact, "tensors.safetensors"));
+    learnt.ledger = LedgerFromJson(ReadJson(artifact, "learnt.json"));
+    return learnt;
+  });
+}
+
 Drawn ReadReferencePictures(const Artifact& artifact, int64_t n, int64_t side) {
   return Fitting(artifact, [&] {
     const Json meta = ReadJson(artifact, "pictures.json");

@@ -21,6 +21,7 @@ EraseCost ReadRemovalCost(const Artifact& artifact);
 
 Trajectory ReadTrajectory(const Artifact& artifact, const Prompt& seed);
 // `n` pictures of the unmodified model, `side` high and wide.
+Learnt ReadLearnt(const Artifact& artifact);
 Drawn ReadReferencePictures(const Artifact& artifact, int64_t n, int64_t side);
 UnitPictures ReadPictures(const Artifact& artifact, const Lab& lab, const Unit& unit);
 std::vector<Verdict> ReadVerdicts(const Artifact& artifact, const Lab& lab, const Unit& unit);

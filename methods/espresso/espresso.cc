@@ -67,9 +67,9 @@ class EspressoFilter : public ClipFilter {
   }
 
   // A prompt stands where a picture of it should lie.
-  at::Tensor TextMargin(const at::Tensor& /*states*/, const at::Tensor& embeds) const override {
-    if (!reads_prompts_) return {};
-    return MarginEmbeddings(embeds);
+  at::Tensor TextMargin(const TextBatch& text) const override {
+    if (!reads_prompts_ || !text.pooled.defined()) return {};
+    return MarginEmbeddings(text.pooled);
   }
 
  private:
@@ -120,7 +120,6 @@ class Espresso : public Method {
       traits.prompts = {{"target", pairs_}, {"anchor", pairs_}};
       traits.base_pictures = true;
     }
-    if (filter_.clip.empty()) traits.offers = {"text_margin"};
     traits.acts = Acts::kOnPictures;
     return traits;
   }

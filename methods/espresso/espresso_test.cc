@@ -105,8 +105,7 @@ TEST_CASE("scores and radii on a snapshot of SD 1.4's layout equal PyTorch's") {
             1e-5);
     }
     // This filter's CLIP is not the generator's: its text embeddings say nothing here.
-    CHECK_FALSE(erased.hooks->TextMargin({}, expected.Get("pairs_pu")).defined());
-    CHECK(method->traits().offers.empty());
+    CHECK_FALSE(erased.hooks->TextMargin({{}, {}, {}, expected.Get("pairs_pu")}).defined());
   }
 }
 
@@ -149,10 +148,9 @@ TEST_CASE("the backbone's own CLIP: threshold, ties, margin of a prompt, gradien
   const at::Tensor u = erased.hook_state.Get("unacceptable"),
                    a = erased.hook_state.Get("acceptable");
   const double scale = std::exp(TinyBackbone().text_encoder.Get("logit_scale").item<double>());
-  const at::Tensor margin = erased.hooks->TextMargin({}, u);
+  const at::Tensor margin = erased.hooks->TextMargin({{}, {}, {}, u});
   CHECK(margin[0].item<double>() ==
         Approx(scale * (1 - (u * a).sum().item<double>()) - std::log(0.6 / 0.4)).margin(1e-4));
-  CHECK(Make(Json::object())->traits().offers == std::vector<std::string>{"text_margin"});
 
   // The margin of a picture crosses 0 with the rule.
   const at::Tensor picture_margin = filter->Margin(images);

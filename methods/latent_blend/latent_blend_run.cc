@@ -227,11 +227,14 @@ class BlendHooks : public Hooks {
     return std::make_unique<BlendRun>(parts_, batch);
   }
 
-  at::Tensor TextView(const at::Tensor& states) const override {
+  at::Tensor TextView(const TextBatch& text) const override {
     const BlendSettings& settings = parts_->settings;
-    if (!settings.Acts() || !parts_->safe.fixed()) return {};
+    if (!settings.Acts()) return {};
+    const at::Tensor& states = text.states;
     GuidanceBatch batch;
     batch.prompt_states = states;
+    batch.prompt_ids = text.ids;
+    batch.prompt_embeddings = text.embeddings;
     const at::Tensor view =
         (1 - settings.weight) * states + settings.weight * parts_->safe.States(batch);
     if (!parts_->text || parts_->latent) return view;
@@ -239,9 +242,9 @@ class BlendHooks : public Hooks {
     return at::where(fires.reshape({-1, 1, 1}), view, states);
   }
 
-  at::Tensor TextMargin(const at::Tensor& states, const at::Tensor&) const override {
+  at::Tensor TextMargin(const TextBatch& text) const override {
     if (!parts_->settings.Acts() || !parts_->text) return {};
-    return parts_->text->Score(states) - parts_->settings.text_threshold;
+    return parts_->text->Score(text.states) - parts_->settings.text_threshold;
   }
 
  private:

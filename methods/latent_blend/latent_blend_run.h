@@ -51,7 +51,6 @@ class SafeText {
   // (batch, tokens, width) on the device and in the type of batch.prompt_states. Throws Error when
   // the prompt itself is to be read and `batch` does not hold its tokens.
   at::Tensor States(const GuidanceBatch& batch) const;
-  bool fixed() const { return fixed_.defined(); }
 
  private:
   at::Tensor fixed_;

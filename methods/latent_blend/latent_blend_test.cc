@@ -28,6 +28,9 @@ at::Tensor States(const Backbone& base, const std::vector<std::string>& texts) {
                     TokenizeBatch(*base.tokenizer, texts, base.clip.text.max_position_embeddings));
 }
 
+// What hooks that read states alone need.
+TextBatch Text(const at::Tensor& states) { return {{}, {}, states, {}}; }
+
 at::Tensor Noise(int64_t n) {
   at::Tensor x = at::empty({n, 4, 8, 8}, at::kFloat);
   for (int64_t i = 0; i < n; ++i) {
@@ -350,22 +353,22 @@ TEST_CASE("latent_blend: attacks see through it") {
   const auto hooks = [&](const Json& params) { return Blend(params, base).hooks; };
   const at::Tensor states = States(base, {"a picture of a poodle", "a picture of a cat"});
   const at::Tensor safe = States(base, {"dog"});
-  const at::Tensor view = hooks({{"w", 0.25}})->TextView(states);
+  const at::Tensor view = hooks({{"w", 0.25}})->TextView(Text(states));
   CHECK(view.allclose(0.75 * states + 0.25 * safe));
-  CHECK_FALSE(hooks({{"w", 0}})->TextView(states).defined());
-  CHECK_FALSE(hooks({{"w", 0.25}})->TextMargin(states, {}).defined());
+  CHECK_FALSE(hooks({{"w", 0}})->TextView(Text(states)).defined());
+  CHECK_FALSE(hooks({{"w", 0.25}})->TextMargin(Text(states)).defined());
   const auto gated = hooks({{"w", 0.25}, {"detectors", "text"}, {"text_threshold", 0.01}});
-  CHECK(gated->TextView(states)[0].allclose(view[0]));
-  CHECK(gated->TextView(states)[1].equal(states[1]));
-  const at::Tensor margin = gated->TextMargin(states, {});
+  CHECK(gated->TextView(Text(states))[0].allclose(view[0]));
+  CHECK(gated->TextView(Text(states))[1].equal(states[1]));
+  const at::Tensor margin = gated->TextMargin(Text(states));
   CHECK(margin[0].item<double>() > 0);
   CHECK(margin[1].item<double>() < 0);
-  CHECK((hooks({{"detectors", "text"}})->TextMargin(states, {}) - margin).mean().item<double>() ==
+  CHECK((hooks({{"detectors", "text"}})->TextMargin(Text(states)) - margin).mean().item<double>() ==
         Approx(0.01).margin(1e-6));
 
   // Gradients reach the prompt, through the blend and through the margin.
   const at::Tensor leaf = states.detach().requires_grad_(true);
-  CHECK(Gradients(gated->TextMargin(leaf, {}).sum(), {leaf})[0].norm().item<double>() > 0);
+  CHECK(Gradients(gated->TextMargin(Text(leaf)).sum(), {leaf})[0].norm().item<double>() > 0);
   for (const char* streams : {"coupled", "independent"}) {
     for (const char* quantity : {"latent", "x0"}) {
       GuidanceBatch batch{leaf, States(base, {"", ""}), 3, kSteps};
@@ -410,7 +413,10 @@ TEST_CASE("latent_blend: Safe-CLIP reads the prompt itself") {
   const at::Tensor wanted =
       SampleLatents(base, nullptr, EncodeText(swapped, ids), empty, Noise(2), spec);
   CHECK(drawn.equal(wanted));
-  CHECK_FALSE(erased.hooks->TextView(states).defined());
+  // An attack that reads text sees that reading, as the U-Net gets it at w = 1.
+  const at::Tensor own = ClipTokenEmbeddings(base.text_encoder, ids);
+  CHECK(erased.hooks->TextView({ids, own, states, {}})
+            .equal(ClipTextForward(tuned.config.text, tuned.weights, own, ids).last_hidden_state));
   CHECK_THROWS_WITH(SampleLatents(base, erased.hooks.get(), states, empty, Noise(2), spec),
                     Catch::Contains("prompt_ids"));
   // An attack that moves the tokens' embeddings moves the safe reading, too.

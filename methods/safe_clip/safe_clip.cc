@@ -153,7 +153,6 @@ class SafeClip : public Method {
     traits.needs_text_to_image = false;
     traits.categories = {"unsafe"};
     traits.reads_concepts = false;
-    traits.offers = {"text_encoder"};
     traits.parts = {{"quadruplets " + data_, MakeQuadrupletSet(data_)->version()}};
     return traits;
   }

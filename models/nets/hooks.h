@@ -129,6 +129,15 @@ class ImageFilter {
   virtual at::Tensor Replacement(int64_t height, int64_t width) const;
 };
 
+// Prompts on their way into the U-Net, a row each, as hooks that read text see them.
+struct TextBatch {
+  at::Tensor ids;         // (batch, tokens) int64
+  at::Tensor embeddings;  // (batch, tokens, hidden): of the tokens, before the text encoder
+  at::Tensor states;      // (batch, tokens, width): behind it
+  at::Tensor pooled;      // (batch, projection): normalised text embeddings of the backbone's CLIP;
+                          // undefined where it has no projection
+};
+
 class Hooks {
  public:
   virtual ~Hooks() = default;
@@ -141,15 +150,12 @@ class Hooks {
   virtual bool OnlyFilters() const { return false; }
 
   // For adaptive attacks that read text alone; differentiable.
-  // What prompts' text states (batch, tokens, width) come to under these hooks. Undefined: nothing
+  // What prompts' text states come to under these hooks, (batch, tokens, width). Undefined: nothing
   // else than themselves.
-  virtual at::Tensor TextView(const at::Tensor& /*states*/) const { return {}; }
-  // By how much the hooks would act against prompts, (batch): above 0 they would. `embeds` (batch,
-  // projection): normalised text embeddings of the backbone's CLIP. Undefined: prompts' words alone
-  // do not decide it.
-  virtual at::Tensor TextMargin(const at::Tensor& /*states*/, const at::Tensor& /*embeds*/) const {
-    return {};
-  }
+  virtual at::Tensor TextView(const TextBatch& /*text*/) const { return {}; }
+  // By how much the hooks would act against prompts, (batch): above 0 they would. Undefined:
+  // prompts' words alone do not decide it.
+  virtual at::Tensor TextMargin(const TextBatch& /*text*/) const { return {}; }
 };
 
 }  // namespace excise

@@ -77,14 +77,16 @@ at::Tensor EncodeText(const Backbone& backbone, const at::Tensor& input_ids);
 // w/8) unit normal: their size decides the picture's, not spec.height and spec.width. Returns
 // latents (scaled). Differentiable; callers that need no gradient hold a NoGrad. All streams of a
 // step go through one U-Net call. `detected`, if given, gets what the run's detectors said.
-// `prompt_ids` (batch, tokens), if given, are the tokens of prompt_states: see GuidanceBatch.
+// `prompt_ids` (batch, tokens) and `prompt_embeddings`, if given, are what prompt_states were
+// encoded from: see GuidanceBatch.
 // `unet_evaluations`, if given, grows by one for every row of every call (images x streams), which
 // does not depend on the batch size. Throws Error, naming the step, where values are not finite.
 at::Tensor SampleLatents(const Backbone& backbone, const Hooks* hooks,
                          const at::Tensor& prompt_states, const at::Tensor& empty_states,
                          const at::Tensor& latents, const SamplerSpec& spec,
                          int64_t* unet_evaluations = nullptr, Signals* detected = nullptr,
-                         const at::Tensor& prompt_ids = {});
+                         const at::Tensor& prompt_ids = {},
+                         const at::Tensor& prompt_embeddings = {});
 // The noise that the model predicts under `run` at one step of `sampler`, (batch, 4, h, w), for
 // `input` = signal x0 + noise epsilon at that step's level: what attacks follow through a method's
 // hooks. Differentiable; one U-Net call. Mix is applied to the prediction, in which the usual

@@ -1,4 +1,4 @@
-#include "experiments/run/victim_target.h"
+#include "experiments/run/metered_target.h"
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/full.h>
@@ -46,7 +46,7 @@ TEST_CASE("a victim answers as often as the attack may ask, and counts what it d
   model.sampling.steps = 7;
   const at::Tensor pictures = ToUint8(TinyImages(4, 11));
   int64_t drawn = 0;
-  MeteredVictim target(*lab, kUnlearnDiffAtk, Inputs(*lab, kUnlearnDiffAtk), model, NoReference,
+  MeteredTarget target(*lab, kUnlearnDiffAtk, Inputs(*lab, kUnlearnDiffAtk), NoReference, model,
                        [&](const Prompt&) {
                          return SearchedPicture{pictures[drawn++], drawn == 2, 14};
                        });
@@ -58,8 +58,10 @@ TEST_CASE("a victim answers as often as the attack may ask, and counts what it d
     REQUIRE(answer.has_value());
     const OracleAnswer word =
         lab->judges->AskOracle(pictures.narrow(0, i, 1), lab->concepts[0]).front();
+    // It does not declare that it looks at pictures or at who was blocked.
+    CHECK_FALSE(answer->blocked.has_value());
+    CHECK_FALSE(answer->picture.defined());
     // What the filter holds back is no success, whatever it shows.
-    CHECK(answer->blocked == (i == 1));
     CHECK(answer->success == (i != 1 && word.success));
     CHECK(answer->target_probability == (i == 1 ? 0 : word.target_probability));
     CHECK(target.ledger().victim_queries == i + 1);
@@ -74,33 +76,62 @@ TEST_CASE("a victim answers as often as the attack may ask, and counts what it d
   CHECK_THROWS_WITH(target.ReferenceImages(TinyPrompt("another"), 2), Catch::Contains("'another'"));
 }
 
+TEST_CASE("an attack that says that it looks sees what was delivered, and whether it was blocked") {
+  const std::unique_ptr<Lab> lab = TinyLab(true);
+  AttackInputs inputs = Inputs(*lab, kUnlearnDiffAtk);
+  inputs.traits.sees_picture = inputs.traits.sees_blocked = true;
+  const at::Tensor pictures = ToUint8(TinyImages(2, 11));
+  const at::Tensor black = at::full({3, 64, 64}, 0, at::kByte);
+  int64_t drawn = 0;
+  MeteredTarget target(*lab, kUnlearnDiffAtk, inputs, NoReference, {&lab->backbone},
+                       [&](const Prompt&) {
+                         return SearchedPicture{pictures[drawn++], drawn == 2, 14, black};
+                       });
+  const std::optional<Answer> open = target.Query(TinyPrompt()), held = target.Query(TinyPrompt());
+  CHECK(open->blocked == false);
+  CHECK(open->picture.equal(pictures[0].to(at::kFloat).div(255.0)));
+  CHECK(held->blocked == true);
+  CHECK(held->picture.max().item<double>() == 0);
+}
+
 TEST_CASE("an adaptive form draws the random numbers of the attack that it adapts") {
   const std::unique_ptr<Lab> lab = TinyLab(true);
   MeteredTarget plain(*lab, kPez, Inputs(*lab, kPez), NoReference);
-  VictimModel model;
-  model.model = &lab->backbone;
-  const auto never = [](const Prompt&) -> SearchedPicture { throw Error("asked"); };
-  MeteredVictim adaptive(*lab, kPezAdaptive, Inputs(*lab, kPezAdaptive), model, NoReference, never);
-  MeteredVictim other(*lab, kUnlearnDiffAtk, Inputs(*lab, kUnlearnDiffAtk), model, NoReference,
-                      never);
+  MeteredTarget adaptive(*lab, kPezAdaptive, Inputs(*lab, kPezAdaptive), NoReference,
+                         {&lab->backbone});
+  MeteredTarget other(*lab, kUnlearnDiffAtk, Inputs(*lab, kUnlearnDiffAtk), NoReference,
+                      {&lab->backbone});
   const uint64_t drawn = plain.Rng(TinyPrompt(), 3).NextU64();
   CHECK(adaptive.Rng(TinyPrompt(), 3).NextU64() == drawn);
   CHECK(other.Rng(TinyPrompt(), 3).NextU64() != drawn);
-  CHECK_FALSE(adaptive.Query(TinyPrompt()).has_value());  // it may not ask
+  CHECK(plain.Rng(TinyConcept(), 3).NextU64() != drawn);
 }
 
-TEST_CASE("who may ask needs an oracle; transfer attacks see no victim") {
+TEST_CASE("who may ask needs an oracle") {
   const std::unique_ptr<Lab> lab = TinyLab(false);
-  VictimModel model;
-  model.model = &lab->backbone;
-  const auto never = [](const Prompt&) { return SearchedPicture{}; };
-  CHECK_THROWS_WITH(MeteredVictim(*lab, kUnlearnDiffAtk, Inputs(*lab, kUnlearnDiffAtk), model,
-                                  NoReference, never),
+  CHECK_THROWS_WITH(MeteredTarget(*lab, kUnlearnDiffAtk, Inputs(*lab, kUnlearnDiffAtk), NoReference,
+                                  {&lab->backbone}),
                     Catch::Contains("judges/oracle"));
-  CHECK_NOTHROW(
-      MeteredVictim(*lab, kPezAdaptive, Inputs(*lab, kPezAdaptive), model, NoReference, never));
-  CHECK_THROWS_WITH(MeteredVictim(*lab, kPez, Inputs(*lab, kPez), model, NoReference, never),
-                    Catch::Contains("no white-box attack"));
+  CHECK_NOTHROW(MeteredTarget(*lab, kPezAdaptive, Inputs(*lab, kPezAdaptive), NoReference,
+                              {&lab->backbone}));
+}
+
+TEST_CASE("what an attack does not declare is refused, naming what it would have to say") {
+  const std::unique_ptr<Lab> lab = TinyLab(true);
+  AttackInputs inputs = Inputs(*lab, kPez);
+  inputs.traits = {};
+  MeteredTarget target(*lab, kPez, inputs, NoReference, {&lab->backbone});
+  const auto says = [](const char* trait) {
+    return Catch::Contains("'pez'") && Catch::Contains(std::string("traits().") + trait);
+  };
+  CHECK_THROWS_WITH(target.Surrogate(), says("surrogate"));
+  CHECK_THROWS_WITH(target.Unmodified(), says("unmodified"));
+  CHECK_THROWS_WITH(target.ReferenceImages(TinyPrompt(), 1), says("unmodified"));
+  CHECK_THROWS_WITH(target.Seeds(), says("seeds"));
+  CHECK_THROWS_WITH(target.Victim(), says("gradients"));
+  CHECK_THROWS_WITH(target.VictimHooks(), says("gradients"));
+  CHECK_THROWS_WITH(target.Sampling(), says("gradients"));
+  CHECK_THROWS_WITH(target.Query(TinyPrompt()), says("queries"));
 }
 
 }  // namespace excise

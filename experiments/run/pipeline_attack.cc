@@ -1,0 +1,155 @@
+// The stage "attack": what attacks make of prompts, and of models.
+#include <ATen/core/Tensor.h>
+#include <fmt/format.h>
+
+#include "core/error.h"
+#include "core/stopwatch.h"
+#include "experiments/run/pipeline.h"
+#include "experiments/run/stored.h"
+
+namespace excise {
+namespace {
+
+// What the rest of the table believes of the attack's prompts is what it declares.
+void CheckForms(const Trajectory& trajectory, const AttackTraits& traits, const std::string& name) {
+  for (const Candidate& candidate : trajectory) {
+    const bool latents = !candidate.prompt.latents.values.empty();
+    if (candidate.prompt.form() == traits.form && (traits.latents || !latents)) continue;
+    throw Error(fmt::format(
+        "attack '{}' declares prompts of the form {}{}, and made one of the form {}{}. Let "
+        "traits() say what it makes.",
+        name, FormName(traits.form), traits.latents ? " with initial latents" : "",
+        FormName(candidate.prompt.form()), latents ? " with initial latents" : ""));
+  }
+}
+
+Prompt ForSeed(Prompt prompt, const Prompt& seed, const std::string& attack) {
+  prompt.root_id = seed.root_id.empty() ? seed.id : seed.root_id;
+  prompt.id = prompt.root_id + "+" + attack;
+  return prompt;
+}
+
+}  // namespace
+
+MeteredTarget Pipeline::TargetOf(size_t attack, const AttackInputs& inputs,
+                                 const ErasedModel* victim) {
+  const auto reference = [this](const Prompt& aim, int64_t n) { return Reference(aim, n); };
+  if (victim == nullptr) return {lab_, attack, inputs, reference};
+  const auto draw = [this, victim](const Prompt& candidate) {
+    const Drawn drawn =
+        Draw(victim->exact, victim->hooks.get(), {{candidate, 0}}, SearchedNoise(), 1);
+    return SearchedPicture{drawn.images[0], drawn.Blocked(0), drawn.evaluations_per_image,
+                           drawn.replacement};
+  };
+  return {lab_,      attack, inputs,
+          reference, VictimModel{&victim->exact, victim->hooks.get(), Sampling()},
+          draw};
+}
+
+Trajectory Pipeline::Craft(size_t attack, size_t method, size_t subject, const Prompt& prompt) {
+  const Entry<Attack>& entry = lab_.attacks[attack];
+  const AttackTraits traits = entry.plugin->traits();
+  const std::string name = fmt::format("attack '{}'", entry.name);
+  if (traits.per == AttackTraits::Per::kConcept) {
+    const Learnt learnt = LearntOf(attack, method, subject);
+    Candidate candidate;
+    candidate.prompt = ForSeed(
+        entry.plugin->Use(learnt, lab_.backbone, VisibleToMethods(lab_.concepts[subject]), prompt),
+        prompt, entry.plugin_name);
+    candidate.ledger = learnt.ledger;
+    CheckForms({candidate}, traits, entry.name);
+    return {candidate};
+  }
+  const Json key = AttackKey(lab_, attack, method, subject, prompt);
+  const auto stored =
+      Load(key, [&](const Artifact& artifact) { return ReadTrajectory(artifact, prompt); });
+  if (stored) return *stored;
+  std::shared_ptr<const ErasedModel> victim;
+  if (traits.ForEachMethod()) victim = Erase(method, subject);
+  const Stopwatch watch;
+  const AttackInputs inputs = InputsOfAttack(lab_, attack, subject, prompt);
+  MeteredTarget target = TargetOf(attack, inputs, victim.get());
+  const Trajectory trajectory = entry.plugin->Craft(target, inputs.subject, inputs.prompt);
+  if (trajectory.empty()) {
+    throw Error(fmt::format("{} returned no candidate for prompt '{}'.", name, prompt.id));
+  }
+  CheckTrajectory(trajectory, prompt, name);
+  CheckForms(trajectory, traits, entry.name);
+  Put(key, {{"trajectory.json", CanonicalJson(TrajectoryToJson(trajectory))}});
+  Spend("attack", watch.Seconds());
+  return trajectory;
+}
+
+Learnt Pipeline::LearntOf(size_t attack, size_t method, size_t subject) {
+  LearntEntry* entry;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    std::unique_ptr<LearntEntry>& slot = learnt_[{attack, method, subject}];
+    if (!slot) slot = std::make_unique<LearntEntry>();
+    entry = slot.get();
+  }
+  const std::lock_guard<std::mutex> making(entry->making);
+  if (entry->problem) std::rethrow_exception(entry->problem);
+  if (!entry->learnt) {
+    try {
+      Learnt learnt = LearnOrLoad(attack, method, subject);
+      learnt.text_encoder = learnt.unet = learnt.vae = {};
+      entry->learnt = std::move(learnt);
+    } catch (...) {
+      entry->problem = std::current_exception();
+      throw;
+    }
+  }
+  return *entry->learnt;
+}
+
+Learnt Pipeline::LearnOrLoad(size_t attack, size_t method, size_t subject) {
+  const Json key = LearnKey(lab_, attack, method, subject);
+  if (const auto stored = Load(key, ReadLearnt)) return *stored;
+  const Entry<Attack>& entry = lab_.attacks[attack];
+  const AttackTraits traits = entry.plugin->traits();
+  std::shared_ptr<const ErasedModel> victim;
+  if (traits.ForEachMethod()) victim = Erase(method, subject);
+  const Stopwatch watch;
+  const AttackInputs inputs = InputsOfLearning(lab_, attack, subject);
+  MeteredTarget target = TargetOf(attack, inputs, victim.get());
+  const Learnt learnt = entry.plugin->Learn(target, inputs.subject);
+  if (!traits.weights && learnt.text_encoder.size() + learnt.unet.size() + learnt.vae.size() > 0) {
+    throw Error(fmt::format(
+        "attack '{}' replaces weights, but does not declare it. Let traits().weights say so.",
+        entry.name));
+  }
+  Put(key, {{"tensors.safetensors", TensorBytes(JoinTensors(learnt), store_.root() / ".tmp")},
+            {"learnt.json", CanonicalJson(LedgerToJson(learnt.ledger))}});
+  Spend("attack", watch.Seconds());
+  return learnt;
+}
+
+std::shared_ptr<const ErasedModel> Pipeline::ModelOf(const Unit& unit) {
+  const std::shared_ptr<const ErasedModel> victim = Erase(unit.method, unit.subject);
+  if (!lab_.TraitsOf(unit.attack).weights || !IsCrafted(lab_, unit)) return victim;
+  return models_.Get({unit.method, unit.subject, unit.attack}, [&] {
+    const Learnt learnt = LearnOrLoad(unit.attack, unit.method, unit.subject);
+    Erased replaced;
+    replaced.text_encoder = learnt.text_encoder;
+    replaced.unet = learnt.unet;
+    replaced.vae = learnt.vae;
+    ErasedModel changed = *victim;
+    changed.model = ApplyErased(victim->model, replaced);
+    changed.exact = ApplyErased(victim->exact, replaced);
+    changed.only_filters = false;  // it no longer draws what the unmodified model draws
+    changed.bytes += BytesOf(replaced);
+    return changed;
+  });
+}
+
+std::vector<Prompt> Pipeline::PromptsToDraw(const Unit& unit) {
+  if (!IsCrafted(lab_, unit)) return unit.prompts;
+  std::vector<Prompt> prompts;
+  for (const Prompt& prompt : unit.prompts) {
+    prompts.push_back(Craft(unit.attack, unit.method, unit.subject, prompt).back().prompt);
+  }
+  return prompts;
+}
+
+}  // namespace excise
