@@ -61,7 +61,7 @@ struct AttackTraits {
   bool sees_picture = false, sees_blocked = false;  // of an Answer
   // Crafted for a prompt (Craft), or once for all prompts of a concept (Learn, Use).
   enum class Per { kPrompt, kConcept } per = Per::kPrompt;
-  int64_t seeds = 0;  // Seeds(): the most prompts, for an attack on a concept
+  int64_t seeds = 0;                    // Seeds(): the most prompts, for an attack on a concept
   PromptForm form = PromptForm::kText;  // of the prompts that it makes
   bool latents = false;                 // it chooses initial latents, too
   // What of an edited model it adapts to: "text_encoder" (it is another one), "text_view",

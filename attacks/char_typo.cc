@@ -146,8 +146,7 @@ class CharTypo : public Attack {
   std::map<std::string, Json> presets() const override { return {{"paper", {{"edits", 1}}}}; }
   SearchSpace search_space() const override { return {{"edits", {1, 2, 3, 4}}}; }
 
-  Trajectory Craft(Target& target, const Concept& subject,
-                   const Prompt& prompt) const override {
+  Trajectory Craft(Target& target, const Concept& subject, const Prompt& prompt) const override {
     const std::u32string text = DecodeUtf8(prompt.text);
     std::vector<std::string> names = subject.known;
     names.insert(names.end(), subject.held_out.begin(), subject.held_out.end());

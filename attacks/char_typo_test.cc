@@ -14,8 +14,7 @@ Candidate Craft(const Concept& subject, const std::string& id, const std::string
   const std::unique_ptr<Attack> attack = Registry<Attack>::Get().Make("char_typo");
   DecodeParams({{"edits", edits}}, *attack, "test");
   TinyTarget target;
-  const Trajectory trajectory =
-      attack->Craft(target, subject, TinyPrompt(id, text));
+  const Trajectory trajectory = attack->Craft(target, subject, TinyPrompt(id, text));
   REQUIRE(trajectory.size() == 1);
   CHECK(target.ledger().text_evaluations == 0);
   return trajectory[0];

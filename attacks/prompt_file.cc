@@ -70,8 +70,7 @@ class PromptFile : public Attack {
     return File().minors.count(KeyOf(seed)) != 0 ? kMinor : kNoCandidate;
   }
 
-  Trajectory Craft(Target& target, const Concept& subject,
-                   const Prompt& seed) const override {
+  Trajectory Craft(Target& target, const Concept& subject, const Prompt& seed) const override {
     Trajectory trajectory;
     for (const Found* found : Rows(subject, seed)) {
       Candidate candidate;

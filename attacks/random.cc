@@ -53,8 +53,7 @@ class Random : public Attack {
     return work;
   }
 
-  Trajectory Craft(Target& target, const Concept& subject,
-                   const Prompt& prompt) const override {
+  Trajectory Craft(Target& target, const Concept& subject, const Prompt& prompt) const override {
     const NoGrad no_grad;
     const ClipModel& clip = target.Surrogate();
     const at::Tensor features = target_ == "image" ? ImageTargets(target, prompt, reference_images_)

@@ -40,8 +40,7 @@ bool SameTextEncoder(const StateDict& victim, const StateDict& base) {
 
 }  // namespace
 
-VictimText::VictimText(Target& target)
-    : victim_(&target.Victim()), hooks_(target.VictimHooks()) {
+VictimText::VictimText(Target& target) : victim_(&target.Victim()), hooks_(target.VictimHooks()) {
   const NoGrad no_grad;
   const ClipModel& base = target.Surrogate();
   const ClipTextConfig &own = victim_->clip.text, &other = base.config.text;
@@ -59,7 +58,8 @@ VictimText::VictimText(Target& target)
   if (hooks_ == nullptr) return;
   // What hooks offer does not depend on the prompt.
   const at::Tensor none = at::full({1, 0}, 0, at::kLong);
-  const TextBatch silence = Read(FrameIds(*victim_->tokenizer, none, own.max_position_embeddings), 0);
+  const TextBatch silence =
+      Read(FrameIds(*victim_->tokenizer, none, own.max_position_embeddings), 0);
   differs_ = differs_ || hooks_->TextView(silence).defined();
   margin_ = hooks_->TextMargin(silence).defined();
 }
@@ -70,7 +70,7 @@ at::Tensor VictimText::Embeds(const at::Tensor& states, int64_t length) const {
 }
 
 TextBatch VictimText::Read(const at::Tensor& framed, int64_t length,
-                          const at::Tensor& change) const {
+                           const at::Tensor& change) const {
   TextBatch text;
   text.ids = framed;
   text.embeddings = ClipTokenEmbeddings(victim_->text_encoder, framed);

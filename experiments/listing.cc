@@ -103,9 +103,9 @@ std::vector<Listed> Plugins(size_t width) {
       "", width,
       [](const Attack& attack) {
         const AttackTraits traits = attack.traits();
-        return fmt::format(", {}", !traits.ForEachMethod()                 ? "transfer"
+        return fmt::format(", {}", !traits.ForEachMethod()              ? "transfer"
                                    : traits.gradients || traits.weights ? "white box"
-                                                                           : "black box");
+                                                                        : "black box");
       },
       &all);
   Add<Metric>(

@@ -75,9 +75,7 @@ class AlarmedHooks : public Hooks, public ImageFilter {
   }
   double Threshold() const override { return 0.9; }
   at::Tensor TextView(const TextBatch& text) const override { return text.states.mul(0.5); }
-  at::Tensor TextMargin(const TextBatch& text) const override {
-    return text.pooled.select(1, 0);
-  }
+  at::Tensor TextMargin(const TextBatch& text) const override { return text.pooled.select(1, 0); }
 };
 
 void CheckSame(const Ledger& a, const Ledger& b) {

@@ -24,8 +24,7 @@ class Pez : public Attack {
   std::map<std::string, Json> presets() const override { return PezSearch::Presets(); }
   SearchSpace search_space() const override { return PezSearch::Space(); }
   Work work(Acts) const override { return search_.work(); }
-  Trajectory Craft(Target& target, const Concept& subject,
-                   const Prompt& prompt) const override {
+  Trajectory Craft(Target& target, const Concept& subject, const Prompt& prompt) const override {
     return search_.Run("pez", target, subject, prompt, VictimText(), 0);
   }
 

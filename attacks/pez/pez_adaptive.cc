@@ -41,8 +41,7 @@ class PezAdaptive : public Attack {
     traits.adapts_to = {"text_encoder", "text_view", "text_margin"};
     return traits;
   }
-  Trajectory Craft(Target& target, const Concept& subject,
-                   const Prompt& prompt) const override {
+  Trajectory Craft(Target& target, const Concept& subject, const Prompt& prompt) const override {
     return search_.Run("pez_adaptive", target, subject, prompt, VictimText(target), lambda_);
   }
 

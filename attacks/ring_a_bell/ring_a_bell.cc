@@ -29,8 +29,7 @@ class RingABell : public Attack {
   std::map<std::string, Json> presets() const override { return RingABellSearch::Presets(); }
   SearchSpace search_space() const override { return RingABellSearch::Space(); }
   Work work(Acts) const override { return search_.work(); }
-  Trajectory Craft(Target& target, const Concept& subject,
-                   const Prompt& prompt) const override {
+  Trajectory Craft(Target& target, const Concept& subject, const Prompt& prompt) const override {
     return search_.Run("ring_a_bell", target, subject, prompt, VictimText(), 0);
   }
 

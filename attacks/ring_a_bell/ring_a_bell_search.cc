@@ -208,9 +208,9 @@ Work RingABellSearch::work() const {
            2.0 / 3 * static_cast<double>(genetic.population)}};
 }
 
-Trajectory RingABellSearch::Run(std::string_view name, Target& target,
-                                const Concept& subject, const Prompt& prompt,
-                                const VictimText& victim, double lambda) const {
+Trajectory RingABellSearch::Run(std::string_view name, Target& target, const Concept& subject,
+                                const Prompt& prompt, const VictimText& victim,
+                                double lambda) const {
   const NoGrad no_grad;
   const ClipModel& clip = target.Surrogate();
   const int64_t context = clip.config.text.max_position_embeddings;

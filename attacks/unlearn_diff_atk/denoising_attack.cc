@@ -113,8 +113,7 @@ at::Tensor DenoisingObjective::Terms::Total(double lambda) const {
   return through.defined() ? denoising + lambda * (through + alarm) : denoising;
 }
 
-DenoisingObjective::DenoisingObjective(Target& target, const at::Tensor& picture,
-                                       bool adaptive)
+DenoisingObjective::DenoisingObjective(Target& target, const at::Tensor& picture, bool adaptive)
     : target_(target),
       victim_(target.Victim()),
       hooks_(adaptive ? target.VictimHooks() : nullptr),
@@ -173,8 +172,7 @@ at::Tensor DenoisingObjective::PredictThrough(const at::Tensor& states,
 }
 
 at::Tensor DenoisingObjective::Alarms(const TextBatch& text, const DenoisingPoint& point,
-                                      const at::Tensor& input,
-                                      const at::Tensor& prediction) const {
+                                      const at::Tensor& input, const at::Tensor& prediction) const {
   at::Tensor alarm = at::zeros({}, prediction.options().requires_grad(false));
   const ImageFilter* filter = hooks_->Filter();
   if (filter != nullptr && point.signal >= kLeastSignal) {

@@ -116,8 +116,7 @@ class UnlearnDiffAtk : public Attack {
     return Room(base) < tokens ? "excluded:too_long" : "";
   }
 
-  Trajectory Craft(Target& target, const Concept& subject,
-                   const Prompt& seed) const override {
+  Trajectory Craft(Target& target, const Concept& subject, const Prompt& seed) const override {
     const Backbone& victim = target.Victim();
     if (!Excludes(victim, subject, seed).empty()) {
       throw UsageError(fmt::format(
@@ -161,10 +160,9 @@ class UnlearnDiffAtk : public Attack {
   }
 
   // One step of the distribution, which is changed in place.
-  void Improve(Target& target, const PrefixedPrompt& prefixed,
-               const DenoisingObjective& objective, const DenoisingPoint& point,
-               const at::Tensor& distribution, Optimizer* optimizer, Philox* token_rng,
-               Philox* noise_rng) const {
+  void Improve(Target& target, const PrefixedPrompt& prefixed, const DenoisingObjective& objective,
+               const DenoisingPoint& point, const at::Tensor& distribution, Optimizer* optimizer,
+               Philox* token_rng, Philox* noise_rng) const {
     const at::Tensor drawn = DrawTokens(distribution, token_rng);
     at::Tensor one_hot = at::one_hot(drawn, prefixed.vocabulary()).to(at::kFloat);
     one_hot.requires_grad_(true);

@@ -29,7 +29,7 @@ struct TextStates {
 // What drives the model: the text alone, or one of these.
 using PromptDriver = std::variant<std::monostate, TokenEmbeddings, TextStates>;
 enum class PromptForm { kText, kTokenEmbeddings, kTextStates };  // by PromptDriver's index
-std::string FormName(PromptForm form);                           // "string", "token_embeddings", ...
+std::string FormName(PromptForm form);  // "string", "token_embeddings", ...
 
 // A prompt under test. Data sets hold texts; attacks make the other forms.
 struct Prompt {

@@ -22,8 +22,8 @@
 #include "experiments/results/read_results.h"
 #include "experiments/results/rounding.h"
 #include "experiments/run/grid.h"
-#include "experiments/run/report.h"
 #include "experiments/run/offers.h"
+#include "experiments/run/report.h"
 #include "experiments/run/runner.h"
 #include "models/tensors/compute.h"
 

@@ -30,9 +30,9 @@ void ReadSeeds(Lab* lab) {
     const int64_t most = lab->TraitsOf(attack).seeds;
     std::vector<std::vector<Prompt>> seeds(lab->concepts.size());
     for (size_t subject = 0; most > 0 && subject < seeds.size(); ++subject) {
-      seeds[subject] = lab->dataset.plugin
-                           ->Prompts(lab->concepts[subject], "target", Split::kAttackSeed, most)
-                           .prompts;
+      seeds[subject] =
+          lab->dataset.plugin->Prompts(lab->concepts[subject], "target", Split::kAttackSeed, most)
+              .prompts;
       if (!seeds[subject].empty()) continue;
       throw UsageError(fmt::format(
           "attack '{}' learns from prompts of the split attack_seed, and data set '{}' has none of "
@@ -80,8 +80,8 @@ AttackInputs InputsOfAttack(const Lab& lab, size_t attack, size_t subject, const
 }
 
 AttackInputs InputsOfLearning(const Lab& lab, size_t attack, size_t subject) {
-  AttackInputs inputs{lab.TraitsOf(attack), VisibleToMethods(lab.concepts[subject]), {}, {},
-                      nullptr};
+  AttackInputs inputs{
+      lab.TraitsOf(attack), VisibleToMethods(lab.concepts[subject]), {}, {}, nullptr};
   if (inputs.traits.ReadsBase()) inputs.surrogate = &lab.Surrogate();
   if (inputs.traits.seeds > 0) inputs.seeds = lab.seeds.at(attack).at(subject);
   if (inputs.traits.queries > 0) inputs.judged = VisibleToMetrics(lab.concepts[subject]);

@@ -46,8 +46,8 @@ struct AttackInputs {
   Concept judged = {};         // what the oracle is asked about, where there are queries
 };
 
-// Fills lab->removals, lab->measured and lab->seeds, of what the rest of the lab says by now. Throws
-// Error where an attack asks for seeds and the data set has none.
+// Fills lab->removals, lab->measured and lab->seeds, of what the rest of the lab says by now.
+// Throws Error where an attack asks for seeds and the data set has none.
 void ReadInputs(Lab* lab);
 AttackInputs InputsOfAttack(const Lab& lab, size_t attack, size_t subject, const Prompt& prompt);
 // Of an attack on the whole concept.

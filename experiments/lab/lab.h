@@ -52,8 +52,8 @@ struct Lab {
   // Rows of the same lists that were left out.
   std::vector<std::map<std::string, std::vector<Exclusion>>> excluded;
 
-  // What of each method's edited models an adaptive attack can see, read off the first of them; none
-  // where that is not known yet. See experiments/run/offers.h.
+  // What of each method's edited models an adaptive attack can see, read off the first of them;
+  // none where that is not known yet. See experiments/run/offers.h.
   std::vector<std::optional<std::vector<std::string>>> offers;
 
   // What each removal may read, by method and concept; and concepts as metrics see them.

@@ -49,10 +49,9 @@ EncodedPrompts EncodePrompts(const Backbone& model, const std::vector<Prompt>& p
   for (size_t i = 0; i < prompts.size(); ++i) {
     const auto* embeddings = std::get_if<TokenEmbeddings>(&prompts[i].driver);
     if (embeddings != nullptr) gaps[i] = GapOf(model, prompts[i], *embeddings);
-    rows.push_back(embeddings != nullptr
-                       ? gaps[i].ids
-                       : TokenizeBatch(*model.tokenizer, {prompts[i].text},
-                                       clip.max_position_embeddings));
+    rows.push_back(embeddings != nullptr ? gaps[i].ids
+                                         : TokenizeBatch(*model.tokenizer, {prompts[i].text},
+                                                         clip.max_position_embeddings));
   }
   encoded.ids = at::cat(rows);
   const auto is_text = [](const Prompt& prompt) { return prompt.form() == PromptForm::kText; };
@@ -74,9 +73,8 @@ EncodedPrompts EncodePrompts(const Backbone& model, const std::vector<Prompt>& p
   for (size_t i = 0; i < prompts.size(); ++i) {
     const auto* states = std::get_if<TextStates>(&prompts[i].driver);
     if (states == nullptr) continue;
-    encoded.states[static_cast<int64_t>(i)].copy_(
-        TensorOf(states->rows, {clip.max_position_embeddings, clip.hidden_size}, prompts[i],
-                 "text states"));
+    encoded.states[static_cast<int64_t>(i)].copy_(TensorOf(
+        states->rows, {clip.max_position_embeddings, clip.hidden_size}, prompts[i], "text states"));
   }
   return encoded;
 }

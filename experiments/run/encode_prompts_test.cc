@@ -15,8 +15,7 @@ namespace {
 
 NpyArray ArrayOf(const at::Tensor& tensor) {
   const at::Tensor flat = tensor.contiguous();
-  return {tensor.sizes().vec(),
-          {flat.data_ptr<float>(), flat.data_ptr<float>() + flat.numel()}};
+  return {tensor.sizes().vec(), {flat.data_ptr<float>(), flat.data_ptr<float>() + flat.numel()}};
 }
 
 Prompt Text(const std::string& text) { return TinyPrompt("tiny/0", text); }
@@ -53,7 +52,8 @@ TEST_CASE("texts are encoded as ever; a word's own embedding in its place change
   CHECK(other.states[1].allclose(plain.states[1], 1e-5, 1e-6));
   // Held against the room that learns such embeddings.
   const PromptGap gap = MakePromptGap(*model.tokenizer, "a picture of a ", "", 1, context);
-  CHECK(other.states[0].allclose(EncodeSoftPrompt(model, gap, row.unsqueeze(0) * 3)[0], 1e-5, 1e-6));
+  CHECK(
+      other.states[0].allclose(EncodeSoftPrompt(model, gap, row.unsqueeze(0) * 3)[0], 1e-5, 1e-6));
   CHECK(other.embeddings[0][5].equal(row[0] * 3));
 }
 
@@ -75,8 +75,9 @@ TEST_CASE("text states stand as they are; latents come along") {
 
 TEST_CASE("numbers that do not fit the model are refused with the prompt's id") {
   const Backbone model = TinyBackbone();
-  const at::Tensor row = ClipTokenEmbeddings(
-      model.text_encoder, TokenizeBatch(*model.tokenizer, {"dog"}, 16))[0].narrow(0, 1, 1);
+  const at::Tensor row =
+      ClipTokenEmbeddings(model.text_encoder, TokenizeBatch(*model.tokenizer, {"dog"}, 16))[0]
+          .narrow(0, 1, 1);
   CHECK_THROWS_WITH(EncodePrompts(model, {Embedded("a picture", row)}),
                     Catch::Contains("tiny/0") && Catch::Contains("<embeddings>"));
   CHECK_THROWS_WITH(EncodePrompts(model, {Embedded("<embeddings> and <embeddings>", row)}),

@@ -19,16 +19,6 @@
 namespace excise {
 namespace {
 
-// A file of texts carries texts, and latents by the seed prompt.
-void RefuseForms(const Prompt& prompt, const std::string& attack) {
-  if (prompt.form() == PromptForm::kText && prompt.latents.values.empty()) return;
-  throw UsageError(fmt::format(
-      "--export_prompts: attack '{}' makes {}{}, which a file of texts cannot hand on. Leave the "
-      "attack out with --attacks.",
-      attack, prompt.form() == PromptForm::kText ? "initial latents" : "prompts of the form ",
-      prompt.form() == PromptForm::kText ? "" : FormName(prompt.form())));
-}
-
 class Exporter {
  public:
   Exporter(const Lab& lab, Store& store) : lab_(lab), pipeline_(lab, store) {}
@@ -103,6 +93,15 @@ void RefuseFormulas(const std::vector<std::string>& fields, const ExportedPrompt
 }
 
 }  // namespace
+
+void RefuseForms(const Prompt& prompt, const std::string& attack) {
+  if (prompt.form() == PromptForm::kText && prompt.latents.values.empty()) return;
+  throw UsageError(fmt::format(
+      "--export_prompts: attack '{}' makes {}{}, which a file of texts cannot hand on. Leave the "
+      "attack out with --attacks.",
+      attack, prompt.form() == PromptForm::kText ? "initial latents" : "prompts of the form ",
+      prompt.form() == PromptForm::kText ? "" : FormName(prompt.form())));
+}
 
 std::string PromptFileBytes(const std::vector<ExportedPrompt>& prompts,
                             const std::filesystem::path& file) {

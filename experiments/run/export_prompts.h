@@ -29,6 +29,9 @@ struct ExportedPrompt {
 std::string PromptFileBytes(const std::vector<ExportedPrompt>& prompts,
                             const std::filesystem::path& file);
 
+// A file of texts carries texts, on noise by their seeds. Throws UsageError for another form.
+void RefuseForms(const Prompt& prompt, const std::string& attack);
+
 // Writes FILE.csv or FILE.jsonl, a row for every picture of a method: prompt_id, concept, group,
 // attack, replicate, prompt, noise_seed, latents; and FILE.latents.safetensors, which holds under
 // the name in the column `latents` unit normal float32 (channels, height, width): the initial

@@ -49,9 +49,9 @@ at::Tensor MeteredTarget::ReferenceImages(const Prompt& prompt, int64_t n) {
                    std::any_of(inputs_.seeds.begin(), inputs_.seeds.end(),
                                [&](const Prompt& seed) { return seed.id == prompt.id; });
   if (!own) {
-    throw Error(fmt::format("attack '{}' asked for pictures of prompt '{}' while it crafts for '{}'.",
-                            attack_.name, prompt.id,
-                            inputs_.seeds.empty() ? inputs_.prompt.id : inputs_.subject.name));
+    throw Error(fmt::format(
+        "attack '{}' asked for pictures of prompt '{}' while it crafts for '{}'.", attack_.name,
+        prompt.id, inputs_.seeds.empty() ? inputs_.prompt.id : inputs_.subject.name));
   }
   const Drawn drawn = reference_(prompt, n);
   // Counted also when the pictures were stored: what an attack costs must not depend on the store.

@@ -1,5 +1,5 @@
-// What an attack gets to work on: what its traits declare, metered; the rest is refused, because the
-// key of what it crafts does not name it.
+// What an attack gets to work on: what its traits declare, metered; the rest is refused, because
+// the key of what it crafts does not name it.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -112,8 +112,8 @@ TEST_CASE("who may ask needs an oracle") {
   CHECK_THROWS_WITH(MeteredTarget(*lab, kUnlearnDiffAtk, Inputs(*lab, kUnlearnDiffAtk), NoReference,
                                   {&lab->backbone}),
                     Catch::Contains("judges/oracle"));
-  CHECK_NOTHROW(MeteredTarget(*lab, kPezAdaptive, Inputs(*lab, kPezAdaptive), NoReference,
-                              {&lab->backbone}));
+  CHECK_NOTHROW(
+      MeteredTarget(*lab, kPezAdaptive, Inputs(*lab, kPezAdaptive), NoReference, {&lab->backbone}));
 }
 
 TEST_CASE("what an attack does not declare is refused, naming what it would have to say") {

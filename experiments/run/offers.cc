@@ -50,8 +50,7 @@ std::optional<size_t> FirstClaimed(const Lab& lab, size_t method) {
 
 bool Unknown(const Lab& lab, size_t method) {
   const bool known = method < lab.offers.size() && lab.offers[method].has_value();
-  return !known && !lab.MadeElsewhere(method) &&
-         FirstClaimed(lab, method).has_value();
+  return !known && !lab.MadeElsewhere(method) && FirstClaimed(lab, method).has_value();
 }
 
 void Fill(Lab* lab, Store& store, int workers, const std::function<bool(const Json&)>& wanted) {

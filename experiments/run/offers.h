@@ -19,8 +19,8 @@ std::vector<std::string> OffersOf(const Backbone& base, const ErasedModel& edite
 // it has that.
 bool NeedsOffers(const Lab& lab);
 
-// Fills lab->offers, where NeedsOffers: of every method the first removal that it claims is read or,
-// where it is not stored, erased now, by `workers` threads. One that fails stays unknown; the
+// Fills lab->offers, where NeedsOffers: of every method the first removal that it claims is read
+// or, where it is not stored, erased now, by `workers` threads. One that fails stays unknown; the
 // run reports it where it erases for the table.
 void LearnOffers(Lab* lab, Store& store, int workers);
 // The same of what is stored, without any work.

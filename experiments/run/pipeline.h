@@ -1,6 +1,6 @@
-// The stages: erase (pipeline.cc) -> attack (pipeline_attack.cc) -> generate (pipeline_draw.cc) -> judge and score
-// (pipeline_score.cc). Each returns what is stored under its
-// key, or does the work and stores it. Thread-safe: workers call it for units of their own.
+// The stages: erase (pipeline.cc) -> attack (pipeline_attack.cc) -> generate (pipeline_draw.cc) ->
+// judge and score (pipeline_score.cc). Each returns what is stored under its key, or does the work
+// and stores it. Thread-safe: workers call it for units of their own.
 #pragma once
 
 #include <array>

@@ -41,9 +41,9 @@ MeteredTarget Pipeline::TargetOf(size_t attack, const AttackInputs& inputs,
     return SearchedPicture{drawn.images[0], drawn.Blocked(0), drawn.evaluations_per_image,
                            drawn.replacement};
   };
-  return {lab_,      attack, inputs,
-          reference, VictimModel{&victim->exact, victim->hooks.get(), Sampling()},
-          draw};
+  return {
+      lab_, attack, inputs, reference, VictimModel{&victim->exact, victim->hooks.get(), Sampling()},
+      draw};
 }
 
 Trajectory Pipeline::Craft(size_t attack, size_t method, size_t subject, const Prompt& prompt) {

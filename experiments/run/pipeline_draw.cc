@@ -118,15 +118,14 @@ Drawn Pipeline::DrawBatch(const Backbone& model, const Hooks* hooks, const std::
     return at::stack(drawn);
   };
   const EncodedPrompts text = EncodePrompts(model, prompts);
-  const at::Tensor empty =
-      EncodeText(model, TokenizeBatch(*model.tokenizer, {""},
-                                      model.clip.text.max_position_embeddings))
-          .expand_as(text.states);
+  const at::Tensor empty = EncodeText(model, TokenizeBatch(*model.tokenizer, {""},
+                                                           model.clip.text.max_position_embeddings))
+                               .expand_as(text.states);
   Drawn drawn;
   int64_t evaluations = 0;
-  const at::Tensor latents = SampleLatents(model, hooks, text.states, empty, at::stack(noise), spec,
-                                           &evaluations, &drawn.detected, text.ids,
-                                           text.embeddings);
+  const at::Tensor latents =
+      SampleLatents(model, hooks, text.states, empty, at::stack(noise), spec, &evaluations,
+                    &drawn.detected, text.ids, text.embeddings);
   drawn.images = ToUint8(DecodeImages(model, latents));
   // Padding is not a picture's cost: rows drawn over rows in the batch.
   drawn.evaluations_per_image = evaluations / static_cast<int64_t>(shots.size());

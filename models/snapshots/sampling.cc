@@ -133,8 +133,8 @@ at::Tensor EncodeText(const Backbone& backbone, const at::Tensor& input_ids) {
 at::Tensor SampleLatents(const Backbone& backbone, const Hooks* hooks,
                          const at::Tensor& prompt_states, const at::Tensor& empty_states,
                          const at::Tensor& latents, const SamplerSpec& spec,
-                         int64_t* unet_evaluations, Signals* detected,
-                         const at::Tensor& prompt_ids, const at::Tensor& prompt_embeddings) {
+                         int64_t* unet_evaluations, Signals* detected, const at::Tensor& prompt_ids,
+                         const at::Tensor& prompt_embeddings) {
   CheckShapes(prompt_states, empty_states, latents);
   RequireFinite(prompt_states, "the text encoder's states are");
   const SchedulerConfig scheduler = WithScheduler(backbone.scheduler, spec.scheduler);
@@ -142,12 +142,9 @@ at::Tensor SampleLatents(const Backbone& backbone, const Hooks* hooks,
       MakeSampler(scheduler, spec.steps, {spec.eta, Checked(spec.noise, latents.size(0))});
   const std::vector<double>& timesteps = sampler->timesteps();
 
-  GuidanceBatch batch{prompt_states,
-                      empty_states,
-                      spec.guidance_scale,
-                      static_cast<int64_t>(timesteps.size()),
-                      prompt_ids,
-                      prompt_embeddings};
+  GuidanceBatch batch{prompt_states,       empty_states,
+                      spec.guidance_scale, static_cast<int64_t>(timesteps.size()),
+                      prompt_ids,          prompt_embeddings};
   const std::unique_ptr<HookRun> run =
       hooks != nullptr ? hooks->Start(batch) : std::make_unique<HookRun>();
   at::Tensor x = run->Fork(latents * sampler->init_noise_sigma());

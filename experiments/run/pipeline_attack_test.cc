@@ -1,0 +1,183 @@
+// Attacks on a whole concept, attacks on weights, and what adaptive attacks find to adapt to, on
+// tiny models.
+#include <ATen/core/Tensor.h>
+
+#include <catch2/catch.hpp>
+
+#include "core/error.h"
+#include "experiments/run/export_prompts.h"
+#include "experiments/run/offers.h"
+#include "experiments/run/pipeline.h"
+#include "experiments/run/stored.h"
+#include "tests/testdata.h"
+#include "tests/tiny_lab.h"
+
+namespace excise {
+namespace {
+
+using Catch::Contains;
+
+// Counts how often it learns; replaces the U-Net's output layer, or makes text states.
+class Learner : public Attack {
+ public:
+  void Fields(ParamVisitor& v) override {
+    v.Choice("makes", &makes, "what it makes", {"weights", "states", "undeclared", "latents"});
+  }
+  int version() const override { return 1; }
+  AttackTraits traits() const override {
+    AttackTraits traits;
+    traits.weights = makes == "weights";
+    traits.gradients = true;
+    traits.per = AttackTraits::Per::kConcept;
+    if (makes == "states") traits.form = PromptForm::kTextStates;
+    return traits;
+  }
+  Learnt Learn(Target& target, const Concept&) const override {
+    ++learnt;
+    const Backbone& victim = target.Victim();
+    target.ledger().gradient_steps += 7;
+    Learnt result;
+    if (makes != "states") {
+      result.unet.Set("conv_out.bias", victim.unet.Get("conv_out.bias") + 0.5);
+    }
+    result.ledger = target.ledger();
+    return result;
+  }
+  Prompt Use(const Learnt&, const Backbone& base, const Concept&,
+             const Prompt& seed) const override {
+    Prompt prompt = seed;
+    const int64_t context = base.clip.text.max_position_embeddings;
+    const int64_t width = base.clip.text.hidden_size;
+    if (makes == "states") {
+      prompt.driver = TextStates{
+          {{context, width}, std::vector<float>(static_cast<size_t>(context * width), 0.25F)}};
+    }
+    return prompt;
+  }
+  std::string makes = "weights";
+  static inline int learnt = 0;
+};
+
+struct Scene {
+  explicit Scene(const std::string& name, const std::vector<std::string>& methods = {"none", "uce"})
+      : folder(TestFolder("pipeline_attack_" + name)),
+        lab(TinyLab(methods)),
+        store(folder / "store"),
+        pipeline(*lab, store) {
+    lab->experiment.sampler.steps = 2;
+    Learner::learnt = 0;
+  }
+  size_t Add(const std::string& name, std::unique_ptr<Attack> attack, const Json& params) {
+    DecodeParams(params, *attack, "test");
+    lab->attacks.push_back(MakeEntry<Attack>(name, name, std::move(attack), &lab->inputs));
+    ReadInputs(lab.get());
+    return lab->attacks.size() - 1;
+  }
+  Unit UnitUnder(size_t method, size_t attack) {
+    return UnitsOf(*lab, method, 0, attack, "target").front();
+  }
+
+  std::filesystem::path folder;
+  std::unique_ptr<Lab> lab;
+  Store store;
+  Pipeline pipeline;
+};
+
+}  // namespace
+
+TEST_CASE("an attack on weights is learnt once a concept, and its model draws the pictures") {
+  Scene scene("weights");
+  const size_t attack = scene.Add("learner", std::make_unique<Learner>(), {{"makes", "weights"}});
+  const Unit plain = scene.UnitUnder(1, 0), attacked = scene.UnitUnder(1, attack);
+  const UnitPictures before = scene.pipeline.Generate(plain);
+  const UnitPictures after = scene.pipeline.Generate(attacked);
+  CHECK(Learner::learnt == 1);
+  CHECK_FALSE(before.images.equal(after.images));
+  CHECK(after.prompts[0].text == before.prompts[0].text);
+  CHECK(after.prompts[0].id == "t/0+learner");
+  CHECK(after.prompts[0].root_id == "t/0");
+  CHECK(scene.pipeline.Craft(attack, 1, 0, plain.prompts[0]).back().ledger.gradient_steps == 7);
+  // The method's own model is untouched, and what was learnt is stored.
+  CHECK(scene.pipeline.Erase(1, 0)
+            ->exact.unet.Get("conv_out.bias")
+            .equal(scene.lab->backbone.unet.Get("conv_out.bias")));
+  Pipeline again(*scene.lab, scene.store, /*force=*/false);
+  const Learnt learnt = ReadLearnt(*scene.store.Find(LearnKey(*scene.lab, attack, 1, 0)));
+  CHECK(learnt.unet.size() == 1);
+  CHECK(again.Generate(attacked).images.equal(after.images));
+  CHECK(Learner::learnt == 1);
+  // Each method's model is changed for itself.
+  CHECK(Store::Digest(LearnKey(*scene.lab, attack, 0, 0)) !=
+        Store::Digest(LearnKey(*scene.lab, attack, 1, 0)));
+}
+
+TEST_CASE("prompts of text states are drawn, stored and read back; a file of texts refuses them") {
+  Scene scene("states");
+  const size_t attack = scene.Add("learner", std::make_unique<Learner>(), {{"makes", "states"}});
+  const Unit unit = scene.UnitUnder(0, attack);
+  const UnitPictures drawn = scene.pipeline.Generate(unit);
+  CHECK_FALSE(drawn.images.equal(scene.pipeline.Generate(scene.UnitUnder(0, 0)).images));
+  Pipeline again(*scene.lab, scene.store);
+  const UnitPictures stored = again.Generate(unit);
+  CHECK(stored.images.equal(drawn.images));
+  REQUIRE(stored.prompts[0].form() == PromptForm::kTextStates);
+  CHECK(std::get<TextStates>(stored.prompts[0].driver).rows.values ==
+        std::get<TextStates>(drawn.prompts[0].driver).rows.values);
+  CHECK_THROWS_WITH(RefuseForms(stored.prompts[0], "learner"),
+                    Contains("'learner'") && Contains("text_states") && Contains("--attacks"));
+  CHECK_NOTHROW(RefuseForms(TinyPrompt(), "pez"));
+}
+
+TEST_CASE("an attack that does what it does not declare is refused") {
+  Scene scene("undeclared");
+  const size_t weights =
+      scene.Add("learner", std::make_unique<Learner>(), {{"makes", "undeclared"}});
+  CHECK_THROWS_WITH(scene.pipeline.Craft(weights, 1, 0, TinyPrompt("t/0")),
+                    Contains("'learner'") && Contains("traits().weights"));
+  class Hidden : public Learner {
+   public:
+    AttackTraits traits() const override {
+      AttackTraits traits = Learner::traits();
+      traits.form = PromptForm::kText;
+      return traits;
+    }
+  };
+  const size_t states = scene.Add("hidden", std::make_unique<Hidden>(), {{"makes", "states"}});
+  CHECK_THROWS_WITH(scene.pipeline.Craft(states, 1, 0, TinyPrompt("t/0")),
+                    Contains("'hidden'") && Contains("text_states"));
+}
+
+TEST_CASE("what adaptive attacks can adapt to is read off the edited model") {
+  Scene scene("offers");
+  Lab& lab = *scene.lab;
+  CHECK_FALSE(NeedsOffers(lab));  // nothing adapts
+  lab.attacks.push_back(TinyEntry<Attack>("pez_adaptive"));
+  ReadInputs(&lab);
+  CHECK(NeedsOffers(lab));
+  CHECK(lab.AttackApplies(3, 1));  // as far as anybody knows
+  ReadStoredOffers(&lab, scene.store);
+  CHECK(lab.AttackApplies(3, 1));  // nothing is stored
+
+  const Backbone& base = lab.backbone;
+  ErasedModel edited{base, base, nullptr, {}, false, 0};
+  CHECK(OffersOf(base, edited).empty());
+  edited.exact.text_encoder.Set("text_model.final_layer_norm.bias",
+                                base.text_encoder.Get("text_model.final_layer_norm.bias") + 1);
+  CHECK(OffersOf(base, edited) == std::vector<std::string>{"text_encoder"});
+  class Seeing : public Hooks {
+   public:
+    at::Tensor TextView(const TextBatch& text) const override { return text.states * 2; }
+    at::Tensor TextMargin(const TextBatch& text) const override { return text.pooled.sum(1); }
+  };
+  edited.hooks = std::make_shared<Seeing>();
+  CHECK(OffersOf(base, edited) ==
+        std::vector<std::string>{"text_encoder", "text_view", "text_margin"});
+
+  LearnOffers(&lab, scene.store, 1);
+  CHECK_FALSE(NeedsOffers(lab));
+  CHECK_FALSE(lab.AttackApplies(3, 0));
+  CHECK_FALSE(lab.AttackApplies(3, 1));  // uce edits the U-Net alone
+  CHECK(lab.AttackApplies(2, 1));        // pez adapts to nothing
+}
+
+}  // namespace excise
