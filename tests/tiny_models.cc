@@ -264,8 +264,9 @@ std::optional<Answer> TinyVictim::Query(const Prompt& prompt) {
   const NoGrad no_grad;
   const int64_t context = victim.clip.text.max_position_embeddings;
   const at::Tensor states =
-      EncodeText(victim, TokenizeBatch(*victim.tokenizer, {prompt.text}, context));
-  const at::Tensor empty = EncodeText(victim, TokenizeBatch(*victim.tokenizer, {""}, context));
+      EncodeText(victim, TokenizeBatch(*victim.tokenizer, {prompt.text}, context), hooks_);
+  const at::Tensor empty =
+      EncodeText(victim, TokenizeBatch(*victim.tokenizer, {""}, context), hooks_);
   const at::Tensor picture = DecodeImages(
       victim, SampleLatents(victim, hooks_, states, empty, Noise({1, 4, 8, 8}, prompt.root_id, 1),
                             sampling, &ledger().unet_evaluations));

@@ -116,9 +116,9 @@ Drawn Pipeline::DrawBatch(const Backbone& model, const Hooks* hooks, const std::
     return at::stack(drawn);
   };
   const at::Tensor ids = TokenizeBatch(*model.tokenizer, texts, context);
-  const at::Tensor states = EncodeText(model, ids);
+  const at::Tensor states = EncodeText(model, ids, hooks);
   const at::Tensor empty =
-      EncodeText(model, TokenizeBatch(*model.tokenizer, {""}, context)).expand_as(states);
+      EncodeText(model, TokenizeBatch(*model.tokenizer, {""}, context), hooks).expand_as(states);
   Drawn drawn;
   int64_t evaluations = 0;
   const at::Tensor latents = SampleLatents(model, hooks, states, empty, at::stack(noise), spec,

@@ -135,6 +135,9 @@ class Hooks {
   virtual std::unique_ptr<HookRun> Start(const GuidanceBatch& /*batch*/) const {
     return std::make_unique<HookRun>();
   }
+  // What acts inside the text encoder while prompts and the empty prompt are encoded, made for one
+  // batch of texts; names as models/nets/clip.h has them. Null: nothing.
+  virtual std::unique_ptr<LayerHooks> TextLayers() const { return nullptr; }
   virtual const ImageFilter* Filter() const { return nullptr; }
   // Whether drawing is left alone and Filter() is all there is: such pictures are drawn once, by
   // the unmodified model.

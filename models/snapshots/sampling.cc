@@ -124,9 +124,16 @@ at::Tensor TokenizeBatch(const Tokenizer& tokenizer, const std::vector<std::stri
   return ids;
 }
 
-at::Tensor EncodeText(const Backbone& backbone, const at::Tensor& input_ids) {
-  return ClipTextForward(backbone.clip.text, backbone.text_encoder,
-                         ClipTokenEmbeddings(backbone.text_encoder, input_ids), input_ids)
+at::Tensor EncodeText(const Backbone& backbone, const at::Tensor& input_ids, const Hooks* hooks) {
+  return EncodeTokens(backbone, ClipTokenEmbeddings(backbone.text_encoder, input_ids), input_ids,
+                      hooks);
+}
+
+at::Tensor EncodeTokens(const Backbone& backbone, const at::Tensor& token_embeddings,
+                        const at::Tensor& input_ids, const Hooks* hooks) {
+  const std::unique_ptr<LayerHooks> layers = hooks == nullptr ? nullptr : hooks->TextLayers();
+  return ClipTextForward(backbone.clip.text, backbone.text_encoder, token_embeddings, input_ids, {},
+                         layers.get())
       .last_hidden_state;
 }
 
