@@ -238,6 +238,11 @@ at::Tensor TinyContext::Images(const std::vector<std::string>& prompts) {
   return TinyImages(static_cast<int64_t>(prompts.size()), 3);
 }
 
+at::Tensor TinyContext::Latents(const std::vector<std::string>& prompts) {
+  asked_pictures = true;
+  return Noise({static_cast<int64_t>(prompts.size()), 4, 8, 8}, "latents", 3);
+}
+
 at::Tensor TinyTarget::ReferenceImages(const Prompt&, int64_t n) {
   ledger_.unet_evaluations += 2 * n;
   return TinyImages(n, 5);

@@ -22,6 +22,8 @@ EraseCost ReadRemovalCost(const Artifact& artifact);
 Trajectory ReadTrajectory(const Artifact& artifact, const Prompt& seed);
 // `n` pictures of the unmodified model, `side` high and wide.
 Drawn ReadReferencePictures(const Artifact& artifact, int64_t n, int64_t side);
+// `n` pictures of the unmodified model that methods learn from, with their latents.
+Drawn ReadRetained(const Artifact& artifact, const Lab& lab, int64_t n);
 UnitPictures ReadPictures(const Artifact& artifact, const Lab& lab, const Unit& unit);
 std::vector<Verdict> ReadVerdicts(const Artifact& artifact, const Lab& lab, const Unit& unit);
 at::Tensor ReadEmbeddings(const Artifact& artifact, const Lab& lab, const Unit& unit);
