@@ -60,7 +60,7 @@ VictimText::VictimText(Target& target) : victim_(&target.Victim()), hooks_(targe
   const at::Tensor none = at::full({1, 0}, 0, at::kLong);
   const TextBatch silence =
       Read(FrameIds(*victim_->tokenizer, none, own.max_position_embeddings), 0);
-  differs_ = differs_ || hooks_->TextView(silence).defined();
+  differs_ = differs_ || hooks_->TextLayers() != nullptr || hooks_->TextView(silence).defined();
   margin_ = hooks_->TextMargin(silence).defined();
 }
 
@@ -78,8 +78,7 @@ TextBatch VictimText::Read(const at::Tensor& framed, int64_t length,
     text.embeddings =
         PlaceTokens(text.embeddings, text.embeddings.narrow(1, 1, length) + change, 1);
   }
-  text.states = ClipTextForward(victim_->clip.text, victim_->text_encoder, text.embeddings, framed)
-                    .last_hidden_state;
+  text.states = EncodeTokens(*victim_, text.embeddings, framed, hooks_);
   if (hooks_ != nullptr) text.pooled = Embeds(text.states, length);
   return text;
 }

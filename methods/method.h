@@ -31,9 +31,14 @@ class Context {
   // where the data set has no such prompts.
   virtual std::vector<std::string> Prompts(const Concept& subject, const std::string& group,
                                            int64_t limit) = 0;
-  // Pictures of the unmodified model for prompts, float (n, 3, h, w) in [0,1]. Drawn at every call
-  // and not stored: keep what is needed twice. Throws Error unless the traits say base_pictures.
+  // Pictures of the unmodified model for prompts, float (n, 3, h, w) in [0,1]. They are stored by
+  // their prompts, for all methods that ask for the same list. What drawing them takes is counted
+  // here, once for each list, whether they were stored or not. Throws Error unless the traits say
+  // base_pictures.
   virtual at::Tensor Images(const std::vector<std::string>& prompts) = 0;
+  // The latents that these pictures were decoded from, float (n, channels, h, w), scaled as
+  // DecodeImages takes them and the U-Net is trained on them. Else as Images.
+  virtual at::Tensor Latents(const std::vector<std::string>& prompts) = 0;
   // Counts work for the cost column.
   virtual void CountUnetEvaluations(int64_t n) = 0;
   virtual void CountGradientSteps(int64_t n) = 0;
@@ -68,7 +73,7 @@ struct MethodTraits {
   std::map<std::string, int64_t> prompts = {};
   // Versions of what else decides its result, by name: of a data set that it trains on.
   std::map<std::string, int> parts = {};
-  // Whether it may ask its context for pictures of the unmodified model.
+  // Whether it may ask its context for pictures of the unmodified model, or for their latents.
   bool base_pictures = false;
   Acts acts = Acts::kByWeights;
   // Rows of the U-Net that a picture takes at each step, about: with and without the prompt.

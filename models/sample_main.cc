@@ -170,7 +170,8 @@ at::Tensor MakeNoise(const Options& options, const Backbone& backbone, SamplerSp
   return latents;
 }
 
-at::Tensor Encode(const Backbone& backbone, const std::string& flag, const std::string& text) {
+at::Tensor Encode(const Backbone& backbone, const Hooks& hooks, const std::string& flag,
+                  const std::string& text) {
   const int64_t length =
       std::min(backbone.tokenizer->model_max_length(), backbone.clip.text.max_position_embeddings);
   bool truncated = false;
@@ -181,7 +182,7 @@ at::Tensor Encode(const Backbone& backbone, const std::string& flag, const std::
                     "is ignored.",
                     flag, length - 2));
   }
-  return EncodeText(backbone, TokenizeBatch(*backbone.tokenizer, {text}, length));
+  return EncodeText(backbone, TokenizeBatch(*backbone.tokenizer, {text}, length), &hooks);
 }
 
 void Run(const Options& options) {
@@ -198,9 +199,9 @@ void Run(const Options& options) {
   spec.eta = options.eta;
   const at::Tensor latents = MakeNoise(options, backbone, &spec);
   const ProgressHooks hooks;
-  const at::Tensor sampled =
-      SampleLatents(backbone, &hooks, Encode(backbone, "prompt", options.prompt),
-                    Encode(backbone, "negative_prompt", options.negative_prompt), latents, spec);
+  const at::Tensor sampled = SampleLatents(
+      backbone, &hooks, Encode(backbone, hooks, "prompt", options.prompt),
+      Encode(backbone, hooks, "negative_prompt", options.negative_prompt), latents, spec);
   const at::Tensor image = DecodeImages(backbone, sampled);
   const std::filesystem::path out = UserPath(options.out);
   if (EndsWith(options.out, ".png")) {

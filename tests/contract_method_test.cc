@@ -165,8 +165,10 @@ Drawing Draw(const Backbone& edited, const Hooks* hooks, const std::vector<std::
   const NoGrad no_grad;
   const int64_t length = edited.clip.text.max_position_embeddings;
   const std::vector<std::string> nothing(prompts.size());
-  const at::Tensor texts = EncodeText(edited, TokenizeBatch(*edited.tokenizer, prompts, length));
-  const at::Tensor empty = EncodeText(edited, TokenizeBatch(*edited.tokenizer, nothing, length));
+  const auto encode = [&](const std::vector<std::string>& list) {
+    return EncodeText(edited, TokenizeBatch(*edited.tokenizer, list, length), hooks);
+  };
+  const at::Tensor texts = encode(prompts), empty = encode(nothing);
   at::Tensor latents = at::empty({static_cast<int64_t>(prompts.size()), 4, 8, 8}, at::kFloat);
   for (size_t i = 0; i < prompts.size(); ++i) {
     const at::Tensor one = latents[static_cast<int64_t>(i)];

@@ -238,6 +238,11 @@ at::Tensor TinyContext::Images(const std::vector<std::string>& prompts) {
   return TinyImages(static_cast<int64_t>(prompts.size()), 3);
 }
 
+at::Tensor TinyContext::Latents(const std::vector<std::string>& prompts) {
+  asked_pictures = true;
+  return Noise({static_cast<int64_t>(prompts.size()), 4, 8, 8}, "latents", 3);
+}
+
 at::Tensor TinyTarget::ReferenceImages(const Prompt&, int64_t n) {
   ledger_.unet_evaluations += 2 * n;
   return TinyImages(n, 5);
@@ -275,8 +280,9 @@ std::optional<Answer> TinyTarget::Query(const Prompt& prompt) {
   const NoGrad no_grad;
   const int64_t context = victim.clip.text.max_position_embeddings;
   const at::Tensor states =
-      EncodeText(victim, TokenizeBatch(*victim.tokenizer, {prompt.text}, context));
-  const at::Tensor empty = EncodeText(victim, TokenizeBatch(*victim.tokenizer, {""}, context));
+      EncodeText(victim, TokenizeBatch(*victim.tokenizer, {prompt.text}, context), hooks_);
+  const at::Tensor empty =
+      EncodeText(victim, TokenizeBatch(*victim.tokenizer, {""}, context), hooks_);
   const at::Tensor picture = DecodeImages(
       victim, SampleLatents(victim, hooks_, states, empty, Noise({1, 4, 8, 8}, prompt.root_id, 1),
                             sampling, &ledger().unet_evaluations));

@@ -56,6 +56,7 @@ class TinyContext : public Context {
   std::vector<std::string> Prompts(const Concept& subject, const std::string& group,
                                    int64_t limit) override;
   at::Tensor Images(const std::vector<std::string>& prompts) override;
+  at::Tensor Latents(const std::vector<std::string>& prompts) override;
   void CountUnetEvaluations(int64_t n) override { unet_evaluations += n; }
   void CountGradientSteps(int64_t n) override { gradient_steps += n; }
 

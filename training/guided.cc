@@ -43,24 +43,27 @@ GuidedTrajectory::GuidedTrajectory(const Backbone& model, int64_t steps)
 
 std::vector<at::Tensor> GuidedTrajectory::Predict(const StateDict& unet, const at::Tensor& input,
                                                   int64_t step,
-                                                  const std::vector<at::Tensor>& texts) const {
+                                                  const std::vector<at::Tensor>& texts,
+                                                  LayerHooks* layers) const {
   const int64_t batch = input.size(0);
   std::vector<at::Tensor> states;
   for (const at::Tensor& text : texts) states.push_back(text.expand({batch, -1, -1}));
   const at::Tensor time = at::full({}, timestep(step), at::kFloat);
+  if (layers != nullptr) layers->Begin({step, static_cast<int64_t>(texts.size()), batch});
   const at::Tensor output =
       UNetForward(model_.unet_config, unet, at::cat(std::vector<at::Tensor>(texts.size(), input)),
-                  time, at::cat(states));
+                  time, at::cat(states), layers);
   return output.split(batch);
 }
 
 at::Tensor GuidedTrajectory::Walk(const StateDict& unet, const at::Tensor& noise, int64_t end,
-                                  const std::vector<at::Tensor>& texts, const Visit& visit) const {
+                                  const std::vector<at::Tensor>& texts, const Visit& visit,
+                                  LayerHooks* layers) const {
   // DDIM starts at unit deviation and shows the model its latents as they are.
   const std::unique_ptr<Sampler> sampler = MakeSampler(scheduler_, steps());
   at::Tensor latents = noise;
   for (int64_t step = 0; step < end; ++step) {
-    const at::Tensor prediction = visit(step, latents, Predict(unet, latents, step, texts));
+    const at::Tensor prediction = visit(step, latents, Predict(unet, latents, step, texts, layers));
     latents = sampler->Step(prediction, static_cast<size_t>(step), latents);
   }
   return latents;

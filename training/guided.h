@@ -44,9 +44,10 @@ class GuidedTrajectory {
 
   // What `unet`, weights of the model's shape, answers at `step` for `input` (batch, channels, h,
   // w) and each of `texts`, ((1 | batch), tokens, width): raw outputs of the shape of `input`, in
-  // the order of `texts`, from one call.
+  // the order of `texts`, from one call. `layers` see it with a stream a text.
   std::vector<at::Tensor> Predict(const StateDict& unet, const at::Tensor& input, int64_t step,
-                                  const std::vector<at::Tensor>& texts) const;
+                                  const std::vector<at::Tensor>& texts,
+                                  LayerHooks* layers = nullptr) const;
 
   // Before an update: the step, its input and its predictions as of Predict. Returns the raw
   // prediction that the update follows.
@@ -55,7 +56,8 @@ class GuidedTrajectory {
   // From unit normal `noise` (batch, channels, h, w) to the input of step `end`, whose predictions
   // are not made any more; end = steps(): to the final latents. Differentiable.
   at::Tensor Walk(const StateDict& unet, const at::Tensor& noise, int64_t end,
-                  const std::vector<at::Tensor>& texts, const Visit& visit) const;
+                  const std::vector<at::Tensor>& texts, const Visit& visit,
+                  LayerHooks* layers = nullptr) const;
 
  private:
   const Backbone& model_;

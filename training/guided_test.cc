@@ -145,4 +145,44 @@ TEST_CASE("gradients pass through a walk, and a schedule that is too short refus
   CHECK_THROWS_AS(GuidedTrajectory(model, 5000), UsageError);
 }
 
+TEST_CASE("layer hooks see a walk's rows with a stream a text") {
+  const NoGrad no_grad;
+  const Backbone model = Model();
+  const at::Tensor noise = Normal({2, 4, 8, 8}, "start"), text = Normal({2, 7, 24}, "text");
+  const at::Tensor empty = Normal({1, 7, 24}, "empty");
+  constexpr const char* kLayer = "mid_block.attentions.0.transformer_blocks.0.ff.net.2";
+  // Adds a constant to the second text's answer.
+  class Adds : public LayerHooks {
+   public:
+    void Begin(const RowLayout& rows) override { rows_ = rows; }
+    bool WantsLinear(const std::string& name) const override { return name == kLayer; }
+    at::Tensor OnLinear(const std::string&, const at::Tensor&, at::Tensor y) override {
+      y = y.clone();
+      y.narrow(0, rows_.Row(1, 0), rows_.pictures).add_(0.7);
+      return y;
+    }
+    RowLayout rows_;
+  } hooks;
+  const GuidedTrajectory trajectory(model, 4);
+  const std::vector<at::Tensor> predictions =
+      trajectory.Predict(model.unet, noise, 3, {empty, text}, &hooks);
+  CHECK(hooks.rows_.step == 3);
+  CHECK(hooks.rows_.streams == 2);
+  CHECK(hooks.rows_.pictures == 2);
+  StateDict edited = model.unet;
+  const std::string bias = std::string(kLayer) + ".bias";
+  edited.Set(bias, edited.Get(bias) + 0.7);
+  CHECK(Distance(predictions[0], trajectory.Predict(model.unet, noise, 3, {empty})[0]) < 1e-5);
+  CHECK(Distance(predictions[1], trajectory.Predict(edited, noise, 3, {text})[0]) < 1e-5);
+  CHECK(Distance(predictions[1], trajectory.Predict(model.unet, noise, 3, {text})[0]) > 1e-4);
+
+  const auto visit = [](int64_t, const at::Tensor&, const std::vector<at::Tensor>& seen) {
+    return GuidedPrediction(seen.at(0), seen.at(1), 3);
+  };
+  const std::vector<at::Tensor> texts = {empty, text};
+  const at::Tensor plain = trajectory.Walk(model.unet, noise, 4, texts, visit);
+  CHECK(Distance(trajectory.Walk(model.unet, noise, 4, texts, visit, &hooks), plain) > 1e-3);
+  CHECK(hooks.rows_.step == 3);
+}
+
 }  // namespace excise

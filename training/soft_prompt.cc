@@ -78,7 +78,8 @@ at::Tensor PlaceTokens(const at::Tensor& embeddings, const at::Tensor& soft, int
                  1);
 }
 
-at::Tensor EncodeSoftPrompt(const Backbone& model, const PromptGap& gap, const at::Tensor& soft) {
+at::Tensor EncodeSoftPrompt(const Backbone& model, const PromptGap& gap, const at::Tensor& soft,
+                            const Hooks* hooks) {
   if (soft.dim() != 3 || soft.size(1) != gap.length) {
     throw Error(fmt::format(
         "A gap of {} tokens takes (n, {}, hidden) embeddings, not {} dimensions with {} tokens.",
@@ -86,9 +87,7 @@ at::Tensor EncodeSoftPrompt(const Backbone& model, const PromptGap& gap, const a
   }
   const at::Tensor embeddings =
       PlaceTokens(ClipTokenEmbeddings(model.text_encoder, gap.ids), soft, gap.position);
-  return ClipTextForward(model.clip.text, model.text_encoder, embeddings,
-                         gap.ids.expand({soft.size(0), -1}))
-      .last_hidden_state;
+  return EncodeTokens(model, embeddings, gap.ids.expand({soft.size(0), -1}), hooks);
 }
 
 at::Tensor InversionLosses(const Backbone& model, const PromptGap& gap, const at::Tensor& soft,

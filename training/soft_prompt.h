@@ -33,7 +33,8 @@ at::Tensor PlaceTokens(const at::Tensor& embeddings, const at::Tensor& soft, int
 
 // Text states (n, tokens, width) of the text whose gap `soft` (n, gap.length, hidden) fills, as
 // EncodeText has them. Differentiable in `soft`.
-at::Tensor EncodeSoftPrompt(const Backbone& model, const PromptGap& gap, const at::Tensor& soft);
+at::Tensor EncodeSoftPrompt(const Backbone& model, const PromptGap& gap, const at::Tensor& soft,
+                            const Hooks* hooks = nullptr);
 
 // What textual inversion minimises: DenoisingLosses (batch) of `model` for pictures' scaled latents
 // (batch, channels, h, w) under that text; `soft` (1 | batch, gap.length, hidden). A step is an

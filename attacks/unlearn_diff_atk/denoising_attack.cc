@@ -123,7 +123,8 @@ DenoisingObjective::DenoisingObjective(Target& target, const at::Tensor& picture
         victim_.vae_config.scaling_factor;
   if (hooks_ == nullptr) return;
   empty_states_ = EncodeText(
-      victim_, TokenizeBatch(*victim_.tokenizer, {""}, victim_.clip.text.max_position_embeddings));
+      victim_, TokenizeBatch(*victim_.tokenizer, {""}, victim_.clip.text.max_position_embeddings),
+      hooks_);
   ++target.ledger().text_evaluations;
 }
 
@@ -200,9 +201,14 @@ DenoisingObjective::Terms DenoisingObjective::Score(const at::Tensor& token_embe
   terms.denoising = at::mse_loss(
       ToEpsilon(scheduler_, output, input, NoiseLevel{point.signal, point.noise}), noise);
   if (hooks_ == nullptr) return terms;
-  const at::Tensor prediction = PredictThrough(states, token_embeddings, ids, point, input);
+  // What acts inside the text encoder is the hooks', too.
+  const at::Tensor hooked = hooks_->TextLayers() == nullptr
+                                ? text.last_hidden_state
+                                : EncodeTokens(victim_, token_embeddings, ids, hooks_);
+  const at::Tensor prediction =
+      PredictThrough(hooked.expand({draws, -1, -1}), token_embeddings, ids, point, input);
   terms.through = at::mse_loss(prediction, noise);
-  TextBatch read{ids, token_embeddings, text.last_hidden_state, {}};
+  TextBatch read{ids, token_embeddings, hooked, {}};
   // A text encoder that came without its projection has no embeddings to show.
   if (victim_.text_encoder.Contains("text_projection.weight")) {
     read.pooled = nn::Normalised(ClipTextEmbeds(victim_.text_encoder, text.pooler_output));

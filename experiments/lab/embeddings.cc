@@ -40,7 +40,8 @@ at::Tensor InBatches(int64_t n,
 // Both towers of the CLIP that is a model's text encoder.
 class Towers {
  public:
-  explicit Towers(const Backbone& model) : model_(model), weights_(model.text_encoder) {
+  Towers(const Backbone& model, const Hooks* hooks)
+      : model_(model), weights_(model.text_encoder), hooks_(hooks) {
     for (const auto& [name, what] : {std::pair{"text_projection.weight", "text projection"},
                                      std::pair{"visual_projection.weight", "image tower"}}) {
       if (weights_.Contains(name)) continue;
@@ -60,7 +61,8 @@ class Towers {
       const at::Tensor ids =
           TokenizeBatch(*model_.tokenizer, batch, model_.clip.text.max_position_embeddings)
               .to(device_);
-      return EmbedIds(model_.clip.text, weights_, ids, ClipPass::kPooledToken);
+      const auto layers = hooks_ == nullptr ? nullptr : hooks_->TextLayers();
+      return EmbedIds(model_.clip.text, weights_, ids, ClipPass::kPooledToken, layers.get());
     });
   }
 
@@ -81,6 +83,7 @@ class Towers {
  private:
   const Backbone& model_;
   const StateDict& weights_;
+  const Hooks* hooks_;
   at::Device device_ = at::kCPU;
 };
 
@@ -190,14 +193,15 @@ Json QuadrupletBench::Describe() const {
 }
 
 at::Tensor QuadrupletBench::Embed(const Backbone& model, const std::string& group,
-                                  const std::vector<Prompt>& prompts) const {
+                                  const std::vector<Prompt>& prompts, const Hooks* hooks) const {
   const NoGrad no_grad;
-  return group == "zero_shot" ? EmbedZeroShot(model, prompts)
-                              : EmbedQuadruplets(model, group, prompts);
+  return group == "zero_shot" ? EmbedZeroShot(model, prompts, hooks)
+                              : EmbedQuadruplets(model, group, prompts, hooks);
 }
 
 at::Tensor QuadrupletBench::EmbedQuadruplets(const Backbone& model, const std::string& group,
-                                             const std::vector<Prompt>& prompts) const {
+                                             const std::vector<Prompt>& prompts,
+                                             const Hooks* hooks) const {
   std::vector<Quadruplet> rows;
   std::vector<std::string> texts;
   for (const Prompt& prompt : prompts) {
@@ -212,7 +216,7 @@ at::Tensor QuadrupletBench::EmbedQuadruplets(const Backbone& model, const std::s
   for (const Quadruplet& row : rows) texts.push_back(row.unsafe_text);
   const auto n = static_cast<int64_t>(rows.size());
   const QuadrupletPart part = PartOfGroup(settings_, group);
-  const Towers towers(model);
+  const Towers towers(model, hooks);
   const at::Tensor text = towers.Texts(texts);
   const at::Tensor picture = towers.Pictures(2 * n, [&](int64_t i, int64_t side) {
     return set_->Picture(part, rows[i % n], /*unsafe=*/i >= n, side);
@@ -223,8 +227,8 @@ at::Tensor QuadrupletBench::EmbedQuadruplets(const Backbone& model, const std::s
                    1);
 }
 
-at::Tensor QuadrupletBench::EmbedZeroShot(const Backbone& model,
-                                          const std::vector<Prompt>& prompts) const {
+at::Tensor QuadrupletBench::EmbedZeroShot(const Backbone& model, const std::vector<Prompt>& prompts,
+                                          const Hooks* hooks) const {
   std::vector<OutsideItem> items;
   std::vector<std::string> texts;
   for (const Prompt& prompt : prompts) {
@@ -235,7 +239,7 @@ at::Tensor QuadrupletBench::EmbedZeroShot(const Backbone& model,
     items.push_back(item->second);
   }
   for (const OutsideClass& one : classes_) texts.push_back(one.text);
-  const Towers towers(model);
+  const Towers towers(model, hooks);
   const at::Tensor text = towers.Texts(texts);
   const at::Tensor picture = towers.Pictures(
       static_cast<int64_t>(items.size()),

@@ -46,18 +46,19 @@ class QuadrupletBench {
   Json Describe() const;
 
   // Normalised projected embeddings of the items that `prompts` names, float32 (n, rows, d) on the
-  // CPU, by the CLIP of `model` in its dtype. In batches of a fixed size, the last one padded.
-  // Throws Error where the model's text encoder has no projection or no image tower, where their
-  // widths disagree, and for a prompt of another set.
+  // CPU, by the CLIP of `model` in its dtype, under the hooks' TextLayers where there are any. In
+  // batches of a fixed size, the last one padded. Throws Error where the model's text encoder has
+  // no projection or no image tower, where their widths disagree, and for a prompt of another set.
   at::Tensor Embed(const Backbone& model, const std::string& group,
-                   const std::vector<Prompt>& prompts) const;
+                   const std::vector<Prompt>& prompts, const Hooks* hooks = nullptr) const;
 
  private:
   void AddQuadruplets(const std::string& group, int64_t limit);
   void AddZeroShot(int64_t limit);
   at::Tensor EmbedQuadruplets(const Backbone& model, const std::string& group,
-                              const std::vector<Prompt>& prompts) const;
-  at::Tensor EmbedZeroShot(const Backbone& model, const std::vector<Prompt>& prompts) const;
+                              const std::vector<Prompt>& prompts, const Hooks* hooks) const;
+  at::Tensor EmbedZeroShot(const Backbone& model, const std::vector<Prompt>& prompts,
+                           const Hooks* hooks) const;
 
   QuadrupletSettings settings_;
   std::unique_ptr<QuadrupletSet> set_;

@@ -41,7 +41,8 @@ PromptGap GapOf(const Backbone& model, const Prompt& prompt, const TokenEmbeddin
 
 }  // namespace
 
-EncodedPrompts EncodePrompts(const Backbone& model, const std::vector<Prompt>& prompts) {
+EncodedPrompts EncodePrompts(const Backbone& model, const Hooks* hooks,
+                             const std::vector<Prompt>& prompts) {
   const ClipTextConfig& clip = model.clip.text;
   EncodedPrompts encoded;
   std::vector<PromptGap> gaps(prompts.size());
@@ -56,7 +57,7 @@ EncodedPrompts EncodePrompts(const Backbone& model, const std::vector<Prompt>& p
   encoded.ids = at::cat(rows);
   const auto is_text = [](const Prompt& prompt) { return prompt.form() == PromptForm::kText; };
   if (std::all_of(prompts.begin(), prompts.end(), is_text)) {
-    encoded.states = EncodeText(model, encoded.ids);
+    encoded.states = EncodeText(model, encoded.ids, hooks);
     return encoded;
   }
   encoded.embeddings = ClipTokenEmbeddings(model.text_encoder, encoded.ids).clone();
@@ -68,8 +69,7 @@ EncodedPrompts EncodePrompts(const Backbone& model, const std::vector<Prompt>& p
         .copy_(TensorOf(embeddings->rows, {gaps[i].length, clip.hidden_size}, prompts[i],
                         "token embeddings"));
   }
-  encoded.states = ClipTextForward(clip, model.text_encoder, encoded.embeddings, encoded.ids)
-                       .last_hidden_state.clone();
+  encoded.states = EncodeTokens(model, encoded.embeddings, encoded.ids, hooks).clone();
   for (size_t i = 0; i < prompts.size(); ++i) {
     const auto* states = std::get_if<TextStates>(&prompts[i].driver);
     if (states == nullptr) continue;

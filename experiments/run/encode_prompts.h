@@ -18,9 +18,10 @@ struct EncodedPrompts {
   at::Tensor states;      // (n, context, width), as the U-Net gets them
 };
 
-// Throws Error naming the prompt: embeddings without their place in the text, or numbers of another
+// `hooks`, or null: what acts inside the text encoder. Throws Error naming the prompt: embeddings without their place in the text, or numbers of another
 // shape than the model's.
-EncodedPrompts EncodePrompts(const Backbone& model, const std::vector<Prompt>& prompts);
+EncodedPrompts EncodePrompts(const Backbone& model, const Hooks* hooks,
+                             const std::vector<Prompt>& prompts);
 
 // The initial latents that the prompt brings, float (channels, side, side); undefined when it
 // brings none. Throws Error for another shape.

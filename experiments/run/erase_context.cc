@@ -1,6 +1,7 @@
 #include "experiments/run/erase_context.h"
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -50,23 +51,51 @@ std::vector<std::string> EraseContext::Prompts(const Concept& subject, const std
   return {read.texts.begin(), read.texts.begin() + static_cast<int64_t>(n)};
 }
 
-at::Tensor EraseContext::Images(const std::vector<std::string>& texts) {
+void EraseContext::ForParts(const std::vector<std::string>& texts, const UsePart& use) {
   if (!inputs_.pictures) {
     throw Error(fmt::format(
         "method '{}' asked for pictures of the unmodified model, but declares that it needs none, "
         "so its key does not say how they are drawn. Let traits().base_pictures be true.",
         method_.name));
   }
-  std::vector<Prompt> prompts;
-  for (const std::string& text : texts) {
-    Prompt prompt;
-    prompt.id = prompt.root_id = "erase/" + Sha256Hex(text).substr(0, 16);
-    prompt.text = text;
-    prompts.push_back(prompt);
+  const auto size = static_cast<size_t>(lab_.experiment.sampler.unit_size);
+  for (size_t start = 0; start < texts.size(); start += size) {
+    const size_t end = std::min(start + size, texts.size());
+    const std::vector<std::string> part = {texts.begin() + start, texts.begin() + end};
+    std::vector<Prompt> prompts;
+    for (const std::string& text : part) {
+      Prompt prompt;
+      prompt.id = prompt.root_id = "erase/" + Sha256Hex(text).substr(0, 16);
+      prompt.text = text;
+      prompts.push_back(prompt);
+    }
+    const Drawn drawn = draw_(prompts);
+    // Counted also when they were stored: what a removal costs must not depend on the store.
+    if (counted_.insert(part).second) {
+      cost_.unet_evaluations += drawn.evaluations_per_image * drawn.images.size(0);
+    }
+    use(static_cast<int64_t>(start), drawn);
   }
-  const Drawn drawn = draw_(prompts);
-  cost_.unet_evaluations += drawn.evaluations_per_image * drawn.images.size(0);
-  return drawn.images.to(at::kFloat).div_(255.0);
+}
+
+at::Tensor EraseContext::Images(const std::vector<std::string>& texts) {
+  const int64_t side = lab_.PictureSide();
+  at::Tensor images = at::empty({static_cast<int64_t>(texts.size()), 3, side, side}, at::kFloat);
+  ForParts(texts, [&](int64_t first, const Drawn& part) {
+    images.narrow(0, first, part.images.size(0)).copy_(part.images);
+  });
+  return images.div_(255.0);
+}
+
+at::Tensor EraseContext::Latents(const std::vector<std::string>& texts) {
+  const UNetConfig& unet = lab_.backbone.unet_config;
+  at::Tensor latents = at::empty(
+      {static_cast<int64_t>(texts.size()), unet.in_channels, unet.sample_size, unet.sample_size},
+      at::kFloat);
+  ForParts(texts, [&](int64_t first, const Drawn& part) {
+    latents.narrow(0, first, part.latents.size(0)).copy_(part.latents);
+  });
+  return latents;
 }
 
 }  // namespace excise

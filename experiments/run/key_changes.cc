@@ -56,7 +56,8 @@ std::string Subject(const Parts& parts, const std::string& stage) {
   if (at(0) == "numerics") return fmt::format("how this machine computes ({})", last);
   if (at(0) == "seeds") return at(1) == "replicate" ? "the replicate" : "seeds." + last;
   if (at(0) == "params") {
-    return (stage == "generate" || stage == "reference" ? "sampler." : "the setting ") + last;
+    const bool drawn = stage == "generate" || stage == "reference" || stage == "retained";
+    return (drawn ? "sampler." : "the setting ") + last;
   }
   if (at(0) != "inputs" || parts.size() == 1) return last;
   if (at(1) == "files") return fmt::format("the content of the file that '{}' names", last);

@@ -200,6 +200,15 @@ Json ReferenceKey(const Lab& lab, const Prompt& prompt, int64_t n) {
   return key;
 }
 
+Json RetainedKey(const Lab& lab, const std::vector<Prompt>& prompts) {
+  Json key = PluginKey("retained", "sampler", 1, SamplerKey(lab.experiment.sampler), lab);
+  key["seeds"] = {{"erase", lab.experiment.seeds.erase}};
+  Json texts = Json::array();
+  for (const Prompt& prompt : prompts) texts.push_back(prompt.text);
+  key["inputs"] = {{"backbone", lab.backbone.digest}, {"prompts", std::move(texts)}};
+  return key;
+}
+
 namespace {
 
 std::string DigestOfModel(const Lab& lab, const std::string& name) {

@@ -33,6 +33,9 @@ Json AttackKey(const Lab& lab, size_t attack, size_t method, size_t subject, con
 Json LearnKey(const Lab& lab, size_t attack, size_t method, size_t subject);
 // Pictures of the unmodified model that attacks aim at.
 Json ReferenceKey(const Lab& lab, const Prompt& prompt, int64_t n);
+// Pictures of the unmodified model that methods learn from, at most a unit's: the same for all
+// methods.
+Json RetainedKey(const Lab& lab, const std::vector<Prompt>& prompts);
 // The score over `units`, of one concept or of several.
 Json ScoreKey(const Lab& lab, size_t metric, const std::vector<const Unit*>& units,
               const std::vector<const Unit*>& base_units);

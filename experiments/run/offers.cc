@@ -25,16 +25,14 @@ bool SameTensors(const StateDict& a, const StateDict& b) {
 }
 
 // The prompt without words: what hooks offer does not depend on the prompt.
-TextBatch Silence(const Backbone& model) {
+TextBatch Silence(const Backbone& model, const Hooks& hooks) {
   const int64_t context = model.clip.text.max_position_embeddings;
   TextBatch text;
   text.ids = FrameIds(*model.tokenizer, at::full({1, 0}, 0, at::kLong), context);
   text.embeddings = ClipTokenEmbeddings(model.text_encoder, text.ids);
-  const ClipTextOutput output =
-      ClipTextForward(model.clip.text, model.text_encoder, text.embeddings, text.ids);
-  text.states = output.last_hidden_state;
+  text.states = EncodeTokens(model, text.embeddings, text.ids, &hooks);
   if (model.text_encoder.Contains("text_projection.weight")) {
-    text.pooled = nn::Normalised(ClipTextEmbeds(model.text_encoder, output.pooler_output));
+    text.pooled = nn::Normalised(ClipTextEmbeds(model.text_encoder, text.states.select(1, 1)));
   }
   return text;
 }
@@ -83,9 +81,12 @@ void Fill(Lab* lab, Store& store, int workers, const std::function<bool(const Js
 std::vector<std::string> OffersOf(const Backbone& base, const ErasedModel& edited) {
   const NoGrad no_grad;
   std::vector<std::string> offers;
-  if (!SameTensors(edited.exact.text_encoder, base.text_encoder)) offers.push_back("text_encoder");
+  const bool inside = edited.hooks != nullptr && edited.hooks->TextLayers() != nullptr;
+  if (inside || !SameTensors(edited.exact.text_encoder, base.text_encoder)) {
+    offers.push_back("text_encoder");
+  }
   if (edited.hooks == nullptr) return offers;
-  const TextBatch silence = Silence(edited.exact);
+  const TextBatch silence = Silence(edited.exact, *edited.hooks);
   if (edited.hooks->TextView(silence).defined()) offers.push_back("text_view");
   if (edited.hooks->TextMargin(silence).defined()) offers.push_back("text_margin");
   return offers;

@@ -112,12 +112,8 @@ ErasedModel Pipeline::EraseOrLoad(size_t method, size_t subject) {
   if (stored && stored->model) return *std::move(stored->model);
   const Stopwatch watch;
   const std::filesystem::path checkpoint = store_.Scratch(key, "checkpoint.safetensors");
-  EraseContext context(lab_, method, subject, checkpoint, [&](const std::vector<Prompt>& prompts) {
-    std::vector<Shot> shots;
-    for (const Prompt& prompt : prompts) shots.push_back({prompt, 0});
-    return Draw(Base().model, nullptr, shots, lab_.experiment.seeds.erase,
-                lab_.experiment.sampler.unit_size);
-  });
+  EraseContext context(lab_, method, subject, checkpoint,
+                       [&](const std::vector<Prompt>& prompts) { return Retained(prompts); });
   const Erased erased = plugin.Erase(context, lab_.backbone, concepts);
   try {
     lab_.inputs.Check();

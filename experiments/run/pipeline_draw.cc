@@ -69,6 +69,7 @@ void Append(const Drawn& next, int64_t n, Drawn* all) {
     return before.defined() ? at::cat({before, kept}) : kept;
   };
   all->images = join(all->images, next.images);
+  all->latents = join(all->latents, next.latents);
   for (const auto& [name, signal] : next.detected) {
     Signal& joined = all->detected[name];
     joined = {join(joined.scores, signal.scores.to(at::kCPU, at::kFloat)), signal.threshold};
@@ -117,16 +118,19 @@ Drawn Pipeline::DrawBatch(const Backbone& model, const Hooks* hooks, const std::
     }
     return at::stack(drawn);
   };
-  const EncodedPrompts text = EncodePrompts(model, prompts);
-  const at::Tensor empty = EncodeText(model, TokenizeBatch(*model.tokenizer, {""},
-                                                           model.clip.text.max_position_embeddings))
-                               .expand_as(text.states);
+  const EncodedPrompts text = EncodePrompts(model, hooks, prompts);
+  const at::Tensor empty =
+      EncodeText(model,
+                 TokenizeBatch(*model.tokenizer, {""}, model.clip.text.max_position_embeddings),
+                 hooks)
+          .expand_as(text.states);
   Drawn drawn;
   int64_t evaluations = 0;
   const at::Tensor latents =
       SampleLatents(model, hooks, text.states, empty, at::stack(noise), spec, &evaluations,
                     &drawn.detected, text.ids, text.embeddings);
   drawn.images = ToUint8(DecodeImages(model, latents));
+  drawn.latents = latents;
   // Padding is not a picture's cost: rows drawn over rows in the batch.
   drawn.evaluations_per_image = evaluations / static_cast<int64_t>(shots.size());
   if (hooks != nullptr && hooks->Filter() != nullptr) ApplyFilter(*hooks->Filter(), &drawn);

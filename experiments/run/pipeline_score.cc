@@ -80,7 +80,8 @@ at::Tensor Pipeline::Embed(const Unit& unit) {
   const Stopwatch watch;
   const NoGrad no_grad;
   StateDict tensors;
-  tensors.Set(kName, lab_.quadruplets->Embed(erased->model, unit.group, unit.prompts));
+  tensors.Set(
+      kName, lab_.quadruplets->Embed(erased->model, unit.group, unit.prompts, erased->hooks.get()));
   Put(unit.key, {{"embeddings.safetensors", TensorBytes(tensors, store_.root() / ".tmp")}});
   Spend("embed", watch.Seconds());
   return tensors.Get(kName);

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cmath>
 
@@ -141,6 +142,21 @@ Drawn ReadReferencePictures(const Artifact& artifact, int64_t n, int64_t side) {
         NumberFrom(meta.at("evaluations_per_image"), "evaluations_per_image");
     return drawn;
   });
+}
+
+Drawn ReadRetained(const Artifact& artifact, const Lab& lab, int64_t n) {
+  constexpr const char *kFile = "latents.safetensors", *kName = "latents";
+  const UNetConfig& unet = lab.backbone.unet_config;
+  Drawn drawn = ReadReferencePictures(artifact, n, lab.PictureSide());
+  const StateDict tensors = TensorsOf(artifact, kFile);
+  if (tensors.Contains(kName)) drawn.latents = tensors.Get(kName);
+  const std::vector<int64_t> shape = {n, unet.in_channels, unet.sample_size, unet.sample_size};
+  if (!drawn.latents.defined() || drawn.latents.sizes() != at::IntArrayRef(shape) ||
+      drawn.latents.scalar_type() != at::kFloat) {
+    throw Misfit(fmt::format("{}: '{}' of shape [{}], float32, are expected.",
+                             artifact.File(kFile).string(), kName, fmt::join(shape, ", ")));
+  }
+  return drawn;
 }
 
 UnitPictures ReadPictures(const Artifact& artifact, const Lab& lab, const Unit& unit) {

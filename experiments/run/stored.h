@@ -23,6 +23,8 @@ Trajectory ReadTrajectory(const Artifact& artifact, const Prompt& seed);
 // `n` pictures of the unmodified model, `side` high and wide.
 Learnt ReadLearnt(const Artifact& artifact);
 Drawn ReadReferencePictures(const Artifact& artifact, int64_t n, int64_t side);
+// `n` pictures of the unmodified model that methods learn from, with their latents.
+Drawn ReadRetained(const Artifact& artifact, const Lab& lab, int64_t n);
 UnitPictures ReadPictures(const Artifact& artifact, const Lab& lab, const Unit& unit);
 std::vector<Verdict> ReadVerdicts(const Artifact& artifact, const Lab& lab, const Unit& unit);
 at::Tensor ReadEmbeddings(const Artifact& artifact, const Lab& lab, const Unit& unit);

@@ -43,8 +43,11 @@ at::Tensor SelfAttention(const StateDict& weights, const std::string& prefix,
   const at::Tensor q = SplitHeads(nn::Linear(weights, prefix + ".q_proj", asks, hooks), heads);
   const at::Tensor k = SplitHeads(nn::Linear(weights, prefix + ".k_proj", x, hooks), heads);
   const at::Tensor v = SplitHeads(nn::Linear(weights, prefix + ".v_proj", x, hooks), heads);
-  const at::Tensor y = nn::Attention(q, k, v, mask, prefix, hooks);
-  return nn::Linear(weights, prefix + ".out_proj", y.transpose(1, 2).reshape(asks.sizes()), hooks);
+  const at::Tensor attended =
+      nn::Attention(q, k, v, mask, prefix, hooks).transpose(1, 2).reshape(asks.sizes());
+  at::Tensor y = nn::Linear(weights, prefix + ".out_proj", attended, hooks);
+  if (hooks != nullptr && hooks->WantsAttention(prefix)) y = hooks->OnAttentionOutput(prefix, y);
+  return y;
 }
 
 // (batch, tokens, hidden) -> (batch, 1, hidden): the token at each row's position.
@@ -64,6 +67,10 @@ at::Tensor MaskAt(const at::Tensor& mask, const at::Tensor& positions) {
 at::Tensor Transformer(const TransformerShape& shape, const StateDict& weights,
                        const std::string& root, at::Tensor x, at::Tensor mask, LayerHooks* hooks,
                        const at::Tensor& wanted = {}) {
+  // Hooks may keep what they were handed, so nothing is overwritten under them.
+  const auto sum = [&](at::Tensor y) {
+    return hooks == nullptr ? nn::Add(std::move(y), x) : x + y;
+  };
   for (int64_t i = 0; i < shape.layers; ++i) {
     const std::string layer = fmt::format("{}.encoder.layers.{}", root, i);
     at::Tensor h = nn::LayerNorm(weights, layer + ".layer_norm1", x, shape.eps), asks = h;
@@ -72,10 +79,10 @@ at::Tensor Transformer(const TransformerShape& shape, const StateDict& weights,
       asks = TokenAt(h, wanted);
       if (mask.defined()) mask = MaskAt(mask, wanted);
     }
-    x = nn::Add(SelfAttention(weights, layer + ".self_attn", asks, h, shape.heads, mask, hooks), x);
+    x = sum(SelfAttention(weights, layer + ".self_attn", asks, h, shape.heads, mask, hooks));
     h = nn::LayerNorm(weights, layer + ".layer_norm2", x, shape.eps);
     h = nn::Activation(shape.activation, nn::Linear(weights, layer + ".mlp.fc1", h, hooks));
-    x = nn::Add(nn::Linear(weights, layer + ".mlp.fc2", h, hooks), x);
+    x = sum(nn::Linear(weights, layer + ".mlp.fc2", h, hooks));
   }
   return x;
 }

@@ -1,6 +1,7 @@
 // CLIP text and vision transformers (Radford et al., ICML 2021, arXiv 2103.00020) from Hugging Face
 // configs and key names. Free functions over a StateDict; all are differentiable. `hooks` see the
-// linear layers and attentions of a tower by name; null costs nothing.
+// linear layers and attentions of a tower by name ("text_model.encoder.layers.0.mlp.fc1",
+// "text_model.encoder.layers.0.self_attn"); null costs nothing.
 #pragma once
 
 #include <ATen/core/Tensor.h>

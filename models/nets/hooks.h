@@ -13,10 +13,23 @@
 
 namespace excise {
 
+// Which rows of a batch belong to whom, in one U-Net call of a run: stream by stream, every one of
+// its pictures in order. Streams are the text streams of HookRun::Rows, in that order; where Fork
+// made several latent streams, each text stream holds all of them: stream = text stream * latent
+// streams + latent stream.
+struct RowLayout {
+  int64_t step = 0;  // of the run, from 0
+  int64_t streams = 1, pictures = 1;
+  int64_t Row(int64_t stream, int64_t picture) const { return stream * pictures + picture; }
+};
+
 // Acts on activations, by tensor name without its suffix ("down_blocks.0.attentions.0...attn2").
 class LayerHooks {
  public:
   virtual ~LayerHooks() = default;
+  // Said before every U-Net call of a run. Rows are the first dimension of all that is handed over
+  // then. Inside the text encoder nothing is said: rows are texts there.
+  virtual void Begin(const RowLayout& /*rows*/) {}
   // Whether OnLinear / convolution / attention / skip hooks want layer `name`; asked once a call.
   virtual bool WantsLinear(const std::string&) const { return false; }
   virtual bool WantsConvolution(const std::string&) const { return false; }
@@ -144,6 +157,9 @@ class Hooks {
   virtual std::unique_ptr<HookRun> Start(const GuidanceBatch& /*batch*/) const {
     return std::make_unique<HookRun>();
   }
+  // What acts inside the text encoder while prompts and the empty prompt are encoded, made for one
+  // batch of texts; names as models/nets/clip.h has them. Null: nothing.
+  virtual std::unique_ptr<LayerHooks> TextLayers() const { return nullptr; }
   virtual const ImageFilter* Filter() const { return nullptr; }
   // Whether drawing is left alone and Filter() is all there is: such pictures are drawn once, by
   // the unmodified model.

@@ -70,8 +70,14 @@ struct SamplerSpec {
 // (batch, max_length) int64 ids, padded.
 at::Tensor TokenizeBatch(const Tokenizer& tokenizer, const std::vector<std::string>& texts,
                          int64_t max_length);
-// Text states (batch, tokens, width) as the U-Net sees them.
-at::Tensor EncodeText(const Backbone& backbone, const at::Tensor& input_ids);
+// Text states (batch, tokens, width) as the U-Net sees them; `hooks`, where given, act inside the
+// encoder (Hooks::TextLayers), on prompts and on the empty prompt alike. Differentiable.
+at::Tensor EncodeText(const Backbone& backbone, const at::Tensor& input_ids,
+                      const Hooks* hooks = nullptr);
+// The same from token embeddings (batch, tokens, hidden) before positions are added, such as an
+// attack moves away from the table's rows; `input_ids` only say where the text ends.
+at::Tensor EncodeTokens(const Backbone& backbone, const at::Tensor& token_embeddings,
+                        const at::Tensor& input_ids, const Hooks* hooks = nullptr);
 
 // Runs the sampler. prompt_states, empty_states (batch, tokens, width); latents (batch, 4, h/8,
 // w/8) unit normal: their size decides the picture's, not spec.height and spec.width. Returns

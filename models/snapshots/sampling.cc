@@ -97,14 +97,28 @@ StepNoise Checked(const StepNoise& noise, int64_t batch) {
   };
 }
 
+RowLayout Layout(const GuidanceBatch& batch, int64_t step, const std::vector<at::Tensor>& rows,
+                 const at::Tensor& input) {
+  const int64_t pictures = batch.prompt_states.size(0), latents = input.size(0);
+  if (latents % pictures != 0) {
+    throw Error(fmt::format(
+        "Sampling: the hooks made {} latents of {} pictures, so nobody knows which belong to which "
+        "picture. Fork must return as many latents for each.",
+        latents, pictures));
+  }
+  return {step, static_cast<int64_t>(rows.size()) * (latents / pictures), pictures};
+}
+
 // One step of the run on `input`, all streams in one U-Net call: the combined prediction.
 at::Tensor Combined(const Backbone& backbone, HookRun& run, const GuidanceBatch& batch,
                     const Conversion& conversion, double timestep, int64_t step,
                     const at::Tensor& input, int64_t* unet_evaluations) {
   const std::vector<at::Tensor> rows = run.Rows(batch, step);
   if (rows.empty()) throw Error("Sampling: the hooks returned no text states.");
+  LayerHooks* layers = run.Layers();
+  if (layers != nullptr) layers->Begin(Layout(batch, step, rows, input));
   const std::vector<at::Tensor> predictions =
-      PredictStreams(backbone, conversion, rows, input, timestep, run.Layers());
+      PredictStreams(backbone, conversion, rows, input, timestep, layers);
   if (unet_evaluations != nullptr) {
     *unet_evaluations += static_cast<int64_t>(rows.size()) * input.size(0);
   }
@@ -124,9 +138,16 @@ at::Tensor TokenizeBatch(const Tokenizer& tokenizer, const std::vector<std::stri
   return ids;
 }
 
-at::Tensor EncodeText(const Backbone& backbone, const at::Tensor& input_ids) {
-  return ClipTextForward(backbone.clip.text, backbone.text_encoder,
-                         ClipTokenEmbeddings(backbone.text_encoder, input_ids), input_ids)
+at::Tensor EncodeText(const Backbone& backbone, const at::Tensor& input_ids, const Hooks* hooks) {
+  return EncodeTokens(backbone, ClipTokenEmbeddings(backbone.text_encoder, input_ids), input_ids,
+                      hooks);
+}
+
+at::Tensor EncodeTokens(const Backbone& backbone, const at::Tensor& token_embeddings,
+                        const at::Tensor& input_ids, const Hooks* hooks) {
+  const std::unique_ptr<LayerHooks> layers = hooks == nullptr ? nullptr : hooks->TextLayers();
+  return ClipTextForward(backbone.clip.text, backbone.text_encoder, token_embeddings, input_ids, {},
+                         layers.get())
       .last_hidden_state;
 }
 

@@ -214,8 +214,9 @@ at::Tensor DrawLatents(const Bench& bench, const Backbone& model, const std::vec
     noise.push_back(LatentNoise(bench.options.seed, asks[i].id, 0, {1, channels, side, side}));
   }
   const int64_t length = model.clip.text.max_position_embeddings;
-  const at::Tensor states = EncodeText(model, TokenizeBatch(*model.tokenizer, texts, length));
-  const at::Tensor empty = EncodeText(model, TokenizeBatch(*model.tokenizer, {""}, length));
+  const at::Tensor states =
+      EncodeText(model, TokenizeBatch(*model.tokenizer, texts, length), hooks);
+  const at::Tensor empty = EncodeText(model, TokenizeBatch(*model.tokenizer, {""}, length), hooks);
   return SampleLatents(model, hooks, states, empty.expand_as(states).contiguous(), at::cat(noise),
                        bench.options.sampler);
 }
