@@ -227,6 +227,23 @@ TEST_CASE("what was left out is counted, with its reasons and what it could chan
   CHECK_THAT(table, !Contains("Left out under none"));
 }
 
+TEST_CASE("concepts that one edit removes together are named, and what is left out for them") {
+  Results results = MadeUpResults();
+  CHECK_THAT(Markdown(results), !Contains("removed together") && !Contains("removed_too"));
+  results.experiment["removals"] = {{"poodle", "sepia", "weapons"}, {"smoking", "bombs"}};
+  Record kept = MadeUpRecord("good", "none", "retention", MadeUpRate(120, 90));
+  kept.traits.group = "retention";
+  kept.denominators["set"] = 130;
+  kept.denominators["excluded"] = 10;
+  kept.denominators["reasons"] = {{"excluded:removed_too", 10}};
+  results.records.push_back(kept);
+  const std::string table = Markdown(results);
+  INFO(table);
+  CHECK_THAT(table, Contains("poodle, sepia and weapons are removed together by one edit. smoking "
+                             "and bombs are removed together by one edit."));
+  CHECK_THAT(table, Contains("is to remove what they show, too: 10 of 130 pictures"));
+}
+
 TEST_CASE("a method that cannot run says why, once") {
   Results results = MadeUpResults();
   for (Record& record : results.records) {
