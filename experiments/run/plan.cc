@@ -192,6 +192,7 @@ std::string DescribePlan(const Lab& lab, const Grid& grid, const Plan& plan,
   for (const std::vector<std::string>& together : lab.experiment.removals) {
     text += fmt::format("removed together, by one edit: {}\n", fmt::join(together, ", "));
   }
+  if (!lab.experiment.removals.empty()) text += "\n";
   text += fmt::format("{:<10} {:>8} {:>8} {:>14}\n", "stage", "stored", "missing", "time");
   int64_t drawing = 0, preparing = 0;
   size_t most = 0;
