@@ -1,7 +1,10 @@
 #include "methods/concept_text.h"
 
+#include <fmt/format.h>
+
 #include <utility>
 
+#include "core/error.h"
 #include "core/text.h"
 
 namespace excise {
@@ -34,6 +37,20 @@ std::string KnownNames(const std::vector<Concept>& concepts) {
 at::Tensor EncodeTexts(const Backbone& base, const std::vector<std::string>& texts) {
   return EncodeText(base,
                     TokenizeBatch(*base.tokenizer, texts, base.clip.text.max_position_embeddings));
+}
+
+at::Tensor EncodeNames(const Backbone& base, const std::vector<Concept>& concepts) {
+  const std::string names = KnownNames(concepts);
+  const int64_t context = base.clip.text.max_position_embeddings;
+  bool truncated = false;
+  base.tokenizer->EncodePadded(names, context, &truncated);
+  if (truncated && concepts.size() > 1) {
+    throw Error(fmt::format(
+        "the known names of {} concepts ('{}') are longer than the {} tokens that the text encoder "
+        "of '{}' reads, so the last ones would not be removed. Remove fewer concepts together.",
+        concepts.size(), names, context, base.name));
+  }
+  return EncodeTexts(base, {names});
 }
 
 std::shared_ptr<const Hooks> TextHooks(at::Tensor states, StartRun start) {

@@ -20,6 +20,10 @@ std::string KnownNames(const std::vector<Concept>& concepts);
 // Text states (texts, tokens, width) of `base`'s encoder. A text ends where its context does.
 at::Tensor EncodeTexts(const Backbone& base, const std::vector<std::string>& texts);
 
+// KnownNames as such a row. Throws Error where the names of several concepts are longer than the
+// context: the last concepts would not be removed, and nobody would know.
+at::Tensor EncodeNames(const Backbone& base, const std::vector<Concept>& concepts);
+
 // Hooks that start every run with `states` (1, tokens, width), brought to the device and the type
 // of the batch's text states, and leave everything else alone.
 using StartRun =

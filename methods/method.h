@@ -91,9 +91,10 @@ class Method : public Parameterised {
   // What //experiments:tune searches; empty: there is nothing to tune.
   virtual SearchSpace search_space() const { return {}; }
   // What removing one concept computes, about, with these parameters: how long a run takes is
-  // estimated from it. Empty: next to nothing.
+  // estimated from it, of several at once as the sum. Empty: next to nothing.
   virtual Work work() const { return {}; }
-  // One result removes all `concepts` at once. Must not change a tensor of `base`.
+  // One result removes all `concepts` at once; of several, none is a name that another preserves.
+  // Must not change a tensor of `base`.
   virtual Erased Erase(Context& context, const Backbone& base,
                        const std::vector<Concept>& concepts) const = 0;
   // The hooks that Erase returned together with `hook_state` (not empty), without their training.

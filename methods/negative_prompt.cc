@@ -47,7 +47,7 @@ class NegativePrompt : public Method {
                const std::vector<Concept>& concepts) const override {
     const NoGrad no_grad;
     Erased erased;
-    erased.hooks = TextHooks(EncodeTexts(base, {KnownNames(concepts)}),
+    erased.hooks = TextHooks(EncodeNames(base, concepts),
                              [](const at::Tensor& negative, const GuidanceBatch&) {
                                return std::make_unique<NegativeRun>(negative);
                              });

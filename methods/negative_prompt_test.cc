@@ -45,4 +45,16 @@ TEST_CASE("negative_prompt: the empty stream reads the names of all concepts") {
   CHECK(unguided[0].equal(batch.prompt_states));
 }
 
+TEST_CASE("names of several concepts that do not fit are refused, for the last would stay") {
+  const Backbone base = TinyBackbone();  // reads 16 tokens
+  Concept first = TinyConcept(), second = TinyConcept();
+  first.known = second.known = std::vector<std::string>(8, "poodle");
+  TinyContext context;
+  const auto method = Registry<Method>::Get().Make("negative_prompt");
+  CHECK_THROWS_WITH(
+      method->Erase(context, base, {first, second}),
+      Catch::Contains("known names of 2 concepts") && Catch::Contains("longer than the 16 tokens"));
+  CHECK_NOTHROW(method->Erase(context, base, {first}));
+}
+
 }  // namespace excise

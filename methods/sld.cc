@@ -101,9 +101,10 @@ class Sld : public Method {
   Erased Erase(Context&, const Backbone& base,
                const std::vector<Concept>& concepts) const override {
     const NoGrad no_grad;
-    const std::string text = text_.empty() ? KnownNames(concepts) : text_;
+    const at::Tensor text =
+        text_.empty() ? EncodeNames(base, concepts) : EncodeTexts(base, {text_});
     Erased erased;
-    erased.hooks = TextHooks(EncodeTexts(base, {text}), [strength = strength_](auto&&... batch) {
+    erased.hooks = TextHooks(text, [strength = strength_](auto&&... batch) {
       return std::make_unique<SldRun>(strength, batch...);
     });
     return erased;

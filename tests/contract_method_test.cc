@@ -184,6 +184,48 @@ Drawing Draw(const Backbone& edited, const Hooks* hooks, const std::vector<std::
 
 }  // namespace
 
+TEST_CASE("two concepts are removed at once, both of them") {
+  const std::unique_ptr<Method> method = Smoke();
+  const Backbone base = TinyBackbone(TestFolder("method_contract"));
+  const std::string before = Digest(base);
+  Concept first = TinyConcept(), second = TinyConcept();
+  first.preserve = second.preserve = {"picture"};  // neither is what the other removes
+  second.name = "cat";
+  second.known = second.judge.target = {"cat"};
+  const std::vector<Concept> both = {first, second};
+  struct Made {
+    std::string digest;
+    at::Tensor latents;
+  };
+  const auto erase = [&](const std::vector<Concept>& concepts) {
+    TinyContext context;
+    const Erased erased = method->Erase(context, base, concepts);
+    CheckAsked(method->traits(), context);
+    const Backbone edited = ApplyErased(base, erased);
+    const std::vector<std::string> prompts = {"a poodle", "a cat"};
+    const at::Tensor latents = Draw(edited, erased.hooks.get(), prompts).latents;
+    CHECK(latents.isfinite().all().item<bool>());
+    // What was stored of the hooks makes the same ones again.
+    if (erased.hook_state.size() > 0) {
+      const auto restored = method->RestoreHooks(base, concepts, erased.hook_state);
+      REQUIRE(restored != nullptr);
+      CHECK(at::equal(Draw(edited, restored.get(), prompts).latents, latents));
+    }
+    return Made{Digest(erased), latents};
+  };
+  const auto same = [](const Made& a, const Made& b) {
+    return a.digest == b.digest && at::equal(a.latents, b.latents);
+  };
+  const Made together = erase(both);
+  CHECK(same(together, erase(both)));
+  CHECK(Digest(base) == before);
+  // Who reads a concept's names reads those of all of them.
+  const MethodTraits traits = method->traits();
+  const bool reads = traits.reads_concepts && IsOneOf("known_names", traits.uses);
+  CHECK(same(together, erase({first})) != reads);
+  CHECK(same(together, erase({second})) != reads);
+}
+
 TEST_CASE("the edited model draws, the same in any order and every time") {
   const std::unique_ptr<Method> method = Smoke();
   const Backbone base = TinyBackbone(TestFolder("method_contract"));

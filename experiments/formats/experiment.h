@@ -48,9 +48,18 @@ struct Selection {
   std::map<std::string, Json> params;
 };
 
+// Why a prompt about what must stay is left out: what it asks for is removed together with its
+// concept (Experiment::removals).
+inline constexpr const char* kRemovedToo = "excluded:removed_too";
+
 struct Experiment {
   std::string name, title, backbone = "emoji";
   std::vector<std::string> concepts;
+  // Concepts that one edit removes together, two or more a list; those in none are removed alone.
+  // Lists and what is in them stand in the order of `concepts`: how they were written decides
+  // nothing. A choice of concepts shrinks the lists to what is left, because the others then have
+  // no prompts and no judge here: the edit, and so its numbers, is one of the chosen ones alone.
+  std::vector<std::vector<std::string>> removals;
   Selection methods, attacks, metrics;
   std::vector<std::string> reference_rows;  // printed first, never ranked
   PromptCounts prompts;

@@ -93,6 +93,56 @@ TEST_CASE("a section of quadruplets: defaults, flags, limit; without it nothing 
                     Contains("validation"));
 }
 
+TEST_CASE("concepts that are removed together: lists in the experiment's order, and only if any") {
+  const auto removals = [](const std::string& lists, const ExperimentChoices& choices = {}) {
+    const std::string concepts = R"("concepts": ["poodle", "sepia", "weapons", "smoking"])";
+    return Load(Edited(R"("concepts": ["poodle"])", concepts + R"(, "removals": )" + lists),
+                choices);
+  };
+  using Lists = std::vector<std::vector<std::string>>;
+  CHECK(Load(kGood).removals.empty());
+  CHECK_FALSE(ExperimentToJson(Load(kGood)).contains("removals"));
+  const Experiment both = removals(R"([["smoking", "sepia"], ["weapons", "poodle"]])");
+  CHECK(both.removals == Lists{{"poodle", "weapons"}, {"sepia", "smoking"}});
+  CHECK(ExperimentToJson(both).at("removals") == Json(both.removals));
+  // One alone is no list.
+  CHECK(removals(R"([["weapons", "poodle"], ["sepia"]])").removals == Lists{{"poodle", "weapons"}});
+  CHECK_FALSE(ExperimentToJson(removals("[]")).contains("removals"));
+  CHECK(removals(R"([["smoking"]])").removals.empty());
+
+  // Of what does not take part nothing is removed.
+  const std::string three = R"([["weapons", "poodle", "smoking"]])";
+  ExperimentChoices choices;
+  choices.concepts = {"smoking", "poodle"};
+  CHECK(removals(three, choices).removals == Lists{{"smoking", "poodle"}});
+  choices.concepts = {"poodle", "sepia"};
+  CHECK(removals(three, choices).removals.empty());
+  choices.concepts = {"poodle", "weapons", "poodle"};
+  CHECK(removals(three, choices).removals == Lists{{"poodle", "weapons"}});
+}
+
+TEST_CASE("mistakes in lists of concepts are usage errors that name the place") {
+  const auto refuses = [](const std::string& lists, const std::string& message) {
+    INFO(lists);
+    const std::string text =
+        Edited(R"("concepts": ["poodle"])",
+               R"("concepts": ["poodle", "weapons", "sepia"], "removals": )" + lists);
+    CHECK_THROWS_AS(Load(text), UsageError);
+    CHECK_THROWS_WITH(Load(text), Contains(message));
+  };
+  refuses(R"([["poodle", "weapon"]])",
+          "given.json/removals/0/1: 'weapon' is not among \"concepts\". Did you mean 'weapons'?");
+  refuses(R"([["poodle", "smoking"]])", "Known: poodle, weapons, sepia.");
+  refuses(R"([["poodle", "weapons"], ["sepia", "poodle"]])",
+          "given.json/removals/1/1: 'poodle' stands at given.json/removals/0/0 already");
+  refuses(R"([["poodle", "poodle"]])", "/removals/0/1: 'poodle' stands at");
+  refuses(R"([["poodle", "weapons"], []])", "given.json/removals/1: names no concept");
+  refuses(R"([["poodle", 3]])", "given.json/removals/0/1: expected the name of a concept");
+  refuses(R"(["poodle", "weapons"])", "given.json/removals/0: expected lists of concepts");
+  refuses(R"({"poodle": "weapons"})", "given.json/removals: expected lists of concepts");
+  refuses("null", "given.json/removals: expected lists of concepts");
+}
+
 TEST_CASE("flags change an experiment") {
   CHECK(Set("sampler.guidance=5").sampler.guidance == 5);
   CHECK(Set("methods.esd.lr=1e-4").methods.params.at("esd") == Json{{"lr", 1e-4}});

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "experiments/lab/lab.h"
+#include "experiments/lab/removals.h"
 
 namespace excise {
 namespace {
@@ -48,22 +49,25 @@ void ReadSeeds(Lab* lab) {
 void ReadInputs(Lab* lab) {
   ReadSeeds(lab);
   // Methods ask for the same lists.
-  std::map<std::tuple<size_t, std::string, int64_t>, PromptTexts> read;
+  std::map<std::tuple<std::vector<size_t>, size_t, std::string, int64_t>, PromptTexts> read;
   lab->removals.clear();
-  for (const Entry<Method>& entry : lab->methods) {
-    const MethodTraits traits = entry.plugin->traits();
+  for (size_t method = 0; method < lab->methods.size(); ++method) {
+    const MethodTraits traits = lab->methods[method].plugin->traits();
     std::vector<RemovalInputs> removals(lab->concepts.size());
     for (size_t subject = 0; subject < removals.size(); ++subject) {
       RemovalInputs& inputs = removals[subject];
       if (traits.base_pictures) inputs.pictures = lab->experiment.sampler;
       if (!traits.reads_concepts) continue;
-      const Concept& whole = lab->concepts[subject];
-      inputs.concepts = {VisibleToMethods(whole)};
-      for (const auto& [group, limit] : traits.prompts) {
-        const auto [list, fresh] = read.try_emplace({subject, group, limit});
-        // Prompts are made of the whole concept, of which methods see a part.
-        if (fresh) list->second = TextsOf(*lab->dataset.plugin, whole, group, limit);
-        inputs.prompts[{whole.name, group}] = list->second;
+      const std::vector<size_t> together = RemovedTogether(*lab, method, subject);
+      for (const size_t one : together) {
+        const Concept whole = RemovedAmong(*lab, one, together);
+        inputs.concepts.push_back(VisibleToMethods(whole));
+        for (const auto& [group, limit] : traits.prompts) {
+          const auto [list, fresh] = read.try_emplace({together, one, group, limit});
+          // Prompts are made of the whole concept, of which methods see a part.
+          if (fresh) list->second = TextsOf(*lab->dataset.plugin, whole, group, limit);
+          inputs.prompts[{whole.name, group}] = list->second;
+        }
       }
     }
     lab->removals.push_back(std::move(removals));

@@ -27,7 +27,8 @@ struct PromptTexts {
 
 // Of a removal: beside the backbone, the method's parameters and its seed.
 struct RemovalInputs {
-  // As methods may see them; none where the method reads no concept.
+  // As methods may see them, several where one edit removes them together
+  // (experiments/lab/removals.h); none where the method reads no concept.
   std::vector<Concept> concepts;
   // By concept and group, for the groups that the method declares.
   std::map<std::pair<std::string, std::string>, PromptTexts> prompts;

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/text.h"
+#include "experiments/lab/removals.h"
 #include "experiments/results/record.h"
 #include "metrics/judge_styles.h"
 #include "models/tensors/numerics.h"
@@ -235,15 +236,30 @@ size_t Lab::BaseOf(size_t method) const {
   return static_cast<size_t>(base - methods.begin());
 }
 
-std::string Lab::ReasonNotClaimed(size_t method, size_t subject) const {
-  const MethodTraits traits = methods[method].plugin->traits();
-  const Concept& asked = concepts[subject];
+namespace {
+
+std::string ReasonNotClaimed(const MethodTraits& traits, const Concept& asked) {
   if (!traits.concepts.empty() && !IsOneOf(asked.name, traits.concepts)) {
     return fmt::format("it is not said to remove '{}' (its parameter 'concepts')", asked.name);
   }
   if (!traits.categories.empty() && !IsOneOf(asked.category, traits.categories)) {
     return fmt::format("it removes {} concepts only, and '{}' is of category {}",
                        fmt::join(traits.categories, ", "), asked.name, asked.category);
+  }
+  return "";
+}
+
+}  // namespace
+
+std::string Lab::ReasonNotClaimed(size_t method, size_t subject) const {
+  const MethodTraits traits = methods[method].plugin->traits();
+  const std::vector<size_t> together = RemovedTogether(*this, method, subject);
+  for (const size_t one : together) {
+    const std::string reason = excise::ReasonNotClaimed(traits, concepts[one]);
+    if (reason.empty()) continue;
+    if (together.size() == 1) return reason;
+    return fmt::format("{}, and one edit is to remove {} together", reason,
+                       NamesOf(*this, together, ", "));
   }
   return "";
 }
@@ -289,6 +305,7 @@ std::unique_ptr<Lab> OpenLab(const Experiment& experiment, const Folders& folder
                                  [](const auto& entry) { return entry.name == kUnmodified; });
   lab->unmodified = static_cast<size_t>(none - lab->methods.begin());
   LoadConcepts(lab.get(), folders);
+  CheckRemovals(*lab);
   for (const Entry<Method>& entry : lab->methods) {
     for (const std::string& name : entry.plugin->traits().concepts) {
       const auto& known = lab->known_concepts;
@@ -304,6 +321,7 @@ std::unique_ptr<Lab> OpenLab(const Experiment& experiment, const Folders& folder
   FindMethodFolders(lab.get());
   CheckJudges(*lab);
   LoadPrompts(lab.get());
+  LeaveOutRemoved(lab.get());
   CheckAttacks(*lab);
   if (!folders.pictures.empty()) AddPictureRows(folders.pictures, lab.get());
   ReadInputs(lab.get());

@@ -75,7 +75,7 @@ struct Lab {
   // pictures made elsewhere.
   size_t BaseOf(size_t method) const;
   // Why the method is not asked to remove the concept, or "": a concept that a method does not
-  // claim to remove is no failure.
+  // claim to remove is no failure. Of concepts that one edit removes together it must claim all.
   std::string ReasonNotClaimed(size_t method, size_t subject) const;
   // Why a target prompt is not attacked ("excluded:no_candidate"), or "".
   std::string ReasonNotAttacked(size_t attack, size_t subject, const Prompt& seed) const;

@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/progress.h"
 #include "core/workers.h"
+#include "experiments/lab/removals.h"
 #include "experiments/run/pipeline.h"
 #include "models/snapshots/snapshot_writer.h"
 #include "models/tensors/numerics.h"
@@ -34,7 +35,8 @@ bool EditsWeights(const Backbone& edited, const Backbone& base) {
 fs::path FolderOf(const Lab& lab, const Removal& removal, const fs::path& folder) {
   const Entry<Method>& method = lab.methods[removal.method];
   const fs::path own = folder / method.name;
-  return method.plugin->traits().reads_concepts ? own / lab.concepts[removal.subject].name : own;
+  if (!method.plugin->traits().reads_concepts) return own;
+  return own / NamesOf(lab, RemovedTogether(lab, removal.method, removal.subject), "+");
 }
 
 // Removals that have a folder of their own, with it. Throws before anything is computed.

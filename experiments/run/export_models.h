@@ -10,11 +10,11 @@
 namespace excise {
 
 // Writes a snapshot folder (models/snapshots/snapshot_writer.h) for every method that edits
-// weights: FOLDER/ <method>/<concept>, or FOLDER/<method> where one removal stands for all
-// concepts. Removals that are not stored are computed first, by `workers` threads. Methods that
-// change no weights are left out and named; what a method does through hooks is code and in no
-// folder, which is said. Throws UsageError when a folder to be written exists and is not empty, or
-// when no method edits weights.
+// weights: FOLDER/ <method>/<concept>, FOLDER/<method>/<concept>+<concept> where one edit removes
+// several, or FOLDER/<method> where one removal stands for all concepts. Removals that are not
+// stored are computed first, by `workers` threads. Methods that change no weights are left out and
+// named; what a method does through hooks is code and in no folder, which is said. Throws
+// UsageError when a folder to be written exists and is not empty, or when no method edits weights.
 void ExportModels(const Lab& lab, const Grid& grid, Store& store, int workers,
                   const std::filesystem::path& folder);
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <set>
 
+#include "experiments/lab/removals.h"
+
 namespace excise {
 
 namespace {
@@ -41,7 +43,8 @@ Grid::Grid(const Lab& lab, const std::function<bool(const Cell&)>& keep) : lab_(
     if (!lab.methods[method].not_applicable.empty()) continue;
     for (size_t subject = 0; subject < lab.concepts.size(); ++subject) {
       if (!lab.ReasonNotClaimed(method, subject).empty()) continue;
-      if (lab.methods[method].pictures == nullptr) removals_.push_back({method, subject});
+      const bool first = RemovedTogether(lab, method, subject).front() == subject;
+      if (first && !lab.MadeElsewhere(method)) removals_.push_back({method, subject});
       for (size_t attack = 0; attack < lab.attacks.size(); ++attack) {
         for (const std::string& group : GroupsOf(lab, subject)) {
           if (group != "target" && attack != 0) continue;
@@ -94,7 +97,7 @@ void Grid::KeepOnly(const std::function<bool(const Cell&)>& keep) {
   places_.clear();
   for (Unit& unit : units_) {
     if (digests.count(unit.digest) == 0) continue;
-    erased.insert({unit.method, unit.subject});
+    erased.insert({unit.method, RemovedTogether(lab_, unit.method, unit.subject).front()});
     if (unit.group == "target") {
       const size_t method = lab_.ForEachMethod(unit.attack) ? unit.method : lab_.unmodified;
       crafted.insert({unit.attack, method, unit.subject});
@@ -113,8 +116,9 @@ void Grid::KeepOnly(const std::function<bool(const Cell&)>& keep) {
 }
 
 size_t Grid::RemovalOf(size_t method, size_t subject) const {
+  const size_t first = RemovedTogether(lab_, method, subject).front();
   const auto found = std::find_if(removals_.begin(), removals_.end(), [&](const Removal& removal) {
-    return removal.method == method && removal.subject == subject;
+    return removal.method == method && removal.subject == first;
   });
   return static_cast<size_t>(found - removals_.begin());
 }

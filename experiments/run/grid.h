@@ -13,6 +13,7 @@
 
 namespace excise {
 
+// One edit. Of several concepts that it removes, `subject` is the first.
 struct Removal {
   size_t method = 0, subject = 0;
 };

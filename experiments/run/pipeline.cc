@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/stopwatch.h"
+#include "experiments/lab/removals.h"
 #include "experiments/run/stored.h"
 
 namespace excise {
@@ -50,7 +51,8 @@ const ErasedModel& Pipeline::Base() {
 
 std::shared_ptr<const ErasedModel> Pipeline::Erase(size_t method, size_t subject) {
   // One that reads no concept is one for all of them.
-  const size_t row = lab_.methods[method].plugin->traits().reads_concepts ? subject : 0;
+  const bool reads = lab_.methods[method].plugin->traits().reads_concepts;
+  const size_t row = reads ? RemovedTogether(lab_, method, subject).front() : 0;
   return models_.Get({method, row, 0}, [&] { return EraseOrLoad(method, subject); });
 }
 

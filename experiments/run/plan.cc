@@ -9,6 +9,7 @@
 
 #include "core/escape.h"
 #include "core/plural.h"
+#include "experiments/lab/removals.h"
 #include "experiments/run/key_changes.h"
 
 namespace excise {
@@ -23,6 +24,17 @@ struct Planned {
   Json key;
   Work work;
 };
+
+// Of concepts that are removed together about as much as of each alone: most methods draw or read
+// something for every one. What is trained in as many steps for all of them takes less.
+Work RemovalWork(const Lab& lab, const Removal& removal) {
+  const Method& method = *lab.methods[removal.method].plugin;
+  Work work = method.work();
+  if (!method.traits().reads_concepts) return work;
+  const size_t concepts = RemovedTogether(lab, removal.method, removal.subject).size();
+  for (Passes& passes : work) passes.calls *= static_cast<double>(concepts);
+  return work;
+}
 
 Work CraftingWork(const Lab& lab, const Crafting& crafting) {
   const Acts victim = lab.methods[crafting.method].plugin->traits().acts;
@@ -64,7 +76,7 @@ std::vector<Planned> AllWork(const Lab& lab, const Grid& grid) {
   std::vector<Planned> work;
   for (const Removal& r : grid.removals()) {
     work.push_back({"erase", lab.methods[r.method].name, EraseKey(lab, r.method, r.subject),
-                    lab.methods[r.method].plugin->work()});
+                    RemovalWork(lab, r)});
   }
   for (const Crafting& c : grid.craftings()) {
     const bool whole = lab.TraitsOf(c.attack).per == AttackTraits::Per::kConcept;
@@ -180,6 +192,10 @@ std::string DescribePlan(const Lab& lab, const Grid& grid, const Plan& plan,
       "{}: {} x {} x {}, {}: {}\n\n", lab.experiment.name, Plural(lab.methods.size(), "method"),
       Plural(lab.attacks.size(), "attack"), Plural(lab.concepts.size(), "concept"),
       Plural(lab.metrics.size(), "metric"), Plural(grid.cells().size(), "cell"));
+  for (const std::vector<std::string>& together : lab.experiment.removals) {
+    text += fmt::format("removed together, by one edit: {}\n", fmt::join(together, ", "));
+  }
+  if (!lab.experiment.removals.empty()) text += "\n";
   text += fmt::format("{:<10} {:>8} {:>8} {:>14}\n", "stage", "stored", "missing", "time");
   int64_t drawing = 0, preparing = 0;
   size_t most = 0;

@@ -8,6 +8,7 @@
 
 #include "core/hash.h"
 #include "core/store.h"
+#include "core/text.h"
 #include "experiments/results/worst_case.h"
 #include "experiments/run/stored.h"
 
@@ -38,6 +39,15 @@ Json SurrogateProtocol(const Lab& lab, size_t attack) {
 Json OracleProtocol(const Lab& lab, size_t attack) {
   if (lab.TraitsOf(attack).queries == 0) return nullptr;
   return {{"name", "oracle"}, {"sha", lab.judges->oracle().digest}};
+}
+
+// The lists of concepts removed together that a record tells of: the one of its concept, or all.
+Json RemovalsProtocol(const Lab& lab, const Concept* subject) {
+  Json lists = Json::array();
+  for (const std::vector<std::string>& list : lab.experiment.removals) {
+    if (subject == nullptr || IsOneOf(subject->name, list)) lists.push_back(list);
+  }
+  return lists;
 }
 
 // `subject`: the concept's index, or none for the record over all.
@@ -289,6 +299,8 @@ std::vector<Record> RecordsOfCell(const Lab& lab, const Grid& grid, const Cell& 
     record.traits = metric.plugin->traits();
     record.protocol = Protocol(lab, cell.attack, whole ? nullptr : &lab.concepts[i], own);
     record.protocol["replacement"] = method.params.value("replacement", Json(nullptr));
+    const Json removals = RemovalsProtocol(lab, whole ? nullptr : &lab.concepts[i]);
+    if (!removals.empty()) record.protocol["removals"] = removals;
     if (method.pictures != nullptr) {
       record.protocol["sampler"] = record.protocol["noise"] = "made elsewhere";
     }

@@ -16,6 +16,7 @@
 #include "core/progress.h"
 #include "core/text.h"
 #include "experiments/lab/judge_fit.h"
+#include "experiments/lab/removals.h"
 #include "experiments/results/comparisons.h"
 #include "experiments/run/pipeline.h"
 #include "experiments/run/report.h"
@@ -110,6 +111,11 @@ class Runner {
     return lab_.methods[method].name + " " + lab_.concepts[subject].name;
   }
 
+  std::string LabelOf(const Removal& removal) const {
+    const auto together = RemovedTogether(lab_, removal.method, removal.subject);
+    return lab_.methods[removal.method].name + " " + NamesOf(lab_, together, ", ");
+  }
+
   // A removal that all concepts share starts first, for it is a long one; whoever asks for it again
   // would wait for it, so they come last.
   std::vector<size_t> RemovalOrder() const {
@@ -131,7 +137,7 @@ class Runner {
     Stage(
         "erase", "removals", order.size(),
         [&](size_t i) { return options_.shard.Owns(static_cast<int64_t>(order[i])); },
-        [&](size_t i) { return Label(removal(i).method, removal(i).subject); },
+        [&](size_t i) { return LabelOf(removal(i)); },
         [&](size_t i) { pipeline_.Erase(removal(i).method, removal(i).subject); });
   }
 

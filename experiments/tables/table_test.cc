@@ -1,5 +1,6 @@
 #include "experiments/tables/table.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 
 #include "core/text.h"
@@ -225,6 +226,24 @@ TEST_CASE("what was left out is counted, with its reasons and what it could chan
              Contains("Left out under pez: 10 of 130 pictures (excluded&#58;no_candidate 10)"));
   CHECK_THAT(table, Contains("good 25-38"));
   CHECK_THAT(table, !Contains("Left out under none"));
+}
+
+TEST_CASE("concepts that one edit removes together are named, and what is left out for them") {
+  Results results = MadeUpResults();
+  CHECK_THAT(Markdown(results), !Contains("removed together") && !Contains("removed_too"));
+  results.experiment["removals"] = {{"poodle", "sepia", "weapons"}, {"smoking", "bombs"}};
+  Record kept = MadeUpRecord("good", "none", "retention", MadeUpRate(120, 90));
+  kept.traits.group = "retention";
+  kept.denominators["set"] = 130;
+  kept.denominators["excluded"] = 10;
+  kept.denominators["reasons"] = {{"excluded:removed_too", 10}};
+  results.records.push_back(kept);
+  std::string table = Markdown(results);
+  INFO(table);
+  std::replace(table.begin(), table.end(), '\n', ' ');  // paragraphs are wrapped
+  CHECK_THAT(table, Contains("poodle, sepia and weapons are removed together by one edit. smoking "
+                             "and bombs are removed together by one edit."));
+  CHECK_THAT(table, Contains("is to remove what they show, too: 10 of 130 pictures"));
 }
 
 TEST_CASE("a method that cannot run says why, once") {

@@ -7,6 +7,7 @@
 
 #include "core/plural.h"
 #include "core/text.h"
+#include "experiments/formats/experiment.h"
 #include "experiments/results/comparisons.h"
 
 namespace excise {
@@ -72,6 +73,7 @@ class NotesWriter {
     text.Words(" the same noise in every row");
     AddAttackers(&text);
     text.Words(".");
+    AddRemovals(&text);
     const std::string caveat = experiment.value("caveat", "");
     if (!caveat.empty()) text.Words(" ").Data(caveat);
     return text;
@@ -82,11 +84,39 @@ class NotesWriter {
       remarks_.push_back(Findings());
       AddDenominators();
     }
+    AddRemovedToo();
     AddLegend();
     return std::move(remarks_);
   }
 
  private:
+  // "poodle, sepia and weapons are removed together by one edit."
+  void AddRemovals(Text* text) const {
+    const Json removals = view_.results().experiment.value("removals", Json::array());
+    for (const Json& list : removals) {
+      for (size_t i = 0; i < list.size(); ++i) {
+        text->Words(i == 0 ? " " : i + 1 == list.size() ? " and " : ", ").Data(list[i]);
+      }
+      text->Words(" are removed together by one edit.");
+    }
+  }
+
+  // What is left out of retention because the same edit is to remove it.
+  void AddRemovedToo() {
+    for (const Record& record : view_.results().records) {
+      if (record.subject != kAllConcepts || record.traits.group != "retention") continue;
+      const Json reasons = record.denominators.value("reasons", Json::object());
+      if (!reasons.contains(kRemovedToo)) continue;
+      Text text(
+          "Left out of what must stay, because the edit that removes their concept is to "
+          "remove what they show, too: ");
+      text.Words(fmt::format("{} of {} pictures (", reasons.at(kRemovedToo).dump(),
+                             record.denominators.at("set").dump()));
+      remarks_.push_back(std::move(text.Data(kRemovedToo).Words(").")));
+      return;
+    }
+  }
+
   // How attacks get at the methods.
   void AddAttackers(Text* text) const {
     std::vector<std::string> transfer, adaptive, given;

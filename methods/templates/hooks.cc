@@ -66,7 +66,7 @@ class HooksTemplate : public Method {
                const std::vector<Concept>& concepts) const override {
     const NoGrad no_grad;
     Erased erased;
-    erased.hooks = std::make_shared<NameHooks>(EncodeTexts(base, {KnownNames(concepts)}), weight_);
+    erased.hooks = std::make_shared<NameHooks>(EncodeNames(base, concepts), weight_);
     return erased;
   }
 
