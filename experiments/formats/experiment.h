@@ -48,6 +48,12 @@ struct Selection {
   std::map<std::string, Json> params;
 };
 
+// Who says what a picture shows.
+struct JudgeChoice {
+  std::string plugin;  // "": whom each concept names
+  Json params = Json::object();
+};
+
 struct Experiment {
   std::string name, title, backbone = "emoji";
   std::vector<std::string> concepts;
@@ -57,6 +63,7 @@ struct Experiment {
   Json dataset_params = Json::object();  // "params" of the section "prompts"
   QuadrupletSettings quadruplets;
   Json quadruplet_params = Json::object();  // "params" of the section "quadruplets"
+  JudgeChoice judge;
   SamplerSettings sampler;
   Seeds seeds;
   std::string surrogate = "base";  // whose encoder transfer attacks read: base | independent

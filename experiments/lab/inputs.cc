@@ -56,7 +56,10 @@ AttackInputs InputsOfAttack(const Lab& lab, size_t attack, size_t subject, const
   if (const WhiteBoxAttack* white_box = lab.WhiteBox(attack)) {
     inputs.queries = white_box->max_queries();
   }
-  if (inputs.queries > 0) inputs.judged = VisibleToMetrics(lab.concepts[subject]);
+  if (inputs.queries > 0) {
+    inputs.judge = lab.JudgeOf(subject).plugin.get();
+    inputs.judged = VisibleToMetrics(lab.concepts[subject]);
+  }
   return inputs;
 }
 
@@ -75,7 +78,7 @@ Concept VisibleToMetrics(const Concept& subject) {
   visible.name = subject.name;
   visible.known = subject.known;
   visible.anchor = subject.anchor;
-  visible.judge = subject.judge;
+  visible.judge = {subject.judge.kind, subject.judge.target, subject.judge.anchor};
   return visible;
 }
 

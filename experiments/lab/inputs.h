@@ -12,6 +12,7 @@
 #include "datasets/formats/concept.h"
 #include "datasets/formats/dataset.h"
 #include "experiments/formats/experiment.h"
+#include "judges/judge.h"
 #include "models/snapshots/backbone.h"
 
 namespace excise {
@@ -41,8 +42,10 @@ struct AttackInputs {
   Prompt prompt;
   // Null: it declares that it reads no surrogate and no pictures of the unmodified model.
   const ClipModel* surrogate = nullptr;
-  // How often it may ask the oracle, and about what: its judge's classes, which it does not see.
+  // How often it may ask the oracle of which judge, and about what: its classes, which it does not
+  // see.
   int64_t queries = 0;
+  const Judge* judge = nullptr;
   Concept judged = {};
 };
 
@@ -53,7 +56,7 @@ AttackInputs InputsOfAttack(const Lab& lab, size_t attack, size_t subject, const
 // The concept as methods and attacks may see it: nothing that is for evaluation only.
 Concept VisibleToMethods(const Concept& subject);
 // As metrics and the oracle see it: what it is called, what stands for it, what the judge looks
-// for.
+// for. Which judge that is stands in the keys of its verdicts.
 Concept VisibleToMetrics(const Concept& subject);
 
 }  // namespace excise

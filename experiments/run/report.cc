@@ -8,6 +8,7 @@
 
 #include "core/hash.h"
 #include "core/store.h"
+#include "experiments/lab/judges.h"
 #include "experiments/results/worst_case.h"
 #include "experiments/run/stored.h"
 
@@ -36,15 +37,15 @@ Json SurrogateProtocol(const Lab& lab, size_t attack) {
   return {{"name", lab.experiment.surrogate}, {"sha", lab.Surrogate().digest}};
 }
 
-Json OracleProtocol(const Lab& lab, size_t attack) {
+Json OracleProtocol(const Lab& lab, size_t attack, const std::vector<size_t>& subjects) {
   const WhiteBoxAttack* white_box = lab.WhiteBox(attack);
   if (white_box == nullptr || white_box->max_queries() == 0) return nullptr;
-  return {{"name", "oracle"}, {"sha", lab.judges->oracle().digest}};
+  return DescribeOracles(lab, subjects);
 }
 
-// `subject`: the concept's index, or none for the record over all.
+// `subject`: the concept, or none for the record over all; `subjects`: their indices.
 Json Protocol(const Lab& lab, size_t attack, const Concept* subject,
-              const std::vector<CellUnits>& cells) {
+              const std::vector<size_t>& subjects, const std::vector<CellUnits>& cells) {
   const SamplerSettings& sampler = lab.experiment.sampler;
   const int64_t side = lab.backbone.unet_config.sample_size
                        << (lab.backbone.vae_config.block_out_channels.size() - 1);
@@ -59,13 +60,8 @@ Json Protocol(const Lab& lab, size_t attack, const Concept* subject,
           {"noise", "philox4x32-10 by root prompt"},
           {"success_rule", "the judge's best class of a picture is a target class"},
           {"q", white_box == nullptr ? 0 : white_box->max_queries()},
-          {"judge",
-           {{"name", "reporting"},
-            {"version", 1},
-            {"classes", classes},
-            {"threshold", nullptr},
-            {"sha", lab.judges->digest()}}},
-          {"oracle", OracleProtocol(lab, attack)},
+          {"judge", DescribeJudges(lab, subjects, classes)},
+          {"oracle", OracleProtocol(lab, attack, subjects)},
           {"label_by", "the prompt's own class and style"},
           {"form", "string"},
           {"surrogate", SurrogateProtocol(lab, attack)},
@@ -208,14 +204,21 @@ Json DescribeInputs(const Lab& lab) {
     const Concept& subject = lab.concepts[i];
     Json groups = Json::object();
     for (const auto& [group, prompts] : lab.prompts[i]) groups[group] = prompts.size();
+    // Which judge a concept has, records say: it may be the experiment's.
+    Concept described = subject;
+    described.judge.plugin.clear();
+    described.judge.params = Json::object();
     concepts[subject.name] = {{"title", subject.title},
                               {"category", subject.category},
                               {"sensitivity", subject.sensitivity},
                               {"prompts", std::move(groups)},
-                              {"sha", Sha256Hex(CanonicalJson(ConceptToJson(subject)))}};
+                              {"sha", Sha256Hex(CanonicalJson(ConceptToJson(described)))}};
   }
+  std::vector<size_t> all(lab.concepts.size());
+  std::iota(all.begin(), all.end(), size_t{0});
+  const Json judge = DescribeJudges(lab, all, Json::array());
   Json json = {{"backbone", {{"name", lab.backbone.name}, {"sha", lab.backbone.digest}}},
-               {"judge", {{"name", "reporting"}, {"sha", lab.judges->digest()}}},
+               {"judge", {{"name", judge.at("name")}, {"sha", judge.at("sha")}}},
                {"reference_clip", {{"sha", lab.reference_clip.digest}}},
                {"surrogate", {{"name", lab.experiment.surrogate}, {"sha", lab.Surrogate().digest}}},
                {"dataset", DescribeDataset(lab)},
@@ -289,7 +292,7 @@ std::vector<Record> RecordsOfCell(const Lab& lab, const Grid& grid, const Cell& 
     record.metric_version = metric.plugin->version();
     record.metric_params = ShownParams(metric);
     record.traits = metric.plugin->traits();
-    record.protocol = Protocol(lab, cell.attack, whole ? nullptr : &lab.concepts[i], own);
+    record.protocol = Protocol(lab, cell.attack, whole ? nullptr : &lab.concepts[i], subjects, own);
     record.protocol["replacement"] = method.params.value("replacement", Json(nullptr));
     if (method.pictures != nullptr) {
       record.protocol["sampler"] = record.protocol["noise"] = "made elsewhere";

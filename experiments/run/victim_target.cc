@@ -9,7 +9,6 @@ namespace excise {
 MeteredVictim::MeteredVictim(const Lab& lab, size_t attack, AttackInputs inputs, VictimModel victim,
                              MeteredTarget::DrawReference reference, DrawVictim draw)
     : base_(lab, attack, std::move(inputs), std::move(reference)),
-      judges_(*lab.judges),
       victim_(std::move(victim)),
       draw_(std::move(draw)),
       queries_left_(base_.inputs().queries) {
@@ -17,7 +16,8 @@ MeteredVictim::MeteredVictim(const Lab& lab, size_t attack, AttackInputs inputs,
     throw Error(fmt::format("attack '{}' is no white-box attack: it may not see the victim.",
                             lab.attacks[attack].name));
   }
-  if (queries_left_ > 0) judges_.oracle();  // said before the search, not after half of it
+  if (queries_left_ > 0)
+    base_.inputs().judge->oracle_digest();  // said before the search, not after half of it
 }
 
 std::optional<Answer> MeteredVictim::Query(const Prompt& prompt) {
@@ -27,7 +27,7 @@ std::optional<Answer> MeteredVictim::Query(const Prompt& prompt) {
   ++ledger().victim_queries;
   ledger().unet_evaluations += picture.unet_evaluations;
   const OracleAnswer answer =
-      judges_.AskOracle(picture.image.unsqueeze(0), base_.inputs().judged).front();
+      AskOracle(*base_.inputs().judge, picture.image.unsqueeze(0), base_.inputs().judged).front();
   // Who is blocked sees no picture, and so no target in it.
   if (picture.blocked) return Answer{true, false, 0};
   return Answer{false, answer.success, answer.target_probability};

@@ -48,7 +48,6 @@ class MeteredVictim : public VictimTarget {
 
  private:
   MeteredTarget base_;
-  const JudgePanel& judges_;
   const VictimModel victim_;
   const DrawVictim draw_;
   int64_t queries_left_;
