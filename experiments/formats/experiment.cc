@@ -70,14 +70,27 @@ Selection ParseSelection(const Json& object, const std::string& origin) {
 JudgeChoice ParseJudge(const Json& object, const std::string& origin) {
   CheckKeys(object, {"plugin", "params"}, origin);
   JudgeChoice judge{Text(object, "plugin", "", origin), Json::object()};
+  CanonicalJson(judge.plugin);  // refuses what no results file could hold
   if (judge.plugin.empty()) {
     throw UsageError(fmt::format(
         "{}: 'plugin' is missing; the judge's name, as in {{\"plugin\": \"emoji\"}}.", origin));
   }
   if (!object.contains("params")) return judge;
   judge.params = object["params"];
-  if (judge.params.is_object()) return judge;
-  throw UsageError(fmt::format("{}/params: expected an object.", origin));
+  if (!judge.params.is_object()) {
+    throw UsageError(fmt::format("{}/params: expected an object.", origin));
+  }
+  for (const auto& [name, value] : judge.params.items()) {
+    const bool plain =
+        value.is_primitive() ||
+        (value.is_array() &&
+         std::all_of(value.begin(), value.end(), [](const Json& v) { return v.is_primitive(); }));
+    if (plain) continue;
+    throw UsageError(
+        fmt::format("{}/params/{}: expected a value or a list of values.", origin, name));
+  }
+  CanonicalJson(judge.params);
+  return judge;
 }
 
 // "5" -> 5, "true" -> true, "ddim" -> "ddim".

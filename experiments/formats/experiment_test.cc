@@ -186,6 +186,8 @@ TEST_CASE("an experiment may name its judge, with parameters") {
   CHECK_THROWS_WITH(judged(R"({"plugin": 3})"), Contains("/judge/plugin: expected text"));
   CHECK_THROWS_WITH(judged(R"({"plugin": "x", "params": 3})"),
                     Contains("/judge/params: expected an object"));
+  CHECK_THROWS_WITH(judged(R"({"plugin": "x", "params": {"a": {"b": 1}}})"),
+                    Contains("/judge/params/a: expected a value"));
   CHECK_THROWS_WITH(judged(R"({"plugn": "x"})"), Contains("Did you mean 'plugin'"));
   CHECK_THROWS_WITH(judged("\"emoji\""), Contains("/judge: expected an object"));
 }
