@@ -4,8 +4,8 @@
 // Reference: none
 // Deviations: none
 // Needs: judges/reporting in the backbone's folder; for attacks that ask an oracle judges/oracle
-// Caveats: knows the classes of the emoji world and the styles plain, sepia and line, in pictures of
-//   64 x 64; its error rates are in models/emoji/README.md
+// Caveats: knows the classes of the emoji world and the styles plain, sepia and line, in pictures
+//   of 64 x 64; its error rates are in models/emoji/README.md
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 

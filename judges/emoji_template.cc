@@ -5,8 +5,8 @@
 // Reference: none
 // Deviations: none
 // Needs: the emoji fonts and CLDR annotations; nothing of the backbone's folder
-// Caveats: knows the classes of the emoji world, in plain pictures of 64 x 64, and no styles; has no
-//   oracle and no features
+// Caveats: knows the classes of the emoji world, in plain pictures of 64 x 64, and no styles; has
+//   no oracle and no features
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
