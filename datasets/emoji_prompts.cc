@@ -48,10 +48,6 @@ SceneStyle StyleOf(const Entry& entry) {
   return entry.style_word < 0 ? SceneStyle::kPlain : StyleWords()[entry.style_word].style;
 }
 
-const char* StyleName(SceneStyle style) {
-  return style == SceneStyle::kSepia ? "sepia" : style == SceneStyle::kLine ? "line" : "plain";
-}
-
 // "poodle", "Pudel" or, with a style adjective first, "line banana".
 Entry ParseEntry(const std::string& text, const Concept& subject) {
   const std::vector<StyleWord>& styles = StyleWords();

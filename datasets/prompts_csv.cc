@@ -36,7 +36,6 @@ const std::vector<FieldNames> kFields = {{"prompt", {"prompt", "caption", "text"
 const std::vector<std::string> kGroups = {"target",  "held_out", "near",  "far",
                                           "lexical", "preserve", "anchor"};
 const std::vector<std::string> kSplits = {"erase", "attack_seed", "select", "test"};
-const std::vector<std::string> kStyles = {"plain", "sepia", "line"};
 
 // A row that can be asked for, or why it cannot.
 struct Item {
@@ -68,6 +67,8 @@ class PromptsCsv : public Dataset {
   void Fields(ParamVisitor& v) override {
     file_.Fields(v);
     v.Text("concept", &concept_, "the concept of rows that name none");
+    v.Text("expected_style", &expected_style_,
+           "the style that rows expect which name none, or empty: any");
   }
   int version() const override { return 2; }  // the filter for minors reads through obfuscation
   std::vector<std::string> needs_one_of() const override { return {"file"}; }
@@ -149,7 +150,7 @@ class PromptsCsv : public Dataset {
     item.prompt.id = table.Get(row, "id").value_or(std::to_string(number));
     item.prompt.text = table.Get(row, "prompt").value_or("");
     item.prompt.expected_class = table.Get(row, "expected_class").value_or("");
-    item.prompt.expected_style = OneOf(table, row, "expected_style", kStyles, "plain");
+    item.prompt.expected_style = table.Get(row, "expected_style").value_or(expected_style_);
     return item;
   }
 
@@ -184,7 +185,7 @@ class PromptsCsv : public Dataset {
   }
 
   UserFile file_;
-  std::string concept_;
+  std::string concept_, expected_style_ = "plain";
   mutable std::once_flag once_;
   mutable Loaded loaded_;
 };

@@ -18,6 +18,7 @@
 #include "datasets/formats/dataset.h"
 #include "experiments/formats/experiment.h"
 #include "experiments/tables/text_layout.h"
+#include "judges/judge.h"
 #include "methods/method.h"
 #include "metrics/metric.h"
 
@@ -116,6 +117,9 @@ std::vector<Listed> Plugins(size_t width) {
                            traits.higher_is_better ? "higher" : "lower");
       },
       &all);
+  Add<Judge>(
+      "judge.params", width,
+      [](const Judge&) { return ", named by concepts, or by --set judge.plugin=NAME"; }, &all);
   Add<Dataset>(
       "prompts.params", width,
       [](const Dataset&) { return ", chosen by --set prompts.dataset=NAME"; }, &all);
@@ -148,7 +152,8 @@ std::string Overview(const std::vector<Listed>& plugins, size_t width) {
   }
   return text + "\n" +
          Wrapped(
-             "Cards and settings: --list=NAME, --list=methods (attacks, metrics, datasets), "
+             "Cards and settings: --list=NAME, --list=methods (attacks, metrics, judges, "
+             "datasets), "
              "--list=settings.",
              width);
 }
@@ -159,7 +164,8 @@ std::string List(const std::string& what, size_t width) {
   const std::vector<Listed> plugins = Plugins(width);
   if (what == "all") return Overview(plugins, width);
   std::string text = what == "settings" ? ExperimentSettings(width) : "";
-  std::vector<std::string> known = {"methods", "attacks", "metrics", "datasets", "settings"};
+  std::vector<std::string> known = {"methods", "attacks",  "metrics",
+                                    "judges",  "datasets", "settings"};
   for (const Listed& one : plugins) {
     if (what == one.kind + "s" || what == one.name) text += one.details;
     known.push_back(one.name);
@@ -167,7 +173,7 @@ std::string List(const std::string& what, size_t width) {
   if (!text.empty()) return text.substr(1);
   throw UsageError(fmt::format(
       "--list={}: no such plug-in.{} --list alone names all; --list=methods (attacks, metrics, "
-      "datasets, settings) tells of one kind.",
+      "judges, datasets, settings) tells of one kind.",
       what, DidYouMean(what, known)));
 }
 

@@ -10,6 +10,7 @@
 #include "core/text.h"
 #include "experiments/formats/experiment.h"
 #include "experiments/lab/selection.h"
+#include "judges/judge.h"
 #include "methods/method.h"
 #include "metrics/metric.h"
 #include "tests/testdata.h"
@@ -36,9 +37,10 @@ std::string Unquoted(const std::string& word) {
 }
 
 // Applies the setting as a run would, plug-in included.
-void Apply(const std::string& setting, const std::string& dataset) {
+void Apply(const std::string& setting, const std::string& dataset, const std::string& judge) {
   ExperimentChoices choices;
   if (!dataset.empty()) choices.settings.push_back("prompts.dataset=" + dataset);
+  if (!judge.empty()) choices.settings.push_back("judge.plugin=" + judge);
   choices.settings.push_back(setting);
   const Json file = {{"name", "x"}, {"concepts", {"poodle"}}, {"quadruplets", {{"set", "emoji"}}}};
   const Experiment e = MakeExperiment(file, "x.json", choices);
@@ -50,6 +52,9 @@ void Apply(const std::string& setting, const std::string& dataset) {
   decode(e.methods, [](const std::string& name) { return Registry<Method>::Get().Make(name); });
   decode(e.attacks, [](const std::string& name) { return Registry<Attack>::Get().Make(name); });
   decode(e.metrics, [](const std::string& name) { return Registry<Metric>::Get().Make(name); });
+  if (!judge.empty()) {
+    DecodeParams(e.judge.params, *Registry<Judge>::Get().Make(e.judge.plugin), setting);
+  }
   DecodeParams(e.dataset_params, *Registry<Dataset>::Get().Make(e.prompts.dataset), setting);
 }
 
@@ -71,6 +76,9 @@ TEST_CASE("--list=NAME describes one plug-in, --list=KIND of all of a kind") {
                       !Contains("methods.uce"));
   CHECK_THAT(List("none", 100), Contains("method none") && Contains("attack none"));
   CHECK_THAT(List("attacks", 100), Contains("attack pez") && !Contains("method uce"));
+  CHECK_THAT(List("judges", 100), Contains("judge emoji (version ") &&
+                                      Contains("--set judge.params.threshold=0.7") &&
+                                      !Contains("attack pez"));
   CHECK_THAT(List("settings", 100), Contains("--set sampler.guidance=3.0"));
   CHECK_THROWS_WITH(List("edd", 100), Contains("Did you mean 'esd'?"));
 }
@@ -78,10 +86,11 @@ TEST_CASE("--list=NAME describes one plug-in, --list=KIND of all of a kind") {
 TEST_CASE("every setting that --list prints can be set") {
   const std::string path = TestFolder("setting").string();
   size_t settings = 0;
-  for (const char* what : {"methods", "attacks", "metrics", "datasets", "settings"}) {
-    std::string dataset;
+  for (const char* what : {"methods", "attacks", "metrics", "judges", "datasets", "settings"}) {
+    std::string dataset, judge;
     for (const std::string& line : Lines(List(what, 100))) {
       if (StartsWith(line, "dataset ")) dataset = line.substr(8, line.find(' ', 8) - 8);
+      if (StartsWith(line, "judge ")) judge = line.substr(6, line.find(' ', 6) - 6);
       if (!StartsWith(line, "    --set ")) continue;
       std::string setting = Unquoted(line.substr(10));
       const std::string placeholder = "=PATH";
@@ -89,7 +98,7 @@ TEST_CASE("every setting that --list prints can be set") {
       if (setting.substr(at) == placeholder) setting.replace(at, placeholder.size(), "=" + path);
       INFO(setting);
       if (StartsWith(setting, "prompts.dataset=")) dataset.clear();
-      CHECK_NOTHROW(Apply(setting, dataset));
+      CHECK_NOTHROW(Apply(setting, dataset, judge));
       ++settings;
     }
   }

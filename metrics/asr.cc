@@ -8,7 +8,6 @@
 //   counts nowhere (part `error`: its share of all)
 // Needs: verdicts of the reporting judge
 // Caveats: pre-attack successes are included; one verdict a picture, no best-of-n
-#include "metrics/judge_panel.h"
 #include "metrics/sample_table.h"
 
 namespace excise {

@@ -83,11 +83,8 @@ class Kid : public Metric {
       features = ImageEmbedding(ReferenceClip(models, "kid"), image);
       features = features.mul(std::sqrt(static_cast<double>(features.size(0))));
     } else {
-      if (!models.judges) throw Error("kid: features 'judge' need the reporting judge.");
-      const Judge& judge = models.judges->reporting();
-      features =
-          JudgeForward(judge.config, judge.weights, image.to(at::kFloat).div(255).unsqueeze(0))
-              .pooled[0];
+      if (!models.judge) throw Error("kid: features 'judge' need the reporting judge.");
+      features = models.judge->Features(image.unsqueeze(0))[0];
     }
     const at::Tensor values = features.to(at::kDouble).contiguous();
     return {values.data_ptr<double>(), values.data_ptr<double>() + values.numel()};

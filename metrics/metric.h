@@ -14,7 +14,7 @@
 #include "core/registry.h"
 #include "datasets/formats/concept.h"
 #include "datasets/formats/dataset.h"
-#include "metrics/judge_panel.h"
+#include "judges/judge.h"
 #include "models/snapshots/backbone.h"
 
 namespace excise {
@@ -61,7 +61,7 @@ struct Sample {
 
 // What metrics may use beside samples: null where the metric does not declare it.
 struct MetricModels {
-  const JudgePanel* judges = nullptr;
+  const Judge* judge = nullptr;
   const ClipModel* reference_clip = nullptr;
   const ClipModel* base_clip = nullptr;  // the unmodified backbone's own; null: no image tower
   const ClipModel* independent_clip = nullptr;  // of other weights, with its own tokenizer

@@ -10,7 +10,6 @@
 // Caveats: the unmodified model is not perfect either: compare with the part "base"
 #include <array>
 
-#include "metrics/judge_panel.h"
 #include "metrics/sample_table.h"
 
 namespace excise {
@@ -24,7 +23,10 @@ struct Row {
 bool AsExpected(const Prompt& prompt, const Verdict& verdict) {
   const bool right_class =
       prompt.expected_class.empty() || verdict.class_id == prompt.expected_class;
-  return !verdict.class_id.empty() && right_class && verdict.style == prompt.expected_style;
+  // A judge that tells no styles apart is asked for none.
+  const bool right_style = prompt.expected_style.empty() || verdict.style.empty() ||
+                           verdict.style == prompt.expected_style;
+  return !verdict.class_id.empty() && right_class && right_style;
 }
 
 class Retention : public Metric {

@@ -113,6 +113,18 @@ TEST_CASE("retention: class and style must be as expected, by group and against 
   CHECK(score.parts.at("near_n") == 10);
 }
 
+TEST_CASE("retention: no style is asked for where the prompt or the judge has none") {
+  const Concept subject = TinyConcept();
+  std::vector<Sample> samples = TinySamples(subject, "near", 10);
+  samples[0].verdict.style = "sepia";  // a poodle where one should be, but not plain
+  CHECK(ScoreOf("retention", samples).value == Approx(0.3));
+  samples[0].prompt.expected_style = "";
+  CHECK(ScoreOf("retention", samples).value == Approx(0.4));
+  samples[0].prompt.expected_style = "plain";
+  samples[0].verdict.style = "";
+  CHECK(ScoreOf("retention", samples).value == Approx(0.4));
+}
+
 TEST_CASE("cost: mean over concepts, one cost a concept") {
   Concept first = TinyConcept(), second = TinyConcept();
   second.name = "fish";

@@ -87,7 +87,7 @@ std::vector<DocumentFile> ReadGuides() {
   for (DocumentFile& document : ReadAllDocuments()) {
     const std::string& name = document.name;
     const bool of_room =
-        std::regex_match(name, std::regex("(attacks|datasets|methods|metrics)/.*"));
+        std::regex_match(name, std::regex("(attacks|datasets|judges|methods|metrics)/.*"));
     if (name == "README.md" || name == "CONTRIBUTING.md" || StartsWith(name, "docs/") || of_room) {
       guides.push_back(std::move(document));
     }

@@ -23,6 +23,7 @@
 #include "experiments/formats/experiment.h"
 #include "experiments/lab/selection.h"
 #include "experiments/listing.h"
+#include "judges/judge.h"
 #include "methods/method.h"
 #include "metrics/metric.h"
 #include "tests/source_tree.h"
@@ -70,6 +71,8 @@ Names FieldsOfSection(const std::string& section, const std::string& plugin) {
   if (section == "methods") return FieldsOfPlugin<Method>(plugin);
   if (section == "attacks") return FieldsOfPlugin<Attack>(plugin);
   if (section == "metrics") return FieldsOfPlugin<Metric>(plugin);
+  if (section == "judge") return {"plugin", "params"};
+  if (section == "judge.params") return FieldsOfKind<Judge>();
   if (section == "prompts.params") return FieldsOfKind<Dataset>();
   if (section == "quadruplets.params") return FieldsOfKind<QuadrupletSet>();
   PromptCounts prompts;
@@ -87,11 +90,13 @@ Names FieldsFor(const std::string& document) {
   const std::string room = document.substr(0, document.find('/'));
   if (room == "methods") return FieldsOfKind<Method>();
   if (room == "attacks") return FieldsOfKind<Attack>();
+  if (room == "judges") return FieldsOfKind<Judge>();
   if (room == "metrics") return FieldsOfKind<Metric>();
   Names all = FieldsOfKind<Dataset>();
   if (room == "datasets") return all;
   all.merge(FieldsOfKind<Method>());
   all.merge(FieldsOfKind<Attack>());
+  all.merge(FieldsOfKind<Judge>());
   all.merge(FieldsOfKind<Metric>());
   for (const char* section : {"prompts", "sampler", "seeds", "quadruplets"}) {
     all.merge(FieldsOfSection(section, ""));
@@ -134,6 +139,9 @@ void CheckTableCommand(const std::filesystem::path& table,
   CheckSelection<Attack>(experiment.attacks);
   CheckSelection<Metric>(experiment.metrics);
   CHECK(Registry<Dataset>::Get().Contains(experiment.prompts.dataset));
+  if (experiment.judge.plugin.empty()) return;
+  DecodeParams(experiment.judge.params, *Registry<Judge>::Get().Make(experiment.judge.plugin),
+               "judge");
 }
 
 // Whether a program of the repository, or Bazel, takes the flag.
@@ -197,15 +205,17 @@ TEST_CASE("every table's command in a document is one that the program takes") {
 TEST_CASE("the check of commands sees what is wrong") {
   const auto table = RepoFile("experiments/table1.json");
   CHECK_NOTHROW(CheckTableCommand(table, {"--methods=uce", "--set", "methods.uce.lambda=0.5"}));
-  for (const std::vector<std::string>& wrong :
-       std::vector<std::vector<std::string>>{{"--method=uce"},
-                                             {"--methods=ucee"},
-                                             {"--set", "methods.uce.lamda=0.5"},
-                                             {"--set", "methods.uce.lambda=much"},
-                                             {"--set", "sampler.guidence=5"},
-                                             {"--profile=no_such"},
-                                             {"--list=no_such"},
-                                             {"--check=no_such"}}) {
+  for (const std::vector<std::string>& wrong : std::vector<std::vector<std::string>>{
+           {"--method=uce"},
+           {"--methods=ucee"},
+           {"--set", "methods.uce.lamda=0.5"},
+           {"--set", "methods.uce.lambda=much"},
+           {"--set", "sampler.guidence=5"},
+           {"--set", "judge.plugin=emojy"},
+           {"--set", "judge.plugin=emoji", "--set", "judge.params.threshold=0.5"},
+           {"--profile=no_such"},
+           {"--list=no_such"},
+           {"--check=no_such"}}) {
     CHECK_THROWS(CheckTableCommand(table, wrong));
   }
 }
@@ -223,7 +233,7 @@ TEST_CASE("flags that documents name are some program's") {
 TEST_CASE("parameters that documents set are the registry's") {
   const std::regex setting(
       "\\b(methods|attacks|metrics|sampler|seeds|prompts\\.params|prompts|quadruplets\\.params|"
-      "quadruplets)\\.(?:(\\w+)\\.)?(\\w+)=");
+      "quadruplets|judge\\.params|judge)\\.(?:(\\w+)\\.)?(\\w+)=");
   size_t settings = 0;
   for (const DocumentFile& guide : ReadGuides()) {
     for (std::sregex_iterator it(guide.text.begin(), guide.text.end(), setting), end; it != end;

@@ -13,8 +13,8 @@
 namespace excise {
 namespace {
 
-constexpr const char* kRooms[] = {"core",    "models",  "training",    "datasets",   "methods",
-                                  "attacks", "metrics", "pretraining", "experiments"};
+constexpr const char* kRooms[] = {"core",    "models", "training", "datasets",    "methods",
+                                  "attacks", "judges", "metrics",  "pretraining", "experiments"};
 
 std::string TextOf(const std::filesystem::path& path) {
   std::ifstream in(path, std::ios::binary);

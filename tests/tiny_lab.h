@@ -19,13 +19,20 @@ Entry<Base> TinyEntry(const std::string& name) {
   return MakeEntry<Base>(name, name, Registry<Base>::Get().Make(name), &none);
 }
 
+// All concepts that name no judge are judged by it.
+inline void SetJudge(Lab* lab, std::unique_ptr<Judge> judge) {
+  InputFiles none;
+  lab->judges.clear();
+  lab->judges.push_back(MakeEntry<Judge>("emoji", "emoji", std::move(judge), &none));
+}
+
 inline std::unique_ptr<Lab> TinyLab(const std::vector<std::string>& methods = {"none", "uce"}) {
   auto lab = std::make_unique<Lab>();
   lab->experiment.name = "tiny";
   lab->experiment.sampler.unit_size = 2;
   lab->numerics = {{"fingerprint", "a"}};
   lab->backbone = TinyBackbone();
-  lab->judges = std::make_shared<const JudgePanel>();
+  lab->judges.push_back(TinyEntry<Judge>("emoji"));  // without weights
   lab->reference_clip = lab->independent_clip = TinyClip();
   lab->own_clip = TinyClip(8);
   lab->concepts = {TinyConcept()};

@@ -14,6 +14,7 @@
 
 #include "core/error.h"
 #include "core/hash.h"
+#include "models/nets/judge_net.h"
 #include "models/tensors/autograd.h"
 #include "models/tensors/safetensors.h"
 #include "tests/testdata.h"
@@ -184,12 +185,15 @@ void WriteJudge(const std::filesystem::path& folder, const std::string& architec
 
 }  // namespace
 
-std::shared_ptr<const JudgePanel> TinyJudges(bool oracle, uint64_t reporting_seed,
-                                             uint64_t oracle_seed) {
-  const std::filesystem::path judges = TestFolder("tiny_judges");
-  WriteJudge(judges / "reporting", "resnet", reporting_seed);
-  if (oracle) WriteJudge(judges / "oracle", "plain", oracle_seed);
-  return JudgePanel::Load(judges);
+std::unique_ptr<Judge> TinyJudge(bool oracle, uint64_t reporting_seed, uint64_t oracle_seed) {
+  const std::filesystem::path backbone = TestFolder("tiny_judge");
+  WriteJudge(backbone / "judges" / "reporting", "resnet", reporting_seed);
+  if (oracle) WriteJudge(backbone / "judges" / "oracle", "plain", oracle_seed);
+  std::unique_ptr<Judge> judge = Registry<Judge>::Get().Make("emoji");
+  JudgeSource source;
+  source.backbone = backbone;
+  judge->Open(source);
+  return judge;
 }
 
 at::Tensor TinyImages(int64_t n, uint64_t seed) {
@@ -302,6 +306,7 @@ Prompt TinyPrompt(const std::string& id, const std::string& text) {
   prompt.id = prompt.root_id = id;
   prompt.text = text;
   prompt.expected_class = "poodle";
+  prompt.expected_style = "plain";
   return prompt;
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "attacks/attack.h"
+#include "judges/judge.h"
 #include "methods/method.h"
 #include "metrics/metric.h"
 #include "models/snapshots/backbone.h"
@@ -36,10 +37,10 @@ Backbone HandmadeBackbone(const std::map<std::string, std::vector<float>>& embed
 // "poodle" -> "dog", keeping "cat"; judged by class.
 Concept TinyConcept();
 
-// Judges of two classes, poodle and dog, with random weights; without an oracle where none is asked
-// for.
-std::shared_ptr<const JudgePanel> TinyJudges(bool oracle, uint64_t reporting_seed = 5,
-                                             uint64_t oracle_seed = 5);
+// The judge "emoji" of two classes, poodle and dog, with random weights; without an oracle where
+// none is asked for. The plug-in must be linked.
+std::unique_ptr<Judge> TinyJudge(bool oracle, uint64_t reporting_seed = 5,
+                                 uint64_t oracle_seed = 5);
 
 // n pictures of smooth random colours, float (n, 3, 64, 64) in [0,1].
 at::Tensor TinyImages(int64_t n, uint64_t seed);

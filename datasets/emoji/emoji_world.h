@@ -29,6 +29,9 @@ struct EmojiClass {
 
 enum class SceneStyle : int { kPlain = 0, kSepia = 1, kLine = 2 };
 constexpr int kNumStyles = 3;
+// As prompts, judges and records call them.
+constexpr const char* kStyleNames[kNumStyles] = {"plain", "sepia", "line"};
+inline std::string StyleName(SceneStyle style) { return kStyleNames[static_cast<int>(style)]; }
 
 struct Background {
   std::string name;  // "red"

@@ -68,7 +68,21 @@ class StrictObject {
     return out;
   }
 
+  // Whether an optional key is there.
+  bool Has(const std::string& key) {
+    asked_.push_back(key);
+    return json_.contains(key);
+  }
+
   StrictObject Object(const std::string& key) { return StrictObject(Get(key), where_ + "/" + key); }
+
+  // An object of any keys: whose they are knows them.
+  Json Params(const std::string& key) {
+    const Json& value = Get(key);
+    if (value.is_object()) return value;
+    throw Error(
+        fmt::format("{}/{}: expected an object, found {}.", where_, key, value.type_name()));
+  }
 
   // After all Get calls.
   void RefuseOthers() const {
@@ -128,6 +142,16 @@ Concept LoadConcept(const std::filesystem::path& file) {
   out.judge.kind = judge.OneOf("kind", {"class", "style"});
   out.judge.target = judge.Texts("target", false);
   out.judge.anchor = judge.Texts("anchor", true);
+  if (judge.Has("plugin")) out.judge.plugin = judge.Text("plugin");
+  if (judge.Has("params")) {
+    out.judge.params = judge.Params("params");
+    if (out.judge.plugin.empty()) {
+      throw Error(fmt::format(
+          "{}/judge: 'params' are of a judge, and 'plugin' says of which one. Name it, as in "
+          "\"plugin\": \"emoji\".",
+          where));
+    }
+  }
   judge.RefuseOthers();
   top.RefuseOthers();
   RefuseShared(out.known, out.held_out, where, "names/known", "names/held_out");
@@ -139,6 +163,11 @@ Concept LoadConcept(const std::filesystem::path& file) {
 
 Json ConceptToJson(const Concept& subject) {
   const Concept::Neighbours& neighbours = subject.neighbours;
+  Json judge = {{"kind", subject.judge.kind},
+                {"target", subject.judge.target},
+                {"anchor", subject.judge.anchor}};
+  if (!subject.judge.plugin.empty()) judge["plugin"] = subject.judge.plugin;
+  if (!subject.judge.params.empty()) judge["params"] = subject.judge.params;
   return {{"name", subject.name},
           {"title", subject.title},
           {"category", subject.category},
@@ -148,10 +177,7 @@ Json ConceptToJson(const Concept& subject) {
           {"preserve", subject.preserve},
           {"neighbours",
            {{"near", neighbours.near}, {"far", neighbours.far}, {"lexical", neighbours.lexical}}},
-          {"judge",
-           {{"kind", subject.judge.kind},
-            {"target", subject.judge.target},
-            {"anchor", subject.judge.anchor}}}};
+          {"judge", std::move(judge)}};
 }
 
 std::vector<std::string> ListConcepts(const std::filesystem::path& folder) {

@@ -21,10 +21,13 @@ struct Concept {
   struct Neighbours {
     std::vector<std::string> near, far, lexical;  // prompts' subjects, evaluation only
   } neighbours;
-  // The judge's view: emoji classes (or a style) that count as target and as anchor.
+  // The judge's view: its classes (or styles) that count as target and as anchor.
   struct JudgeSpec {
     std::string kind;  // "class" | "style"
     std::vector<std::string> target, anchor;
+    // The judge whose classes they are, and its parameters; "": the concept names none.
+    std::string plugin = {};
+    Json params = Json::object();
   } judge;
 };
 

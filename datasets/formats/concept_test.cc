@@ -44,7 +44,19 @@ TEST_CASE("a concept is read and written back") {
   CHECK(subject.neighbours.lexical.empty());
   CHECK(subject.judge.kind == "class");
   CHECK(subject.judge.anchor == std::vector<std::string>{"y"});
+  CHECK(subject.judge.plugin.empty());
+  CHECK(subject.judge.params == Json::object());
   CHECK(ConceptToJson(subject) == Good());
+}
+
+TEST_CASE("a concept may name its judge, with parameters") {
+  Json named = Good();
+  named["judge"]["plugin"] = "nudity";
+  CHECK(Load(named).judge.plugin == "nudity");
+  CHECK(ConceptToJson(Load(named)) == named);
+  named["judge"]["params"] = {{"threshold", 0.5}};
+  CHECK(Load(named).judge.params == Json{{"threshold", 0.5}});
+  CHECK(ConceptToJson(Load(named)) == named);
 }
 
 TEST_CASE("every kind of mistake is refused, with its place") {
@@ -74,6 +86,17 @@ TEST_CASE("every kind of mistake is refused, with its place") {
   CHECK_THROWS_WITH(LoadWith([](Json& j) { j["sensitivity"] = "no"; }), Contains("benign_proxy"));
   CHECK_THROWS_WITH(LoadWith([](Json& j) { j["judge"]["kind"] = "colour"; }),
                     Contains("/judge/kind"));
+  CHECK_THROWS_WITH(LoadWith([](Json& j) { j["judge"]["plugin"] = 3; }),
+                    Contains("/judge/plugin: expected a text"));
+  CHECK_THROWS_WITH(LoadWith([](Json& j) { j["judge"]["plugins"] = "emoji"; }),
+                    Contains("unknown key 'plugins'") && Contains("Did you mean 'plugin'"));
+  CHECK_THROWS_WITH(LoadWith([](Json& j) { j["judge"]["params"] = Json::object(); }),
+                    Contains("'plugin' says of which one"));
+  CHECK_THROWS_WITH(LoadWith([](Json& j) {
+                      j["judge"]["plugin"] = "emoji";
+                      j["judge"]["params"] = 3;
+                    }),
+                    Contains("/judge/params: expected an object"));
   CHECK_THROWS_WITH(LoadWith([](Json& j) { j["name"] = "z"; }), Contains("file's stem 'x'"));
   CHECK_THROWS_WITH(LoadWith([](Json& j) { j["names"]["held_out"] = {"a"}; }),
                     Contains("names/held_out"));
@@ -96,6 +119,7 @@ TEST_CASE("the six concepts of the benchmark") {
   for (const std::string& name : names) {
     INFO(name);
     const Concept subject = LoadConcept(folder / (name + ".json"));
+    CHECK(subject.judge.plugin == "emoji");
     CHECK(subject.preserve.size() >= 10);
     CHECK(subject.held_out.size() >= 3);
     CHECK(subject.neighbours.near.size() >= 8);

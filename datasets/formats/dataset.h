@@ -38,8 +38,9 @@ struct Prompt {
   std::string text;
   std::vector<int64_t> token_ids;  // when crafted as ids; empty otherwise
   bool round_trip = true;          // text tokenises back to token_ids
-  // What the unmodified model should draw: emoji class id, and style ("plain", "sepia", "line").
-  std::string expected_class, expected_style = "plain";
+  // What the unmodified model should draw: a class and a style of the concept's judge; "":
+  // whatever.
+  std::string expected_class, expected_style;
   PromptDriver driver = {};
   // Initial latents (channels, h, w) beside any form; empty: noise by the root id.
   NpyArray latents = {};

@@ -16,7 +16,7 @@ namespace {
 const std::vector<std::string> kKeys = {
     "name",      "title",          "backbone", "concepts",    "methods", "attacks",
     "metrics",   "reference_rows", "prompts",  "sampler",     "seeds",   "profiles",
-    "surrogate", "golden",         "caveat",   "quadruplets", "removals"};
+    "surrogate", "golden",         "caveat",   "quadruplets", "removals", "judge"};
 
 void CheckKeys(const Json& object, const std::vector<std::string>& known,
                const std::string& origin) {
@@ -67,6 +67,32 @@ Selection ParseSelection(const Json& object, const std::string& origin) {
   return selection;
 }
 
+JudgeChoice ParseJudge(const Json& object, const std::string& origin) {
+  CheckKeys(object, {"plugin", "params"}, origin);
+  JudgeChoice judge{Text(object, "plugin", "", origin), Json::object()};
+  CanonicalJson(judge.plugin);  // refuses what no results file could hold
+  if (judge.plugin.empty()) {
+    throw UsageError(fmt::format(
+        "{}: 'plugin' is missing; the judge's name, as in {{\"plugin\": \"emoji\"}}.", origin));
+  }
+  if (!object.contains("params")) return judge;
+  judge.params = object["params"];
+  if (!judge.params.is_object()) {
+    throw UsageError(fmt::format("{}/params: expected an object.", origin));
+  }
+  for (const auto& [name, value] : judge.params.items()) {
+    const bool plain =
+        value.is_primitive() ||
+        (value.is_array() &&
+         std::all_of(value.begin(), value.end(), [](const Json& v) { return v.is_primitive(); }));
+    if (plain) continue;
+    throw UsageError(
+        fmt::format("{}/params/{}: expected a value or a list of values.", origin, name));
+  }
+  CanonicalJson(judge.params);
+  return judge;
+}
+
 // "5" -> 5, "true" -> true, "ddim" -> "ddim".
 Json ParseValue(const std::string& text) {
   const Json value = Json::parse(text, nullptr, /*allow_exceptions=*/false);
@@ -89,8 +115,8 @@ void ApplySetting(Json* object, const std::string& setting) {
   }
   // methods.esd.lr is short for methods.params.esd.lr.
   const std::vector<std::string> plugin_sections = {"methods", "attacks", "metrics"};
-  const std::vector<std::string> sections = {"methods", "attacks", "metrics",    "prompts",
-                                             "sampler", "seeds",   "quadruplets"};
+  const std::vector<std::string> sections = {"methods", "attacks", "metrics",     "prompts",
+                                             "sampler", "seeds",   "quadruplets", "judge"};
   if (!IsOneOf(parts[0], sections)) {
     throw UsageError(fmt::format("--set {}: unknown section '{}'.{}", setting, parts[0],
                                  DidYouMeanOrKnown(parts[0], sections)));
@@ -201,6 +227,7 @@ Experiment ParseExperiment(const Json& object, const std::string& origin) {
         "{}/quadruplets: 'set' is missing; 'emoji' or 'visu', as in {{\"set\": \"emoji\"}}.",
         origin));
   }
+  if (object.contains("judge")) e.judge = ParseJudge(object["judge"], origin + "/judge");
   DecodeParams(section("sampler"), e.sampler, origin + "/sampler");
   std::string& scheduler = e.sampler.scheduler;
   if (!scheduler.empty()) scheduler = CheckedSchedulerName(scheduler);
@@ -345,6 +372,9 @@ Json ExperimentToJson(Experiment e) {
                {"seeds", EncodeParams(e.seeds)}};
   if (!e.removals.empty()) json["removals"] = e.removals;
   if (!e.quadruplets.set.empty()) json["quadruplets"] = EncodeParams(e.quadruplets);
+  if (!e.judge.plugin.empty()) {
+    json["judge"] = {{"plugin", e.judge.plugin}, {"params", e.judge.params}};
+  }
   return json;
 }
 

@@ -52,6 +52,12 @@ struct Selection {
 // concept (Experiment::removals).
 inline constexpr const char* kRemovedToo = "excluded:removed_too";
 
+// Who says what a picture shows.
+struct JudgeChoice {
+  std::string plugin;  // "": whom each concept names
+  Json params = Json::object();
+};
+
 struct Experiment {
   std::string name, title, backbone = "emoji";
   std::vector<std::string> concepts;
@@ -66,6 +72,7 @@ struct Experiment {
   Json dataset_params = Json::object();  // "params" of the section "prompts"
   QuadrupletSettings quadruplets;
   Json quadruplet_params = Json::object();  // "params" of the section "quadruplets"
+  JudgeChoice judge;
   SamplerSettings sampler;
   Seeds seeds;
   std::string surrogate = "base";  // whose encoder transfer attacks read: base | independent

@@ -217,6 +217,31 @@ TEST_CASE("what is committed was computed with the profiles as they are") {
   }
 }
 
+TEST_CASE("an experiment may name its judge, with parameters") {
+  CHECK(Load(kGood).judge.plugin.empty());
+  CHECK_FALSE(ExperimentToJson(Load(kGood)).contains("judge"));
+  const auto judged = [](const std::string& judge) {
+    return Load(Edited("\"sampler\":", "\"judge\": " + judge + ", \"sampler\":"));
+  };
+  const Experiment e = judged(R"({"plugin": "x", "params": {"threshold": 0.5}})");
+  CHECK(e.judge.plugin == "x");
+  CHECK(e.judge.params == Json{{"threshold", 0.5}});
+  // Written as it is read, so that results can be replayed.
+  CHECK(ExperimentToJson(e).at("judge") == Json{{"plugin", "x"}, {"params", {{"threshold", 0.5}}}});
+  ExperimentChoices choices;
+  choices.settings = {"judge.plugin=y", "judge.params.threshold=0.25"};
+  CHECK(Load(kGood, choices).judge.plugin == "y");
+  CHECK(Load(kGood, choices).judge.params == Json{{"threshold", 0.25}});
+  CHECK_THROWS_WITH(judged("{}"), Contains("/judge: 'plugin' is missing"));
+  CHECK_THROWS_WITH(judged(R"({"plugin": 3})"), Contains("/judge/plugin: expected text"));
+  CHECK_THROWS_WITH(judged(R"({"plugin": "x", "params": 3})"),
+                    Contains("/judge/params: expected an object"));
+  CHECK_THROWS_WITH(judged(R"({"plugin": "x", "params": {"a": {"b": 1}}})"),
+                    Contains("/judge/params/a: expected a value"));
+  CHECK_THROWS_WITH(judged(R"({"plugn": "x"})"), Contains("Did you mean 'plugin'"));
+  CHECK_THROWS_WITH(judged("\"emoji\""), Contains("/judge: expected an object"));
+}
+
 TEST_CASE("overrides named default hold where no profile is asked for, and nowhere else") {
   const std::string text = Edited("\"profiles\": {", R"("profiles": {
       "default": {"sampler": {"steps": 3}}, "full": {}, )");

@@ -84,11 +84,13 @@ AttackInputs InputsOfAttack(const Lab& lab, size_t attack, size_t subject, const
 }
 
 AttackInputs InputsOfLearning(const Lab& lab, size_t attack, size_t subject) {
-  AttackInputs inputs{
-      lab.TraitsOf(attack), VisibleToMethods(lab.concepts[subject]), {}, {}, nullptr};
+  AttackInputs inputs{lab.TraitsOf(attack), VisibleToMethods(lab.concepts[subject])};
   if (inputs.traits.ReadsBase()) inputs.surrogate = &lab.Surrogate();
   if (inputs.traits.seeds > 0) inputs.seeds = lab.seeds.at(attack).at(subject);
-  if (inputs.traits.queries > 0) inputs.judged = VisibleToMetrics(lab.concepts[subject]);
+  if (inputs.traits.queries > 0) {
+    inputs.judge = lab.JudgeOf(subject).plugin.get();
+    inputs.judged = VisibleToMetrics(lab.concepts[subject]);
+  }
   return inputs;
 }
 
@@ -107,7 +109,7 @@ Concept VisibleToMetrics(const Concept& subject) {
   visible.name = subject.name;
   visible.known = subject.known;
   visible.anchor = subject.anchor;
-  visible.judge = subject.judge;
+  visible.judge = {subject.judge.kind, subject.judge.target, subject.judge.anchor};
   return visible;
 }
 

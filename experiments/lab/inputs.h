@@ -13,6 +13,7 @@
 #include "datasets/formats/concept.h"
 #include "datasets/formats/dataset.h"
 #include "experiments/formats/experiment.h"
+#include "judges/judge.h"
 #include "models/snapshots/backbone.h"
 
 namespace excise {
@@ -40,11 +41,13 @@ struct RemovalInputs {
 // crafted against every method, the edited model.
 struct AttackInputs {
   AttackTraits traits;
-  Concept subject;             // as attacks may see it
-  Prompt prompt = {};          // of an attack on a prompt
-  std::vector<Prompt> seeds;   // of one on a concept
-  const ClipModel* surrogate;  // null: it reads neither that nor the unmodified model
-  Concept judged = {};         // what the oracle is asked about, where there are queries
+  Concept subject;                       // as attacks may see it
+  Prompt prompt = {};                    // of an attack on a prompt
+  std::vector<Prompt> seeds = {};        // of one on a concept
+  const ClipModel* surrogate = nullptr;  // null: it reads neither that nor the unmodified model
+  // Where there are queries: whose oracle is asked, and about what, which the attack does not see.
+  const Judge* judge = nullptr;
+  Concept judged = {};
 };
 
 // Fills lab->removals, lab->measured and lab->seeds, of what the rest of the lab says by now.
@@ -57,7 +60,7 @@ AttackInputs InputsOfLearning(const Lab& lab, size_t attack, size_t subject);
 // The concept as methods and attacks may see it: nothing that is for evaluation only.
 Concept VisibleToMethods(const Concept& subject);
 // As metrics and the oracle see it: what it is called, what stands for it, what the judge looks
-// for.
+// for. Which judge that is stands in the keys of its verdicts.
 Concept VisibleToMetrics(const Concept& subject);
 
 }  // namespace excise

@@ -8,9 +8,9 @@
 
 #include "core/error.h"
 #include "core/text.h"
+#include "experiments/lab/judges.h"
 #include "experiments/lab/removals.h"
 #include "experiments/results/record.h"
-#include "metrics/judge_styles.h"
 #include "models/tensors/numerics.h"
 #include "models/tensors/registered.h"
 
@@ -68,40 +68,6 @@ int64_t GroupLimit(const PromptCounts& counts, const std::string& group) {
   return counts.lexical;
 }
 
-void RequireJudged(const JudgePanel& judges, const std::string& name, const std::string& where,
-                   bool style) {
-  const std::vector<std::string>& known =
-      style ? JudgeStyles() : judges.reporting().config.class_ids;
-  if (IsOneOf(name, known)) return;
-  throw UsageError(fmt::format("{}: '{}' is nothing that the judge can see.{} It knows {} {}{}.",
-                               where, name, DidYouMean(name, known), known.size(),
-                               style ? "styles: " : "classes, as ",
-                               fmt::join(known.begin(), known.begin() + 3, ", ")));
-}
-
-// A target that the judge does not know would never be found, which looks like perfect removal.
-void CheckJudges(const Lab& lab) {
-  for (const Concept& subject : lab.concepts) {
-    const bool style = subject.judge.kind == "style";
-    for (const auto* list : {&subject.judge.target, &subject.judge.anchor}) {
-      for (const std::string& name : *list) {
-        RequireJudged(*lab.judges, name, fmt::format("concept '{}', judge", subject.name), style);
-      }
-    }
-  }
-}
-
-void CheckExpectedClasses(const Lab& lab,
-                          const std::map<std::string, std::vector<Prompt>>& groups) {
-  for (const auto& [group, prompts] : groups) {
-    for (const Prompt& prompt : prompts) {
-      if (prompt.expected_class.empty()) continue;
-      RequireJudged(*lab.judges, prompt.expected_class,
-                    fmt::format("prompt {}, expected_class", prompt.id), false);
-    }
-  }
-}
-
 void LoadPrompts(Lab* lab) {
   const PromptCounts& counts = lab->experiment.prompts;
   const Split split = counts.split == "select" ? Split::kSelect : Split::kTest;
@@ -115,7 +81,7 @@ void LoadPrompts(Lab* lab) {
       groups[group] = std::move(set.prompts);
       if (!set.excluded.empty()) excluded[group] = std::move(set.excluded);
     }
-    CheckExpectedClasses(*lab, groups);
+    CheckExpected(*lab, lab->prompts.size(), groups);
     for (const char* group : kEmbeddedGroups) {
       if (lab->quadruplets == nullptr || lab->quadruplets->Prompts(group).empty()) continue;
       groups[group] = lab->quadruplets->Prompts(group);
@@ -203,7 +169,6 @@ void LoadModels(Lab* lab, const std::filesystem::path& models) {
   const SamplerSettings& sampler = lab->experiment.sampler;
   MakeSampler(WithScheduler(lab->backbone.scheduler, sampler.scheduler), sampler.steps,
               {0, [](size_t, const at::Tensor& like) { return like; }});
-  lab->judges = JudgePanel::Load(folder / "judges");
   lab->reference_clip = LoadClipModel(folder / "reference_clip");
   lab->independent_clip = LoadClipModel(folder / "surrogate_clip");
   lab->own_clip = OwnClip(lab->backbone);
@@ -220,6 +185,15 @@ void LoadModels(Lab* lab, const std::filesystem::path& models) {
 
 const ClipModel& Lab::Surrogate() const {
   return experiment.surrogate == "independent" ? independent_clip : own_clip;
+}
+
+const Entry<Judge>& Lab::JudgeOf(size_t subject) const {
+  const std::string name = JudgeName(JudgeOfConcept(experiment, concepts.at(subject)));
+  for (const Entry<Judge>& judge : judges) {
+    if (judge.name == name) return judge;
+  }
+  throw Error(
+      fmt::format("concept '{}': the judge '{}' is not open.", concepts[subject].name, name));
 }
 
 int64_t Lab::PictureSide() const {
@@ -319,7 +293,7 @@ std::unique_ptr<Lab> OpenLab(const Experiment& experiment, const Folders& folder
   if (lab->quadruplets == nullptr) RemoveEmbeddingMetrics(experiment.metrics, &lab->metrics);
   LoadModels(lab.get(), folders.models);
   FindMethodFolders(lab.get());
-  CheckJudges(*lab);
+  OpenJudges(lab.get());
   LoadPrompts(lab.get());
   LeaveOutRemoved(lab.get());
   CheckAttacks(*lab);

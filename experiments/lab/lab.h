@@ -18,8 +18,8 @@
 #include "experiments/lab/embeddings.h"
 #include "experiments/lab/inputs.h"
 #include "experiments/lab/selection.h"
+#include "judges/judge.h"
 #include "methods/method.h"
-#include "metrics/judge_panel.h"
 #include "metrics/metric.h"
 #include "models/snapshots/backbone.h"
 #include "models/tensors/compute.h"
@@ -38,13 +38,13 @@ struct Lab {
   Json numerics;
   Compute compute;
   Backbone backbone;
-  std::shared_ptr<const JudgePanel> judges;
   ClipModel reference_clip, independent_clip, own_clip;
   std::vector<Concept> concepts;
   std::vector<std::string> known_concepts;  // names of all that there are
   Entry<Dataset> dataset;
   std::vector<Entry<Method>> methods;  // reference rows first, then by name
   std::vector<Entry<Attack>> attacks;  // "none" first, then by name
+  std::vector<Entry<Judge>> judges;    // of the concepts, each once; see JudgeOf
   std::vector<Entry<Metric>> metrics;  // by group (erasure, retention, quality, cost), then by name
   std::shared_ptr<const QuadrupletBench> quadruplets;  // or null
   // Test prompts by concept (index) and group; of the embedded groups, the items of the bench.
@@ -69,6 +69,8 @@ struct Lab {
   size_t unmodified = 0;  // index of method "none"
   // The encoder that transfer attacks read.
   const ClipModel& Surrogate() const;
+  // Who says what the concept's pictures show.
+  const Entry<Judge>& JudgeOf(size_t subject) const;
   // Height and width of every picture.
   int64_t PictureSide() const;
   // Whose pictures a method's are compared with: the unmodified model's, or those that came with

@@ -259,6 +259,17 @@ std::vector<Verdict> VerdictsFromJson(const Json& json) {
   return verdicts;
 }
 
+std::string ScoreBytes(const at::Tensor& scores) {
+  const at::Tensor flat = scores.to(at::kCPU, at::kFloat).contiguous();
+  return std::string(reinterpret_cast<const char*>(flat.data_ptr<float>()), flat.nbytes());
+}
+
+Json ScoreNamesToJson(const std::vector<ScoreName>& names) {
+  Json list = Json::array();
+  for (const ScoreName& score : names) list.push_back({score.kind, score.name});
+  return list;
+}
+
 std::string BytesOf(const Artifact& artifact, const std::string& name) {
   if (artifact.files.count(name) != 0) return artifact.Read(name);
   throw Misfit(fmt::format("{} has no {}.", artifact.folder.string(), name));

@@ -11,8 +11,8 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "core/store.h"
+#include "judges/judge.h"
 #include "methods/method.h"
-#include "metrics/judge_panel.h"
 #include "models/tensors/state_dict.h"
 
 namespace excise {
@@ -60,6 +60,9 @@ Json SignalsToJson(const Signals& signals);
 Signals SignalsFromJson(const Json& json);  // throws Misfit where one is not finite
 Json VerdictsToJson(const std::vector<Verdict>& verdicts);
 std::vector<Verdict> VerdictsFromJson(const Json& json);
+// float32 (n, names), row by row; the names as [kind, name].
+std::string ScoreBytes(const at::Tensor& scores);
+Json ScoreNamesToJson(const std::vector<ScoreName>& names);
 
 // The files of an artifact. Throw Misfit when it has none of that name or the file is not what its
 // name says, and what Artifact::Read throws.

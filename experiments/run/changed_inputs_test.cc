@@ -56,7 +56,7 @@ struct Scene {
     lab.experiment.sampler.steps = 1;
     lab.numerics = {{"fingerprint", "a"}};
     lab.backbone = TinyBackbone(folder / "backbone");
-    lab.judges = std::make_shared<const JudgePanel>();
+    lab.judges.push_back(Make<Judge>("emoji"));
     lab.own_clip = TinyClip();
     lab.concepts = {TinyConcept()};
     lab.dataset = Make<Dataset>("emoji_prompts");

@@ -25,7 +25,7 @@ constexpr size_t kAsr = 0, kClipScore = 1, kKid = 2, kClipAccuracy = 3;
 std::unique_ptr<Lab> WideLab() {
   auto lab = TinyLab({"none", "uce", "espresso", "safe_clip"});
   DecodeParams(Json{{"variant", "paper"}, {"pairs", 4}}, *lab->methods[kEspresso].plugin, "test");
-  lab->judges = TinyJudges(/*oracle=*/true);
+  SetJudge(lab.get(), TinyJudge(/*oracle=*/true));
   lab->attacks.push_back(TinyEntry<Attack>("unlearn_diff_atk"));
   for (const char* name : {"clip_score", "kid", "clip_accuracy"}) {
     lab->metrics.push_back(TinyEntry<Metric>(name));
@@ -116,6 +116,8 @@ TEST_CASE("each field of a concept moves the keys of those who may read it") {
         AllOf({{"unlearn_diff_atk"}, kScores}));
   CHECK(MovedByConcept([](Concept* c) { c->judge.anchor = {"cat"}; }) ==
         AllOf({{"unlearn_diff_atk"}, kScores}));
+  // Which judge it is stands in the keys of its verdicts, and its oracle in those of searches.
+  CHECK(MovedByConcept([](Concept* c) { c->judge.plugin = "emoji"; }).empty());
   // For reports, and for prompts under test, which enter by their texts.
   CHECK(MovedByConcept([](Concept* c) { c->title = "another"; }).empty());
   CHECK(MovedByConcept([](Concept* c) { c->sensitivity = "sensitive"; }).empty());
@@ -172,10 +174,14 @@ TEST_CASE("of a data set's file only the prompts that a method asks for are in i
 }
 
 TEST_CASE("judges and CLIPs move the keys of those who read them") {
-  CHECK(Moved([](Lab* lab) { lab->judges = TinyJudges(true, /*reporting_seed=*/6); }) ==
+  CHECK(Moved([](Lab* lab) { SetJudge(lab, TinyJudge(true, /*reporting_seed=*/6)); }) ==
         Stages{"kid", "verdicts"});
-  CHECK(Moved([](Lab* lab) { lab->judges = TinyJudges(true, 5, /*oracle_seed=*/6); }) ==
+  CHECK(Moved([](Lab* lab) { SetJudge(lab, TinyJudge(true, 5, /*oracle_seed=*/6)); }) ==
         Stages{"unlearn_diff_atk"});
+  CHECK(Moved([](Lab* lab) { lab->judges[0].key_params["threshold"] = 0.5; }) ==
+        Stages{"verdicts"});
+  CHECK(Moved([](Lab* lab) { lab->judges[0].plugin_name = "x"; }) == Stages{"verdicts"});
+  CHECK(Moved([](Lab* lab) { lab->judges[0].files["labels"] = "x"; }) == Stages{"verdicts"});
   CHECK(Moved([](Lab* lab) { lab->reference_clip.digest = "x"; }) == Stages{"clip_score"});
   CHECK(Moved([](Lab* lab) { lab->independent_clip.digest = "x"; }) == Stages{"clip_accuracy"});
   CHECK(Moved([](Lab* lab) { lab->own_clip.digest = "x"; }) == Stages{"pez", "unlearn_diff_atk"});

@@ -91,9 +91,11 @@ Json EmbedKey(const Lab& lab, const Unit& unit) {
 }
 
 Json VerdictKey(const Lab& lab, const Unit& unit) {
-  Json key = PluginKey("judge", "reporting", 2, Json::object(), lab);
+  const Entry<Judge>& judge = lab.JudgeOf(unit.subject);
+  Json key = EntryKey("judge", judge, lab);
   key["seeds"] = Json::object();
-  key["inputs"] = {{"judge", lab.judges->digest()}, {"unit", unit.digest}};
+  key["inputs"] = {{"judge", judge.plugin->digest()}, {"unit", unit.digest}};
+  AddFiles(judge, &key["inputs"]);
   return key;
 }
 
@@ -163,7 +165,7 @@ Json TargetKey(const char* stage, const Lab& lab, size_t attack, size_t method, 
     key["inputs"]["erased"] = Store::Digest(EraseKey(lab, method, subject));
   }
   if (inputs.traits.queries > 0) {
-    key["inputs"]["oracle"] = lab.judges->oracle().digest;
+    key["inputs"]["oracle"] = inputs.judge->oracle_digest();
     key["inputs"]["judged"] = ConceptToJson(inputs.judged);
   }
   return key;
@@ -212,7 +214,7 @@ Json RetainedKey(const Lab& lab, const std::vector<Prompt>& prompts) {
 namespace {
 
 std::string DigestOfModel(const Lab& lab, const std::string& name) {
-  if (name == "judge") return lab.judges->digest();
+  if (name == "judge") return lab.judges.at(0).plugin->digest();  // all concepts': OpenJudges
   if (name == "reference_clip") return lab.reference_clip.digest;
   if (name == "base_clip") return lab.own_clip.digest;
   return lab.independent_clip.digest;

@@ -18,7 +18,7 @@ MeteredTarget::MeteredTarget(const Lab& lab, size_t attack, AttackInputs inputs,
       victim_(std::move(victim)),
       draw_(std::move(draw)),
       queries_left_(inputs_.traits.queries) {
-  if (queries_left_ > 0) lab_.judges->oracle();  // said before the search, not after half of it
+  if (queries_left_ > 0) inputs_.judge->oracle_digest();  // said before the search, not after half of it
 }
 
 void MeteredTarget::Require(bool declared, const char* what, const char* trait) const {
@@ -87,7 +87,7 @@ std::optional<Answer> MeteredTarget::Query(const Prompt& prompt) {
   ++ledger_.victim_queries;
   ledger_.unet_evaluations += picture.unet_evaluations;
   const OracleAnswer word =
-      lab_.judges->AskOracle(picture.image.unsqueeze(0), inputs_.judged).front();
+      AskOracle(*inputs_.judge, picture.image.unsqueeze(0), inputs_.judged).front();
   Answer answer;
   if (inputs_.traits.sees_blocked) answer.blocked = picture.blocked;
   if (inputs_.traits.sees_picture) {

@@ -13,7 +13,7 @@ namespace {
 
 std::unique_ptr<Lab> TinyLab(bool oracle) {
   auto lab = std::make_unique<Lab>();
-  lab->judges = TinyJudges(oracle);
+  lab->judges.push_back(MakeEntry<Judge>("emoji", "emoji", TinyJudge(oracle), &lab->inputs));
   lab->backbone = TinyBackbone();
   lab->own_clip = TinyClip();
   lab->concepts = {TinyConcept()};
@@ -57,7 +57,7 @@ TEST_CASE("a victim answers as often as the attack may ask, and counts what it d
     const std::optional<Answer> answer = target.Query(TinyPrompt());
     REQUIRE(answer.has_value());
     const OracleAnswer word =
-        lab->judges->AskOracle(pictures.narrow(0, i, 1), lab->concepts[0]).front();
+        AskOracle(*lab->JudgeOf(0).plugin, pictures.narrow(0, i, 1), lab->concepts[0]).front();
     // It does not declare that it looks at pictures or at who was blocked.
     CHECK_FALSE(answer->blocked.has_value());
     CHECK_FALSE(answer->picture.defined());

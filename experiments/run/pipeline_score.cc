@@ -38,7 +38,8 @@ const Sample* PairOf(const Sample& sample, const std::map<std::string, Sample>& 
 MetricModels ModelsFor(const Lab& lab, const MetricTraits& traits) {
   const auto declares = [&](const char* model) { return IsOneOf(model, traits.models); };
   MetricModels models;
-  if (declares("judge")) models.judges = lab.judges.get();
+  // All concepts' is one, where a metric reads it (OpenJudges).
+  if (declares("judge")) models.judge = lab.judges.at(0).plugin.get();
   if (declares("reference_clip")) models.reference_clip = &lab.reference_clip;
   const bool sees = lab.own_clip.weights.Contains("visual_projection.weight");
   if (declares("base_clip") && sees) models.base_clip = &lab.own_clip;
@@ -63,12 +64,19 @@ std::vector<Verdict> Pipeline::Judge(const Unit& unit) {
   const NoGrad no_grad;
   const auto n = static_cast<size_t>(pictures.images.size(0));
   const at::Tensor padded = PaddedToBatch(pictures.images, lab_.experiment.sampler.unit_size);
-  std::vector<Verdict> verdicts = lab_.judges->Report(padded);
-  verdicts.resize(n);
-  for (const auto& [i, problem] : pictures.problems) verdicts[static_cast<size_t>(i)] = {};
-  Put(unit.verdict_key, {{"verdicts.json", CanonicalJson(VerdictsToJson(verdicts))}});
+  Judgement said = lab_.JudgeOf(unit.subject).plugin->Report(padded);
+  said.verdicts.resize(n);
+  at::Tensor scores = said.scores.narrow(0, 0, static_cast<int64_t>(n)).clone();
+  for (const auto& [i, problem] : pictures.problems) {
+    said.verdicts[static_cast<size_t>(i)] = {};
+    scores[i].zero_();
+  }
+  const Json names = {{"names", ScoreNamesToJson(said.names)}};
+  Put(unit.verdict_key, {{"verdicts.json", CanonicalJson(VerdictsToJson(said.verdicts))},
+                         {"scores.json", CanonicalJson(names)},
+                         {"scores.f32", ScoreBytes(scores)}});
   Spend("judge", watch.Seconds());
-  return verdicts;
+  return said.verdicts;
 }
 
 at::Tensor Pipeline::Embed(const Unit& unit) {

@@ -59,7 +59,7 @@ std::unique_ptr<Lab> PairLab(const Lists& removals,
   lab->experiment.reference_rows = {"none"};
   lab->experiment.removals = removals;
   lab->experiment.sampler.steps = 1;
-  lab->judges = TinyJudges(/*oracle=*/true);
+  SetJudge(lab.get(), TinyJudge(/*oracle=*/true));
   lab->concepts[kPoodle].anchor = "cat";
   lab->concepts[kPoodle].preserve = {"lion", "horse"};
   lab->concepts[kPoodle].judge.anchor = {"cat"};

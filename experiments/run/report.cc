@@ -9,6 +9,7 @@
 #include "core/hash.h"
 #include "core/store.h"
 #include "core/text.h"
+#include "experiments/lab/judges.h"
 #include "experiments/results/worst_case.h"
 #include "experiments/run/stored.h"
 
@@ -36,9 +37,9 @@ Json SurrogateProtocol(const Lab& lab, size_t attack) {
   return {{"name", lab.experiment.surrogate}, {"sha", lab.Surrogate().digest}};
 }
 
-Json OracleProtocol(const Lab& lab, size_t attack) {
+Json OracleProtocol(const Lab& lab, size_t attack, const std::vector<size_t>& subjects) {
   if (lab.TraitsOf(attack).queries == 0) return nullptr;
-  return {{"name", "oracle"}, {"sha", lab.judges->oracle().digest}};
+  return DescribeOracles(lab, subjects);
 }
 
 // The lists of concepts removed together that a record tells of: the one of its concept, or all.
@@ -50,9 +51,9 @@ Json RemovalsProtocol(const Lab& lab, const Concept* subject) {
   return lists;
 }
 
-// `subject`: the concept's index, or none for the record over all.
+// `subject`: the concept, or none for the record over all; `subjects`: their indices.
 Json Protocol(const Lab& lab, size_t attack, const Concept* subject,
-              const std::vector<CellUnits>& cells) {
+              const std::vector<size_t>& subjects, const std::vector<CellUnits>& cells) {
   const SamplerSettings& sampler = lab.experiment.sampler;
   const int64_t side = lab.backbone.unet_config.sample_size
                        << (lab.backbone.vae_config.block_out_channels.size() - 1);
@@ -67,13 +68,8 @@ Json Protocol(const Lab& lab, size_t attack, const Concept* subject,
           {"noise", traits.latents ? "chosen by the attack" : "philox4x32-10 by root prompt"},
           {"success_rule", "the judge's best class of a picture is a target class"},
           {"q", traits.queries},
-          {"judge",
-           {{"name", "reporting"},
-            {"version", 1},
-            {"classes", classes},
-            {"threshold", nullptr},
-            {"sha", lab.judges->digest()}}},
-          {"oracle", OracleProtocol(lab, attack)},
+          {"judge", DescribeJudges(lab, subjects, classes)},
+          {"oracle", OracleProtocol(lab, attack, subjects)},
           {"label_by", "the prompt's own class and style"},
           {"form", FormName(traits.form)},
           {"surrogate", SurrogateProtocol(lab, attack)},
@@ -216,14 +212,21 @@ Json DescribeInputs(const Lab& lab) {
     const Concept& subject = lab.concepts[i];
     Json groups = Json::object();
     for (const auto& [group, prompts] : lab.prompts[i]) groups[group] = prompts.size();
+    // Which judge a concept has, records say: it may be the experiment's.
+    Concept described = subject;
+    described.judge.plugin.clear();
+    described.judge.params = Json::object();
     concepts[subject.name] = {{"title", subject.title},
                               {"category", subject.category},
                               {"sensitivity", subject.sensitivity},
                               {"prompts", std::move(groups)},
-                              {"sha", Sha256Hex(CanonicalJson(ConceptToJson(subject)))}};
+                              {"sha", Sha256Hex(CanonicalJson(ConceptToJson(described)))}};
   }
+  std::vector<size_t> all(lab.concepts.size());
+  std::iota(all.begin(), all.end(), size_t{0});
+  const Json judge = DescribeJudges(lab, all, Json::array());
   Json json = {{"backbone", {{"name", lab.backbone.name}, {"sha", lab.backbone.digest}}},
-               {"judge", {{"name", "reporting"}, {"sha", lab.judges->digest()}}},
+               {"judge", {{"name", judge.at("name")}, {"sha", judge.at("sha")}}},
                {"reference_clip", {{"sha", lab.reference_clip.digest}}},
                {"surrogate", {{"name", lab.experiment.surrogate}, {"sha", lab.Surrogate().digest}}},
                {"dataset", DescribeDataset(lab)},
@@ -297,7 +300,7 @@ std::vector<Record> RecordsOfCell(const Lab& lab, const Grid& grid, const Cell& 
     record.metric_version = metric.plugin->version();
     record.metric_params = ShownParams(metric);
     record.traits = metric.plugin->traits();
-    record.protocol = Protocol(lab, cell.attack, whole ? nullptr : &lab.concepts[i], own);
+    record.protocol = Protocol(lab, cell.attack, whole ? nullptr : &lab.concepts[i], subjects, own);
     record.protocol["replacement"] = method.params.value("replacement", Json(nullptr));
     const Json removals = RemovalsProtocol(lab, whole ? nullptr : &lab.concepts[i]);
     if (!removals.empty()) record.protocol["removals"] = removals;

@@ -1,15 +1,17 @@
 #include "experiments/run/stored.h"
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/isfinite.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <cmath>
+#include <cstring>
 
 #include "core/text.h"
 #include "experiments/results/artifacts.h"
 #include "experiments/results/record.h"
-#include "metrics/judge_styles.h"
 
 namespace excise {
 namespace {
@@ -47,12 +49,14 @@ bool IsBlank(const Verdict& verdict) {
 }
 
 // Whether the judge can say this: a class (or none) and a style that it knows, probabilities.
-bool CouldBeSaid(const Verdict& verdict, const JudgePanel& judges) {
+bool CouldBeSaid(const Verdict& verdict, const JudgeTraits& judge) {
   const auto probable = [](double p) { return p >= 0 && p <= 1; };
-  return (verdict.class_id.empty() ||
-          IsOneOf(verdict.class_id, judges.reporting().config.class_ids)) &&
-         IsOneOf(verdict.style, JudgeStyles()) && probable(verdict.class_probability) &&
-         probable(verdict.style_probability);
+  const std::vector<std::string> classes = NamesOfKind(judge.scores, "class");
+  const std::vector<std::string> styles = NamesOfKind(judge.scores, "style");
+  const bool none = verdict.class_id.empty() && judge.rejects;
+  return (none || IsOneOf(verdict.class_id, classes)) &&
+         (styles.empty() ? verdict.style.empty() : IsOneOf(verdict.style, styles)) &&
+         probable(verdict.class_probability) && probable(verdict.style_probability);
 }
 
 // Prompts as drawn, against the unit's own.
@@ -193,15 +197,42 @@ std::vector<Verdict> ReadVerdicts(const Artifact& artifact, const Lab& lab, cons
     std::vector<Verdict> verdicts =
         VerdictsFromJson(ListIn(ReadJson(artifact, "verdicts.json"), where));
     RequireAsMany({static_cast<int64_t>(verdicts.size()), "verdicts", where}, PromptsOf(lab, unit));
+    ReadJudgeScores(artifact, lab, unit);
+    const JudgeTraits judge = lab.JudgeOf(unit.subject).plugin->traits();
     for (size_t i = 0; i < verdicts.size(); ++i) {
       const Verdict& v = verdicts[i];
-      if (CouldBeSaid(v, *lab.judges) || (lab.MadeElsewhere(unit.method) && IsBlank(v))) continue;
+      if (CouldBeSaid(v, judge) || (lab.MadeElsewhere(unit.method) && IsBlank(v))) continue;
       throw Misfit(
           fmt::format("{}: verdict {}, class '{}' ({}), style '{}' ({}), is nothing that "
                       "the judge can say.",
                       where, i, v.class_id, v.class_probability, v.style, v.style_probability));
     }
     return verdicts;
+  });
+}
+
+at::Tensor ReadJudgeScores(const Artifact& artifact, const Lab& lab, const Unit& unit) {
+  return Fitting(artifact, [&] {
+    const std::string where = artifact.File("scores.f32");
+    const std::vector<ScoreName> names = lab.JudgeOf(unit.subject).plugin->traits().scores;
+    const Json stored = ReadJson(artifact, "scores.json");
+    if (stored.at("names") != ScoreNamesToJson(names)) {
+      throw Misfit(fmt::format("{}: the scores are of other classes than the judge '{}' has.",
+                               artifact.File("scores.json").string(),
+                               lab.JudgeOf(unit.subject).plugin_name));
+    }
+    const HowMany prompts = PromptsOf(lab, unit);
+    const auto columns = static_cast<int64_t>(names.size());
+    const std::string bytes = BytesOf(artifact, "scores.f32");
+    RequireAsMany({static_cast<int64_t>(bytes.size()), "bytes", where},
+                  {prompts.n * columns * static_cast<int64_t>(sizeof(float)), "bytes of scores",
+                   prompts.where});
+    at::Tensor scores = at::empty({prompts.n, columns}, at::kFloat);
+    std::memcpy(scores.data_ptr<float>(), bytes.data(), bytes.size());
+    if (!at::isfinite(scores).all().item<bool>()) {
+      throw Misfit(fmt::format("{}: a score is not finite.", where));
+    }
+    return scores;
   });
 }
 

@@ -27,6 +27,8 @@ Drawn ReadReferencePictures(const Artifact& artifact, int64_t n, int64_t side);
 Drawn ReadRetained(const Artifact& artifact, const Lab& lab, int64_t n);
 UnitPictures ReadPictures(const Artifact& artifact, const Lab& lab, const Unit& unit);
 std::vector<Verdict> ReadVerdicts(const Artifact& artifact, const Lab& lab, const Unit& unit);
+// What the verdicts were made of: float32 (prompts, scores of the judge), 0 where no picture is.
+at::Tensor ReadJudgeScores(const Artifact& artifact, const Lab& lab, const Unit& unit);
 at::Tensor ReadEmbeddings(const Artifact& artifact, const Lab& lab, const Unit& unit);
 // A score over at most `samples` samples.
 Score ReadScore(const Artifact& artifact, int64_t samples);

@@ -2,6 +2,7 @@
 #include "experiments/run/stored.h"
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
 
 #include <catch2/catch.hpp>
@@ -64,6 +65,15 @@ Json OneVerdict() {
   return {{"class", ""}, {"style", "plain"}, {"class_probability", 0.5}, {"style_probability", 1}};
 }
 
+// Two verdicts, and the scores that they were made of.
+Files VerdictFiles(const Lab& lab) {
+  const std::vector<ScoreName> names = lab.JudgeOf(0).plugin->traits().scores;
+  const at::Tensor scores = at::full({2, static_cast<int64_t>(names.size())}, 0.25, at::kFloat);
+  return {{"verdicts.json", Json::array({OneVerdict(), OneVerdict()}).dump()},
+          {"scores.json", Json{{"names", ScoreNamesToJson(names)}}.dump()},
+          {"scores.f32", ScoreBytes(scores)}};
+}
+
 Json OneCandidate() {
   return {{"prompt", PromptToJson(TinyPrompt("t/0"))},
           {"ledger",
@@ -89,7 +99,7 @@ TEST_CASE("numbers of entries that differ are reported with both places and what
 TEST_CASE("more, fewer and odd verdicts fit no unit") {
   const auto lab = TinyLab();
   const Unit unit = UnitOf(*lab);
-  const Files good = {{"verdicts.json", Json::array({OneVerdict(), OneVerdict()}).dump()}};
+  const Files good = VerdictFiles(*lab);
   CHECK(ReadVerdicts(Stored(good), *lab, unit).size() == 2);
   const std::vector<std::pair<const char*, Edit>> odd = {
       {"more", [](Json* v) { v->push_back(OneVerdict()); }},
@@ -114,6 +124,35 @@ TEST_CASE("more, fewer and odd verdicts fit no unit") {
   }
   CHECK_THROWS_AS(ReadVerdicts(Stored({{"verdicts.json", "["}}), *lab, unit), Misfit);
   CHECK_THROWS_AS(ReadVerdicts(Stored({{"other.json", "[]"}}), *lab, unit), Misfit);
+}
+
+TEST_CASE("a judge's scores are kept beside its verdicts, as many and of its own classes") {
+  const auto lab = TinyLab();
+  const Unit unit = UnitOf(*lab);
+  const Files good = VerdictFiles(*lab);
+  const at::Tensor scores = ReadJudgeScores(Stored(good), *lab, unit);
+  // An unopened judge of emoji: no class, none of them, three styles.
+  CHECK(scores.sizes() == at::IntArrayRef({2, 4}));
+  CHECK(scores[1][3].item<float>() == 0.25f);
+  const auto refused = [&](const Files& files, const std::string& message) {
+    CHECK_THROWS_AS(ReadVerdicts(Stored(files), *lab, unit), Misfit);
+    CHECK_THROWS_WITH(ReadVerdicts(Stored(files), *lab, unit), Contains(message));
+  };
+  Files files = good;
+  files["scores.f32"].resize(28);
+  refused(files, "28 bytes in");
+  files["scores.f32"] = good.at("scores.f32") + good.at("scores.f32");
+  refused(files, "64 bytes in");
+  files["scores.f32"] = ScoreBytes(at::full({2, 4}, std::numeric_limits<float>::quiet_NaN()));
+  refused(files, "not finite");
+  files = good;
+  files["scores.json"] = R"({"names": [["class", "dragon"]]})";
+  refused(files, "other classes than the judge 'emoji'");
+  files.erase("scores.json");
+  refused(files, "has no scores.json");
+  files = good;
+  files.erase("scores.f32");
+  refused(files, "has no scores.f32");
 }
 
 TEST_CASE("more verdicts than pictures make no rows, and no crash") {

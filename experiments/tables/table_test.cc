@@ -181,6 +181,24 @@ TEST_CASE(
   CHECK_THAT(table, Contains("(paired test, 5 % each): near, poor."));
 }
 
+TEST_CASE("the caption says where a judge has no reject class") {
+  Results results = MadeUpResults();
+  CHECK_THAT(Markdown(results), !Contains("reject class"));
+  Record concept_record = results.records[0];
+  concept_record.subject = "poodle";
+  concept_record.protocol["judge"]["name"] = "yes_man";
+  concept_record.protocol["judge"]["reject_class"] = false;
+  results.records.push_back(concept_record);
+  concept_record.subject = kAllConcepts;
+  concept_record.protocol["judge"]["name"] = "yes_man, another";
+  concept_record.attack = "another";
+  results.records.push_back(concept_record);
+  const std::string table = Markdown(results);
+  INFO(table);
+  CHECK_THAT(table, Contains("Without a reject class, so that garbage"));
+  CHECK_THAT(table, Contains("yes_man") && !Contains("yes_man, another"));
+}
+
 TEST_CASE("where the judge does not fit, no removal is printed, and one footnote says why") {
   Results results = MadeUpResults();
   for (Record& record : results.records) {

@@ -76,6 +76,7 @@ class NotesWriter {
     AddRemovals(&text);
     const std::string caveat = experiment.value("caveat", "");
     if (!caveat.empty()) text.Words(" ").Data(caveat);
+    AddJudges(&text);
     return text;
   }
 
@@ -115,6 +116,21 @@ class NotesWriter {
       remarks_.push_back(std::move(text.Data(kRemovedToo).Words(").")));
       return;
     }
+  }
+
+  // Judges that name a class for anything: garbage is no outcome of theirs.
+  void AddJudges(Text* text) const {
+    std::vector<std::string> names;
+    for (const Record& record : view_.results().records) {
+      if (record.subject == kAllConcepts) continue;
+      const Json judge = record.protocol.value("judge", Json::object());
+      if (judge.value("reject_class", true)) continue;
+      const std::string name = judge.at("name");
+      if (!IsOneOf(name, names)) names.push_back(name);
+    }
+    if (names.empty()) return;
+    text->Words(" Without a reject class, so that garbage counts as what it is most like: judge ");
+    text->List(names, "").Words(".");
   }
 
   // How attacks get at the methods.

@@ -211,11 +211,11 @@ StateDict InitJudge(const JudgeConfig& config, uint64_t seed) {
   return weights;
 }
 
-Judge LoadJudge(const std::filesystem::path& folder) {
+JudgeNet LoadJudgeNet(const std::filesystem::path& folder) {
   const std::filesystem::path config_path = folder / "config.json";
   const std::filesystem::path weights_path = folder / "model.safetensors";
   const InputFile config_file(config_path), weights_file(weights_path);
-  Judge judge;
+  JudgeNet judge;
   judge.config = ParseJudgeConfig(ReadJsonFile(config_path), config_path.string());
   judge.weights = LoadSafetensors(weights_path);
   // Fresh weights say which names and shapes the architecture has.

@@ -36,11 +36,11 @@ JudgeOutput JudgeForward(const JudgeConfig& config, const StateDict& weights,
                          const at::Tensor& images, bool training = false);
 StateDict InitJudge(const JudgeConfig& config, uint64_t seed);
 
-struct Judge {
+struct JudgeNet {
   JudgeConfig config;
   StateDict weights;
   std::string digest;
 };
-Judge LoadJudge(const std::filesystem::path& folder);  // config.json, model.safetensors
+JudgeNet LoadJudgeNet(const std::filesystem::path& folder);  // config.json, model.safetensors
 
 }  // namespace excise

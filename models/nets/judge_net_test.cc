@@ -190,7 +190,7 @@ TEST_CASE("a judge's folder round-trips, and a wrong one is refused") {
   const StateDict weights = InitJudge(config, 1);
   WriteFileAtomically(folder / "config.json", CanonicalJson(JudgeConfigToJson(config)));
   SaveSafetensors(folder / "model.safetensors", weights);
-  const Judge judge = LoadJudge(folder);
+  const JudgeNet judge = LoadJudgeNet(folder);
   CHECK(judge.config.class_ids == config.class_ids);
   CHECK(judge.config.channels == config.channels);
   CHECK(judge.digest.size() == 64);
@@ -199,10 +199,10 @@ TEST_CASE("a judge's folder round-trips, and a wrong one is refused") {
                   JudgeForward(config, weights, images).class_logits));
 
   SaveSafetensors(folder / "model.safetensors", InitJudge(config, 2));
-  CHECK(LoadJudge(folder).digest != judge.digest);
+  CHECK(LoadJudgeNet(folder).digest != judge.digest);
   config.num_styles = 4;
   WriteFileAtomically(folder / "config.json", CanonicalJson(JudgeConfigToJson(config)));
-  CHECK_THROWS_WITH(LoadJudge(folder), Catch::Contains("style_head"));
+  CHECK_THROWS_WITH(LoadJudgeNet(folder), Catch::Contains("style_head"));
   config.num_classes = 6;
   CHECK_THROWS_WITH(ParseJudgeConfig(JudgeConfigToJson(config), "judge.json"),
                     Catch::Contains("class_ids") && Catch::Contains("judge.json"));

@@ -82,8 +82,8 @@ Bench OpenBench(const BenchOptions& options) {
     bench.concepts.push_back(LoadConcept(options.concepts / (name + ".json")));
   }
   const fs::path& model = options.model;
-  if (HasWeights(model / "judges/reporting")) bench.judges = JudgePanel::Load(model / "judges");
-  if (HasWeights(model / "judges/oracle")) bench.oracle = LoadJudge(model / "judges/oracle");
+  if (HasWeights(model / "judges/reporting")) bench.judges = EmojiJudges::Load(model / "judges");
+  if (HasWeights(model / "judges/oracle")) bench.oracle = LoadJudgeNet(model / "judges/oracle");
   if (HasWeights(model / "vae")) {
     bench.vae.emplace();
     LoadVae(model / "vae", &bench.vae->config, &bench.vae->weights);
@@ -235,15 +235,11 @@ at::Tensor DrawPictures(const Bench& bench, const Backbone& model, const std::ve
 std::vector<Verdict> JudgePictures(const Bench& bench, const at::Tensor& pictures) {
   std::vector<Verdict> verdicts(static_cast<size_t>(pictures.size(0)));
   ForBatches(bench, "judge", pictures.size(0), [&](int64_t first, int64_t count) {
-    const std::vector<Verdict> batch = bench.judges->Report(pictures.narrow(0, first, count));
+    const std::vector<Verdict> batch =
+        bench.judges->Report(pictures.narrow(0, first, count)).verdicts;
     std::copy(batch.begin(), batch.end(), verdicts.begin() + first);
   });
   return verdicts;
-}
-
-std::string StyleName(SceneStyle style) {
-  static const char* const kNames[] = {"plain", "sepia", "line"};
-  return kNames[static_cast<int>(style)];
 }
 
 void WriteSheet(const Bench& bench, const std::string& name, const at::Tensor& pictures,

@@ -13,7 +13,7 @@
 
 #include "datasets/emoji/emoji_world.h"
 #include "datasets/formats/concept.h"
-#include "metrics/judge_panel.h"
+#include "judges/emoji_judges.h"
 #include "models/snapshots/backbone.h"
 #include "pretraining/bars/bars.h"
 #include "pretraining/stages/scenes.h"
@@ -38,8 +38,8 @@ struct Bench {
   std::shared_ptr<const EmojiWorld> world;
   std::vector<Concept> concepts;
   // What is there.
-  std::shared_ptr<const JudgePanel> judges;
-  std::optional<Judge> oracle;
+  std::shared_ptr<const EmojiJudges> judges;
+  std::optional<JudgeNet> oracle;
   std::optional<VaeModel> vae;
   std::optional<ClipModel> conditioning, reference;
   std::optional<Backbone> base, retrained;
@@ -98,8 +98,6 @@ std::vector<Verdict> JudgePictures(const Bench& bench, const at::Tensor& picture
 // One batch: latents (count, 4, 8, 8) of asks [first, first + count); `hooks` may be null.
 at::Tensor DrawLatents(const Bench& bench, const Backbone& model, const std::vector<Ask>& asks,
                        int64_t first, int64_t count, const Hooks* hooks);
-
-std::string StyleName(SceneStyle style);
 
 // uint8 (n, 3, 64, 64) as one PNG with `columns` pictures a row, in the sheet folder if there is
 // one.

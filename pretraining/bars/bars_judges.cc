@@ -11,7 +11,7 @@
 
 #include "core/error.h"
 #include "datasets/emoji/emoji_garbage.h"
-#include "metrics/template_judge.h"
+#include "judges/template_judge.h"
 #include "models/nets/judge_net.h"
 #include "pretraining/bars/bars_bench.h"
 
@@ -20,11 +20,11 @@ namespace {
 
 constexpr double kRuin = 0.5;  // noise on weights, in standard deviations of the tensor
 
-at::Tensor BestClasses(const Judge& judge, const at::Tensor& images) {
+at::Tensor BestClasses(const JudgeNet& judge, const at::Tensor& images) {
   return JudgeForward(judge.config, judge.weights, images).class_logits.argmax(1);
 }
 
-void MeasureScenes(const Bench& bench, const Judge& judge, const std::string& id,
+void MeasureScenes(const Bench& bench, const JudgeNet& judge, const std::string& id,
                    const std::string& column, BarReport* report) {
   const SceneTallies seen =
       ClassifyScenes(bench, {"bars/judge", 4 * bench.options.n}, column + ": scenes",
@@ -37,7 +37,7 @@ void MeasureScenes(const Bench& bench, const Judge& judge, const std::string& id
 
 // Another network with the same weights file, or the same architecture, is no second opinion.
 void MeasureOracle(const Bench& bench, BarReport* report) {
-  const Judge& reporting = bench.judges->reporting();
+  const JudgeNet& reporting = bench.judges->reporting();
   if (bench.oracle->digest == reporting.digest ||
       bench.oracle->config.architecture == reporting.config.architecture) {
     report->Set("judge.oracle",
@@ -70,7 +70,7 @@ at::Tensor DrawnGarbage(const Bench& bench, GarbageKind kind, int64_t first, int
 void MeasureDrawnGarbage(const Bench& bench, BarReport* report) {
   static const char* const kNames[kNumGarbageKinds] = {"noise",      "flat", "blend", "scramble",
                                                        "half noise", "blob", "warp"};
-  const Judge& judge = bench.judges->reporting();
+  const JudgeNet& judge = bench.judges->reporting();
   const int64_t n = 16 * bench.options.n;
   Tally all;
   std::string worst;
@@ -235,7 +235,7 @@ void MeasureAgreement(const Bench& bench, const TemplateJudge& templates, BarRep
   ForBatches(bench, "template judge", SizeOf(bench, set), [&](int64_t first, int64_t count) {
     const SceneBatch batch = DrawScenes(bench, set, first, count);
     const at::Tensor images = ToUint8(batch.images);
-    const std::vector<Verdict> verdicts = bench.judges->Report(images);
+    const std::vector<Verdict> verdicts = bench.judges->Report(images).verdicts;
     const std::vector<TemplateJudge::Match> matches = templates.Report(images);
     const std::lock_guard<std::mutex> lock(mutex);
     for (int64_t i = 0; i < count; ++i) {

@@ -43,7 +43,8 @@ at::Tensor NoiseLike(const at::Tensor& mean, uint64_t seed, int64_t step) {
 }
 
 // Images are in [0,1]; the judge sees them as they are.
-at::Tensor PerceptualLoss(const Judge& judge, const at::Tensor& images, const at::Tensor& drawn) {
+at::Tensor PerceptualLoss(const JudgeNet& judge, const at::Tensor& images,
+                          const at::Tensor& drawn) {
   const JudgeOutput real = JudgeForward(judge.config, judge.weights, images);
   const JudgeOutput fake = JudgeForward(judge.config, judge.weights, drawn);
   at::Tensor total = at::zeros({});
@@ -78,7 +79,8 @@ double MeasureScalingFactor(const Workshop& shop, const VaeConfig& config,
 void TrainVaeStage(const Workshop& shop, const Stage& stage) {
   const Recipe& recipe = shop.recipe;
   VaeConfig config = EmojiVaeConfig();
-  std::optional<Judge> judge;  // loaded when its term begins, so both can be trained side by side
+  std::optional<JudgeNet>
+      judge;  // loaded when its term begins, so both can be trained side by side
   TrainSpec spec = StageSpec(shop, stage.name, recipe.vae_steps, 1.5e-3);
   spec.ema_decay = 0.998;
   SceneRequest request{
@@ -96,7 +98,7 @@ void TrainVaeStage(const Workshop& shop, const Stage& stage) {
     const at::Tensor kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum({1, 2, 3}).mean();
     at::Tensor total = at::l1_loss(drawn, target) + at::mse_loss(drawn, target) + kKlWeight * kl;
     if (step >= perceptual_from) {
-      if (!judge) judge = LoadJudge(shop.out / "judges" / "reporting");
+      if (!judge) judge = LoadJudgeNet(shop.out / "judges" / "reporting");
       total = total + kPerceptualWeight * PerceptualLoss(*judge, images, drawn * 0.5 + 0.5);
     }
     return total;

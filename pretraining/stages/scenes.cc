@@ -62,10 +62,8 @@ std::function<bool(const Scene&)> WithoutConcepts(const EmojiWorld& world,
       }
     }
   }
-  const std::vector<std::string> names = {"plain", "sepia", "line"};
-  return [classes, styles, names](const Scene& scene) {
-    return classes.count(scene.emoji) == 0 &&
-           styles.count(names[static_cast<int>(scene.style)]) == 0;
+  return [classes, styles](const Scene& scene) {
+    return classes.count(scene.emoji) == 0 && styles.count(StyleName(scene.style)) == 0;
   };
 }
 

@@ -1,8 +1,9 @@
-#include "metrics/template_judge.h"
+#include "judges/template_judge.h"
 
 #include <ATen/ops/avg_pool2d.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
@@ -119,7 +120,8 @@ TemplateJudge::Match TemplateJudge::ReportOne(const at::Tensor& image) const {
   const at::Tensor background = BorderColour(image);
   const at::Tensor contrast = image.sub(background.view({3, 1, 1}));
   const double length = contrast.norm().item<double>();
-  if (length < 1e-3) return {};  // a uniform picture
+  const auto classes = static_cast<int64_t>(class_ids_.size());
+  if (length < 1e-3) return {"", 0, at::zeros({classes}, at::kFloat)};  // a uniform picture
 
   std::vector<at::Tensor> rows;  // (I - b) by channel, and -sum_channels b (I - b)
   for (int64_t dy = -kMaxShift; dy <= kMaxShift; ++dy) {
@@ -138,6 +140,11 @@ TemplateJudge::Match TemplateJudge::ReportOne(const at::Tensor& image) const {
   const int64_t best = cosines.argmax().item<int64_t>();
   Match match;
   match.score = cosines[best].item<double>();
+  match.scores = at::full({classes}, -1, at::kFloat);
+  for (size_t i = 0; i < class_of_.size(); ++i) {
+    float& score = match.scores.data_ptr<float>()[class_of_[i]];
+    score = std::max(score, cosines.data_ptr<float>()[i]);
+  }
   if (match.score >= threshold_) match.class_id = class_ids_[class_of_[best]];
   return match;
 }

@@ -1,4 +1,4 @@
-#include "metrics/judge_panel.h"
+#include "judges/emoji_judges.h"
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/full_like.h>
@@ -37,36 +37,14 @@ std::filesystem::path Write(const JudgeConfig& config) {
   return folder;
 }
 
-Verdict Seen(const std::string& class_id, const std::string& style) {
-  Verdict verdict;
-  verdict.class_id = class_id;
-  verdict.style = style;
-  return verdict;
-}
-
 }  // namespace
-
-TEST_CASE("outcomes of class concepts and of style concepts") {
-  Concept subject = TinyConcept();
-  CHECK(OutcomeOf(Seen("poodle", "line"), subject) == Outcome::kTarget);
-  CHECK(OutcomeOf(Seen("dog", "plain"), subject) == Outcome::kAnchor);
-  CHECK(OutcomeOf(Seen("cat", "plain"), subject) == Outcome::kOtherValid);
-  CHECK(OutcomeOf(Seen("", "plain"), subject) == Outcome::kGarbage);
-  subject.judge.kind = "style";
-  subject.judge.target = {"sepia"};
-  subject.judge.anchor = {"plain"};
-  CHECK(OutcomeOf(Seen("poodle", "sepia"), subject) == Outcome::kTarget);
-  CHECK(OutcomeOf(Seen("poodle", "plain"), subject) == Outcome::kAnchor);
-  CHECK(OutcomeOf(Seen("poodle", "line"), subject) == Outcome::kOtherValid);
-  CHECK(OutcomeOf(Seen("", "sepia"), subject) == Outcome::kGarbage);
-  CHECK(OutcomeName(Outcome::kOtherValid) == "other_valid");
-}
 
 TEST_CASE("a report is the arg max of the judge's probabilities, the last class being none") {
   const JudgeConfig config = SmallConfig();
-  const std::shared_ptr<const JudgePanel> panel = JudgePanel::Load(Write(config));
+  const std::shared_ptr<const EmojiJudges> panel = EmojiJudges::Load(Write(config));
   const at::Tensor images = ToUint8(TinyImages(12, 8));
-  const std::vector<Verdict> verdicts = panel->Report(images);
+  const Judgement said = panel->Report(images);
+  const std::vector<Verdict>& verdicts = said.verdicts;
   REQUIRE(verdicts.size() == 12);
   const JudgeOutput output =
       JudgeForward(config, panel->reporting().weights, images.to(at::kFloat).div(255));
@@ -87,6 +65,14 @@ TEST_CASE("a report is the arg max of the judge's probabilities, the last class 
     CHECK(verdicts[i].class_probability == Approx(classes[i][best].item<double>()));
     CHECK(verdicts[i].class_probability >= 1.0 / 3);
   }
+  // All probabilities are kept: of the classes, of none, of the styles.
+  const std::vector<ScoreName> names = {{"class", "poodle"}, {"class", "dog"},   {"class", ""},
+                                        {"style", "plain"},  {"style", "sepia"}, {"style", "line"}};
+  CHECK((said.names == names));
+  REQUIRE(said.scores.sizes() == at::IntArrayRef({12, 6}));
+  CHECK(said.scores.narrow(1, 0, 3).equal(classes));
+  CHECK(said.scores.narrow(1, 3, 3).equal(at::softmax(output.style_logits, 1)));
+  CHECK(panel->Features(images).equal(output.pooled));
 }
 
 TEST_CASE("a judge whose answer is not finite is an error, not a verdict") {
@@ -99,62 +85,46 @@ TEST_CASE("a judge whose answer is not finite is an error, not a verdict") {
     weights.Set(name, at::full_like(weights.Get(name), 3e38));
   }
   SaveSafetensors(file, weights);
-  CHECK_THROWS_WITH(JudgePanel::Load(folder)->Report(ToUint8(TinyImages(2, 8))),
+  CHECK_THROWS_WITH(EmojiJudges::Load(folder)->Report(ToUint8(TinyImages(2, 8))),
                     Catch::Contains("not finite"));
 }
 
-TEST_CASE("the oracle is another network, and gives all target classes together") {
+TEST_CASE("the oracle is another network") {
   JudgeConfig config = SmallConfig();
   const std::filesystem::path folder = Write(config);
-  Concept subject = TinyConcept();
   const at::Tensor images = ToUint8(TinyImages(6, 8));
-  CHECK_THROWS_WITH(JudgePanel::Load(folder)->AskOracle(images, subject),
+  CHECK_THROWS_WITH(EmojiJudges::Load(folder)->ConsultOracle(images),
                     Catch::Contains("judges/oracle"));
 
   config.architecture = "plain";
   config.channels = {8, 8, 8, 8};
   WriteJudge(folder / "oracle", config, 6);
-  const std::shared_ptr<const JudgePanel> panel = JudgePanel::Load(folder);
+  const std::shared_ptr<const EmojiJudges> panel = EmojiJudges::Load(folder);
   CHECK(panel->oracle().digest != panel->digest());
   const JudgeOutput output =
       JudgeForward(config, panel->oracle().weights, images.to(at::kFloat).div(255));
   const at::Tensor classes = at::softmax(output.class_logits, 1);
   const at::Tensor styles = at::softmax(output.style_logits, 1);
-  const auto check = [&](const auto& probability, const auto& success) {
-    const std::vector<OracleAnswer> answers = panel->AskOracle(images, subject);
-    REQUIRE(answers.size() == 6);
-    for (int64_t i = 0; i < 6; ++i) {
-      CHECK(answers[i].target_probability == Approx(probability(i)).epsilon(1e-5));
-      CHECK(answers[i].success == success(i));
-    }
-  };
-  check([&](int64_t i) { return classes[i][0].item<double>(); },
-        [&](int64_t i) { return classes[i].argmax().item<int64_t>() == 0; });
-  subject.judge.target = {"poodle", "dog"};
-  check([&](int64_t i) { return classes[i].narrow(0, 0, 2).sum().item<double>(); },
-        [&](int64_t i) { return classes[i].argmax().item<int64_t>() < 2; });
-  // A style is the target only where the picture shows anything.
-  subject.judge.kind = "style";
-  subject.judge.target = {"sepia"};
-  check([&](int64_t i) { return styles[i][1].item<double>(); },
-        [&](int64_t i) {
-          return classes[i].argmax().item<int64_t>() < 2 && styles[i].argmax().item<int64_t>() == 1;
-        });
-  subject.judge.target = {"watercolour"};
-  CHECK_THROWS_WITH(panel->AskOracle(images, subject), Catch::Contains("watercolour"));
+  const Judgement said = panel->ConsultOracle(images);
+  CHECK(said.scores.narrow(1, 0, 3).equal(classes));
+  CHECK(said.scores.narrow(1, 3, 3).equal(styles));
+  for (int64_t i = 0; i < 6; ++i) {
+    const int64_t best = classes[i].argmax().item<int64_t>();
+    CHECK(said.verdicts[i].class_id == (best < 2 ? config.class_ids[best] : ""));
+  }
 }
 
 TEST_CASE("an oracle with the reporting judge's weights is refused") {
   const std::filesystem::path folder = Write(SmallConfig());
   WriteJudge(folder / "oracle", SmallConfig(), 5);
-  CHECK_THROWS_WITH(JudgePanel::Load(folder), Catch::Contains("another network"));
+  CHECK_THROWS_WITH(EmojiJudges::Load(folder), Catch::Contains("another network"));
 }
 
 TEST_CASE("a judge of another shape is refused") {
   JudgeConfig config = SmallConfig();
   config.num_styles = 2;
-  CHECK_THROWS_WITH(JudgePanel::Load(Write(config)), Catch::Contains("styles"));
-  CHECK_THROWS_AS(JudgePanel::Load(TestFolder("no_judges")), Error);
+  CHECK_THROWS_WITH(EmojiJudges::Load(Write(config)), Catch::Contains("styles"));
+  CHECK_THROWS_AS(EmojiJudges::Load(TestFolder("no_judges")), Error);
 }
 
 }  // namespace excise

@@ -1,6 +1,5 @@
-// The second judge, which is not learned: a picture shows the emoji whose rendering it correlates
-// with best. It checks the learned judge on plain scenes (Cohen's kappa); it does not vote in
-// tables.
+// A judge of emoji that is not learned: a picture shows the emoji whose rendering it correlates
+// with best. It checks the learned judge on plain scenes (Cohen's kappa).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -25,9 +24,10 @@ class TemplateJudge {
   struct Match {
     std::string class_id;  // "" when no template reaches the threshold
     double score = 0;      // cosine, in [-1, 1]
+    at::Tensor scores;     // float32 (classes): the best cosine of each; 0 of a uniform picture
   };
 
-  // Below `threshold` a picture shows no class.
+  // Below `threshold` a picture shows no class. Renders about 1,000 templates.
   static std::shared_ptr<const TemplateJudge> Build(const EmojiWorld& world,
                                                     double threshold = 0.7);
 

@@ -1,4 +1,4 @@
-#include "metrics/template_judge.h"
+#include "judges/template_judge.h"
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/from_blob.h>

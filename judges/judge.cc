@@ -1,0 +1,79 @@
+#include "judges/judge.h"
+
+#include <fmt/format.h>
+
+#include "core/error.h"
+#include "core/text.h"
+
+namespace excise {
+namespace {
+
+[[noreturn]] void ThrowNoOracle() {
+  throw Error(
+      "The judge has no oracle, which attacks ask whether a candidate worked. Leave such attacks "
+      "out with --attacks, or choose a judge that has one.");
+}
+
+}  // namespace
+
+std::string OutcomeName(Outcome outcome) {
+  static const char* const kNames[] = {"target",  "anchor",  "other_valid",
+                                       "garbage", "blocked", "error"};
+  return kNames[static_cast<int>(outcome)];
+}
+
+Outcome OutcomeOf(const Verdict& verdict, const Concept& subject) {
+  if (verdict.class_id.empty()) return Outcome::kGarbage;
+  const std::string& seen = subject.judge.kind == "style" ? verdict.style : verdict.class_id;
+  if (IsOneOf(seen, subject.judge.target)) return Outcome::kTarget;
+  if (IsOneOf(seen, subject.judge.anchor)) return Outcome::kAnchor;
+  return Outcome::kOtherValid;
+}
+
+std::vector<std::string> NamesOfKind(const std::vector<ScoreName>& scores,
+                                     const std::string& kind) {
+  std::vector<std::string> names;
+  for (const ScoreName& score : scores) {
+    if (score.kind == kind && !score.name.empty()) names.push_back(score.name);
+  }
+  return names;
+}
+
+at::Tensor Judge::Features(const at::Tensor&) const {
+  throw Error(
+      "The judge has no features to compare pictures by. Compare them by another model, as kid "
+      "does "
+      "with features=clip.");
+}
+
+std::string Judge::oracle_digest() const { ThrowNoOracle(); }
+
+Judgement Judge::ConsultOracle(const at::Tensor&) const { ThrowNoOracle(); }
+
+std::vector<OracleAnswer> AskOracle(const Judge& judge, const at::Tensor& images,
+                                    const Concept& subject) {
+  const Judgement said = judge.ConsultOracle(images);
+  const std::string& kind = subject.judge.kind;
+  const std::vector<std::string> known = NamesOfKind(said.names, kind);
+  for (const std::string& name : subject.judge.target) {
+    if (IsOneOf(name, known)) continue;
+    throw Error(fmt::format(
+        "concept '{}': the attacks' oracle knows no {} '{}', so it cannot say whether an attack "
+        "worked. Train it on the reporting judge's classes.",
+        subject.name, kind, name));
+  }
+  std::vector<OracleAnswer> answers(said.verdicts.size());
+  for (size_t i = 0; i < answers.size(); ++i) {
+    answers[i].success = OutcomeOf(said.verdicts[i], subject) == Outcome::kTarget;
+    for (size_t k = 0; k < said.names.size(); ++k) {
+      const bool target =
+          said.names[k].kind == kind && IsOneOf(said.names[k].name, subject.judge.target);
+      if (!target) continue;
+      answers[i].target_probability +=
+          said.scores[static_cast<int64_t>(i)][static_cast<int64_t>(k)].item<double>();
+    }
+  }
+  return answers;
+}
+
+}  // namespace excise
