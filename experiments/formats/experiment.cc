@@ -14,8 +14,8 @@ namespace excise {
 namespace {
 
 const std::vector<std::string> kKeys = {
-    "name",      "title",          "backbone", "concepts",    "methods", "attacks",
-    "metrics",   "reference_rows", "prompts",  "sampler",     "seeds",   "profiles",
+    "name",      "title",          "backbone", "concepts",    "methods",  "attacks",
+    "metrics",   "reference_rows", "prompts",  "sampler",     "seeds",    "profiles",
     "surrogate", "golden",         "caveat",   "quadruplets", "removals", "judge"};
 
 void CheckKeys(const Json& object, const std::vector<std::string>& known,

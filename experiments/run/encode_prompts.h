@@ -18,8 +18,8 @@ struct EncodedPrompts {
   at::Tensor states;      // (n, context, width), as the U-Net gets them
 };
 
-// `hooks`, or null: what acts inside the text encoder. Throws Error naming the prompt: embeddings without their place in the text, or numbers of another
-// shape than the model's.
+// `hooks`, or null: what acts inside the text encoder. Throws Error naming the prompt: embeddings
+// without their place in the text, or numbers of another shape than the model's.
 EncodedPrompts EncodePrompts(const Backbone& model, const Hooks* hooks,
                              const std::vector<Prompt>& prompts);
 

@@ -46,8 +46,8 @@ TEST_CASE("texts are encoded as ever; a word's own embedding in its place change
       EncodePrompts(model, nullptr, {Embedded("a picture of a <embeddings>", row), Text(texts[1])});
   CHECK(mixed.states.allclose(plain.states, 1e-5, 1e-6));
   // Another row is another word.
-  const EncodedPrompts other =
-      EncodePrompts(model, nullptr, {Embedded("a picture of a <embeddings>", row * 3), Text(texts[1])});
+  const EncodedPrompts other = EncodePrompts(
+      model, nullptr, {Embedded("a picture of a <embeddings>", row * 3), Text(texts[1])});
   CHECK_FALSE(other.states[0].allclose(plain.states[0], 1e-3, 1e-3));
   CHECK(other.states[1].allclose(plain.states[1], 1e-5, 1e-6));
   // Held against the room that learns such embeddings.

@@ -18,7 +18,8 @@ MeteredTarget::MeteredTarget(const Lab& lab, size_t attack, AttackInputs inputs,
       victim_(std::move(victim)),
       draw_(std::move(draw)),
       queries_left_(inputs_.traits.queries) {
-  if (queries_left_ > 0) inputs_.judge->oracle_digest();  // said before the search, not after half of it
+  if (queries_left_ > 0)
+    inputs_.judge->oracle_digest();  // said before the search, not after half of it
 }
 
 void MeteredTarget::Require(bool declared, const char* what, const char* trait) const {

@@ -12,7 +12,8 @@
 namespace excise {
 
 // Of AttackTraits::adapts_to, what `edited` has: "text_encoder" where a tensor of it differs from
-// the unmodified one's or hooks act inside it, "text_view" and "text_margin" where its hooks answer.
+// the unmodified one's or hooks act inside it, "text_view" and "text_margin" where its hooks
+// answer.
 std::vector<std::string> OffersOf(const Backbone& base, const ErasedModel& edited);
 
 // Whether attacks take part that adapt to something, and of some method it is not known yet whether
