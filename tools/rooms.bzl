@@ -102,6 +102,7 @@ def room_tests(deps, data = [], exclude = [], size = "medium"):
     for src in native.glob(["*_benchmark.cc"]):
         cc_binary(
             name = _stem(src),
+            testonly = True,
             srcs = [src],
             data = data,
             deps = deps + ["//third_party:benchmark"],
