@@ -91,9 +91,9 @@ TEST_CASE("a rendered table goes to a file, with its plot, and rows need not lie
 TEST_CASE("render refuses what is no results file of this version, and exits 1") {
   const fs::path folder = TestFolder("refused");
   CheckRefused(Render(folder / "none.json", {}), 1, "does not exist");
-  CheckRefused(Render(Edited("older", [](Json* r) { (*r)["schema"] = 0; }), {}), 1,
+  CheckRefused(Render(Edited("older", [](Json* r) { (*r)["schema"] = 1; }), {}), 1,
                "another version wrote the file");
-  // As versions before this one wrote comparisons, under the same number of the schema.
+  // As versions of schema 1 wrote comparisons, by a file that says that it is of this one.
   const fs::path adjusted = Edited("adjusted", [](Json* r) {
     for (Json& comparison : r->at("comparisons")) comparison["p_holm"] = 0.5;
   });

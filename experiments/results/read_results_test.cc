@@ -81,7 +81,7 @@ TEST_CASE("the committed comparisons follow from the committed samples") {
 TEST_CASE("what a run does not write is refused with its place") {
   CHECK(Said([](Json&) {}).empty());
   CHECK_THAT(Said([](Json& r) { r["schema"] = 0; }),
-             Contains("made.json") && Contains("/schema is 0, and this version reads 1") &&
+             Contains("made.json") && Contains("/schema is 0, and this version reads 2") &&
                  Contains("run the experiment again"));
   CHECK_THAT(Said([](Json& r) { r.erase("comparisons"); }), Contains("/comparisons is missing"));
   CHECK_THAT(Said([](Json& r) { r["more"] = 1; }), Contains("/more is unknown"));
