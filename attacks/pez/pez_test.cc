@@ -64,13 +64,13 @@ TEST_CASE("pez: the kept scores are cosines of the kept tokens, and only rise") 
 TEST_CASE("pez: gradients beat random tokens at equal budget") {
   double pez = 0, random = 0;
   for (uint64_t seed = 0; seed < 6; ++seed) {
-    TinyTarget target(seed);
+    TinyTarget target(nullptr, seed);
     pez += Craft({{"prompt_len", 6}, {"iterations", 60}, {"restarts", 1}, {"lr", 0.01}}, &target)
                .back()
                .score;
     CHECK(target.ledger().candidate_evaluations == 60);
     // The same number of uniform sequences, from another stream.
-    TinyTarget other(seed + 100);
+    TinyTarget other(nullptr, seed + 100);
     const ClipModel& clip = other.Surrogate();
     const HardPromptScorer scorer(clip, ImageTargets(other, TinyPrompt(), 3),
                                   UsableTokens(*clip.tokenizer, "printable", {}), 6);

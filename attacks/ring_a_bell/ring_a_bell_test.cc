@@ -190,11 +190,11 @@ TEST_CASE("ring_a_bell: selection beats random sequences at equal evaluations") 
   const NoGrad no_grad;
   double searched = 0, random = 0;
   for (uint64_t seed = 0; seed < 4; ++seed) {
-    TinyTarget target(seed);
+    TinyTarget target(nullptr, seed);
     searched +=
         Craft({{"prompt_len", 6}, {"population", 16}, {"generations", 12}}, &target).back().score;
     const int64_t evaluations = target.ledger().candidate_evaluations;
-    TinyTarget other(seed + 100);
+    TinyTarget other(nullptr, seed + 100);
     random += Craft({{"prompt_len", 6}, {"population", evaluations}, {"generations", 1}}, &other)
                   .back()
                   .score;
