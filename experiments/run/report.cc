@@ -395,8 +395,11 @@ std::vector<Row> RowsOfUnit(const Lab& lab, const Unit& unit, const UnitPictures
     row.style = verdicts[i].style;
     row.class_probability = verdicts[i].class_probability;
     row.artifact = unit.digest;
-    lab.backbone.tokenizer->EncodePadded(
-        pictures.prompts[i].text, lab.backbone.clip.text.max_position_embeddings, &row.truncated);
+    if (pictures.prompts[i].form() == PromptForm::kText) {
+      lab.backbone.tokenizer->EncodePadded(pictures.prompts[i].text,
+                                           lab.backbone.clip.text.max_position_embeddings,
+                                           &row.truncated);
+    }
     rows.push_back(std::move(row));
   }
   return rows;
