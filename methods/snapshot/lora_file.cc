@@ -3,18 +3,15 @@
 #include <ATen/ops/matmul.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <unicode/regex.h>
 
-#include <cmath>
 #include <map>
-#include <memory>
 #include <optional>
 
 #include "core/error.h"
-#include "core/escape.h"
 #include "core/json.h"
 #include "core/read_file.h"
 #include "core/text.h"
+#include "methods/snapshot/lora_strength.h"
 #include "models/formats/safetensors_header.h"
 #include "models/tensors/safetensors.h"
 
@@ -130,113 +127,6 @@ Source Open(const fs::path& path) {
   source.metadata = ReadSafetensorsHeader(RegularFile(source.weights), source.weights).metadata;
   return source;
 }
-
-// A pattern from somebody's file, for the end of layers' names as peft means it. ICU bounds how
-// long a match takes, and its clock counts steps, so that the same file always fares the same.
-class NamePattern {
- public:
-  NamePattern(const std::string& text, const std::string& where)
-      : name_(fmt::format("{}: alpha_pattern '{}'", where, Shortened(text))) {
-    constexpr size_t kMostBytes = 1000;
-    if (text.size() > kMostBytes) {
-      throw Error(
-          fmt::format("{}: {} bytes; at most {} are read.", name_, text.size(), kMostBytes));
-    }
-    UErrorCode status = U_ZERO_ERROR;
-    const icu::UnicodeString whole = icu::UnicodeString::fromUTF8("(.*\\.)?(" + text + ")");
-    matcher_ = std::make_unique<icu::RegexMatcher>(whole, 0, status);
-    Check(status);
-    constexpr int32_t kSteps = 10, kStackBytes = 1 << 20;  // 10: some 100,000 steps
-    matcher_->setTimeLimit(kSteps, status);
-    matcher_->setStackLimit(kStackBytes, status);
-    Check(status);
-  }
-
-  bool Matches(const std::string& layer) const {
-    UErrorCode status = U_ZERO_ERROR;
-    const icu::UnicodeString input = icu::UnicodeString::fromUTF8(layer);
-    const bool matches = matcher_->reset(input).matches(status);
-    Check(status);
-    return matches;
-  }
-
- private:
-  void Check(UErrorCode status) const {
-    if (U_SUCCESS(status)) return;
-    const bool slow = status == U_REGEX_TIME_OUT || status == U_REGEX_STACK_OVERFLOW;
-    throw Error(
-        fmt::format("{}: {}.", name_,
-                    slow ? "takes too long to match; write it without nested repetition"
-                         : fmt::format("is no regular expression ({})", u_errorName(status))));
-  }
-
-  std::string name_;
-  std::unique_ptr<icu::RegexMatcher> matcher_;
-};
-
-// The strength of one layer where no tensor says it: keys of peft's LoraConfig.
-class Strength {
- public:
-  Strength(Json config, std::string origin)
-      : config_(std::move(config)), origin_(std::move(origin)) {
-    if (!config_.is_object()) throw Error(fmt::format("{}: expected an object.", origin_));
-    const std::string type = Text("peft_type", "LORA"), start = Text("init_lora_weights", "");
-    std::string kind;
-    if (type != "LORA") kind = "peft_type " + type;
-    if (Truth("use_dora")) kind = "DoRA";
-    if (Truth("lora_bias")) kind = "lora_bias";
-    for (const char* moved : {"pissa", "olora", "corda", "loftq"}) {
-      if (StartsWith(start, moved)) kind = "init_lora_weights " + start + ", which moves the base";
-    }
-    if (!kind.empty()) {
-      throw Error(
-          fmt::format("{}: {}: not read. Merge the adapter into the model with the software "
-                      "that made it, and name the merged folder by the parameter 'folder'.",
-                      origin_, kind));
-    }
-    ReadPatterns();
-  }
-
-  double Scale(const std::string& layer, int64_t rank, std::optional<double> alpha) const {
-    if (!alpha && config_.contains("lora_alpha")) alpha = Number(config_["lora_alpha"]);
-    for (const auto& [pattern, value] : patterns_) {
-      if (pattern.Matches(layer)) alpha = value;
-    }
-    const double ranks = static_cast<double>(rank);
-    if (!alpha) return 1;
-    return *alpha / (Truth("use_rslora") ? std::sqrt(ranks) : ranks);
-  }
-
- private:
-  bool Truth(const char* key) const {
-    return config_.contains(key) && config_[key].is_boolean() && config_[key].get<bool>();
-  }
-  std::string Text(const char* key, const std::string& otherwise) const {
-    const auto found = config_.find(key);
-    return found != config_.end() && found->is_string() ? found->get<std::string>() : otherwise;
-  }
-  void ReadPatterns() {
-    const auto found = config_.find("alpha_pattern");
-    if (found == config_.end() || !found->is_object()) return;
-    constexpr size_t kMost = 2000;  // a model has some hundred layers
-    if (found->size() > kMost) {
-      throw Error(fmt::format("{}: alpha_pattern has {} entries; at most {} are read.", origin_,
-                              found->size(), kMost));
-    }
-    for (const auto& [key, value] : found->items()) {
-      patterns_.emplace_back(NamePattern(key, origin_), Number(value));
-    }
-  }
-  double Number(const Json& value) const {
-    if (value.is_number() && std::isfinite(value.get<double>())) return value.get<double>();
-    throw Error(fmt::format("{}: alpha {} is no number.", origin_, value.dump()));
-  }
-
-  Json config_;
-  std::string origin_;
-  std::vector<std::pair<NamePattern, double>>
-      patterns_;  // of a later one that matches is the alpha
-};
 
 // The part of diffusers' metadata that is about one module, as peft's config.
 Json DiffusersConfig(const Source& source, const std::string& module) {
@@ -371,8 +261,8 @@ std::map<std::string, Pieces> Collect(const StateDict& tensors, const std::strin
 std::vector<LoraLayer> ReadLora(const fs::path& path, const Backbone& base) {
   const Source source = Open(path);
   const std::string origin = source.weights.string();
-  const Strength peft(source.config, (path / "adapter_config.json").string());
-  const Strength unet(DiffusersConfig(source, "unet"), origin),
+  const LoraStrength peft(source.config, (path / "adapter_config.json").string());
+  const LoraStrength unet(DiffusersConfig(source, "unet"), origin),
       text(DiffusersConfig(source, "text_encoder"), origin);
   const Resolver resolver(base, origin);
   std::map<std::pair<bool, std::string>, std::string> seen;
@@ -392,7 +282,7 @@ std::vector<LoraLayer> ReadLora(const fs::path& path, const Backbone& base) {
     layer.up = pieces.up;
     const StateDict& weights = layer.text_encoder ? base.text_encoder : base.unet;
     CheckSizes(layer, weights.Get(layer.weight), stem, origin);
-    const Strength& strength = !source.config.empty() ? peft : layer.text_encoder ? text : unet;
+    const LoraStrength& strength = !source.config.empty() ? peft : layer.text_encoder ? text : unet;
     const std::string name = layer.weight.substr(0, layer.weight.size() - 7);
     layer.scale = strength.Scale(name, layer.down.size(0), pieces.alpha);
     layers.push_back(std::move(layer));
