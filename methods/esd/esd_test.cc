@@ -35,7 +35,7 @@ Probe MakeProbe(const Backbone& base) {
   return probe;
 }
 
-at::Tensor Target(const Backbone& base, const Probe& probe, double eta) {
+at::Tensor GuidedTarget(const Backbone& base, const Probe& probe, double eta) {
   const NoGrad no_grad;
   const auto predict = [&](const at::Tensor& states) {
     return UNetForward(base.unet_config, base.unet, probe.latents, probe.timestep, states);
@@ -64,7 +64,7 @@ bool IsCross(const std::string& name) { return name.find("attn2") != name.npos; 
 TEST_CASE("esd: the loss's gradient agrees with finite differences on a tiny U-Net") {
   const Backbone base = TinyBackbone();
   const Probe probe = MakeProbe(base);
-  const at::Tensor target = Target(base, probe, 1).mul(3);  // off the starting point
+  const at::Tensor target = GuidedTarget(base, probe, 1).mul(3);  // off the starting point
   for (const char* suffix : {"attn2.to_v.weight", "conv1.weight"}) {
     std::string name;
     for (const auto& [key, tensor] : base.unet) {
@@ -91,7 +91,7 @@ TEST_CASE("esd: the loss's gradient agrees with finite differences on a tiny U-N
 TEST_CASE("esd: training moves the concept's prediction to the target, by either sampler") {
   const Backbone base = TinyBackbone();
   const Probe probe = MakeProbe(base);
-  const at::Tensor target = Target(base, probe, 1);
+  const at::Tensor target = GuidedTarget(base, probe, 1);
   const double before = Loss(base, base.unet, probe, target).item<double>();
   for (const std::string sampled_by : {"original", "student"}) {
     INFO("sampled by " << sampled_by);
