@@ -172,9 +172,11 @@ TEST_CASE("the README's lists of plug-ins are the cards' first lines") {
   CHECK(found == expected);
 }
 
-TEST_CASE("the README names every metric and data set") {
+TEST_CASE("the README names every metric, data set and judge") {
   std::vector<std::string> expected = CardNames("metric");
-  for (const std::string& name : CardNames("dataset")) expected.push_back(name);
+  for (const char* kind : {"dataset", "judge"}) {
+    for (const std::string& name : CardNames(kind)) expected.push_back(name);
+  }
   const std::string readme = Readme();
   const size_t start = readme.find("\nMetrics (");
   REQUIRE(start != std::string::npos);
