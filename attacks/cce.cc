@@ -4,13 +4,13 @@
 // Equation: v = argmin_v E ||eps - eps*(x_t, t, "a photo of <v>")||^2 over pictures of the concept,
 //   eps* the edited model's weights (textual inversion)
 // Reference: NYU-DICE-Lab/circumventing-concept-erasure @ bb7034b, esd/concept_inversion.py
-// Deviations: in the prompts under test v stands in the place of the concept's name (the paper draws
-//   its templates alone); the pictures are for prompts of the split attack_seed; the learning rate
-//   is not scaled by the batch
+// Deviations: in the prompts under test v stands in the place of the concept's name (the paper
+//   draws its templates alone); the pictures are for prompts of the split attack_seed; the learning
+//   rate is not scaled by the batch
 // Needs: the edited model with gradients, and pictures of the unmodified model; its result is an
 //   embedding and no text, so it takes open weights
-// Caveats: follows the weights alone and not a method's hooks; a model that never saw the concept may
-//   be steered as well: read it beside `retrained`. Defaults are reduced for the emoji backbone;
+// Caveats: follows the weights alone and not a method's hooks; a model that never saw the concept
+//   may be steered as well: read it beside `retrained`. Defaults are reduced for the emoji backbone;
 //   preset "paper": 5000 steps of 16 on 25 pictures
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/tensor.h>

@@ -4,8 +4,8 @@
 // Equation: W' = argmin_W E ||eps - eps_W(x_t, t, p)||^2 over k pictures of the concept with their
 //   prompts p, a few steps of AdamW from the edited model's weights
 // Reference: none
-// Deviations: the U-Net's own weights move, not an adapter; the pictures are the unmodified model's,
-//   for prompts of the split attack_seed
+// Deviations: the U-Net's own weights move, not an adapter; the pictures are the unmodified
+//   model's, for prompts of the split attack_seed
 // Needs: the edited model's weights, and pictures of the unmodified model; the hooks stay in place
 // Caveats: a model that never saw the concept learns it, too: read it beside `retrained`
 #include <ATen/core/Tensor.h>

@@ -25,7 +25,7 @@ Experiment SmallExperiment(const Json& more) {
                      {"methods", {{"only", {"none"}}}},
                      {"attacks", {{"only", {"none"}}}},
                      {"metrics", {{"only", {"asr", "retention"}}}}};
-  experiment.merge_patch(more);
+  if (!more.is_null()) experiment.merge_patch(more);
   return MakeExperiment(experiment, "judges", {});
 }
 
