@@ -101,8 +101,7 @@ class Sld : public Method {
   Erased Erase(Context&, const Backbone& base,
                const std::vector<Concept>& concepts) const override {
     const NoGrad no_grad;
-    const at::Tensor text =
-        text_.empty() ? EncodeNames(base, concepts) : EncodeTexts(base, {text_});
+    const auto text = text_.empty() ? EncodeNames(base, concepts) : EncodeTexts(base, {text_});
     Erased erased;
     erased.hooks = TextHooks(text, [strength = strength_](auto&&... batch) {
       return std::make_unique<SldRun>(strength, batch...);
