@@ -10,8 +10,8 @@
 // Needs: the edited model with gradients, and pictures of the unmodified model; its result is an
 //   embedding and no text, so it takes open weights
 // Caveats: follows the weights alone and not a method's hooks; a model that never saw the concept
-//   may be steered as well: read it beside `retrained`. Defaults are reduced for the emoji backbone;
-//   preset "paper": 5000 steps of 16 on 25 pictures
+//   may be steered as well: read it beside `retrained`. Defaults are reduced for the emoji
+//   backbone; preset "paper": 5000 steps of 16 on 25 pictures
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/tensor.h>
 

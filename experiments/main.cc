@@ -259,7 +259,7 @@ void RunTable(Flags f) {
   if (f.update_reference != 0) return UpdateReference(f, experiment, compute, options);
   Store store(CacheFolder(f) / "store", looks ? StoreUse::kLook : StoreUse::kWrite);
   const std::unique_ptr<Lab> lab = OpenLab(experiment, FoldersOf(f, experiment.backbone), compute);
-  if (looks) ReadStoredOffers(lab.get(), store);
+  ReadStoredOffers(lab.get(), store);
   std::optional<Grid> grid(std::in_place, *lab);
   if (f.explain) PrintOut(ExplainMissing(*lab, *grid, store));
   if (f.dry_run) {

@@ -194,6 +194,13 @@ Json LearnKey(const Lab& lab, size_t attack, size_t method, size_t subject) {
   return key;
 }
 
+Json OffersKey(const Lab& lab, size_t method, size_t subject) {
+  Json key = PluginKey("offers", lab.methods[method].plugin_name, 1, Json::object(), lab);
+  key["seeds"] = Json::object();
+  key["inputs"] = {{"erased", Store::Digest(EraseKey(lab, method, subject))}};
+  return key;
+}
+
 Json ReferenceKey(const Lab& lab, const Prompt& prompt, int64_t n) {
   Json key = PluginKey("reference", "sampler", 1, ReferenceSamplerKey(lab), lab);
   key["seeds"] = {{"attack", lab.experiment.seeds.attack}};

@@ -29,6 +29,8 @@ Json EraseKey(const Lab& lab, size_t method, size_t subject);
 // Of an attack that is crafted for each method it names the edited model; another's is the same for
 // all methods. One on a concept is keyed by what it learnt, and nothing is stored under it.
 Json AttackKey(const Lab& lab, size_t attack, size_t method, size_t subject, const Prompt& prompt);
+// What adaptive attacks can see of the edited model.
+Json OffersKey(const Lab& lab, size_t method, size_t subject);
 // What an attack on a concept learns.
 Json LearnKey(const Lab& lab, size_t attack, size_t method, size_t subject);
 // Pictures of the unmodified model that attacks aim at.

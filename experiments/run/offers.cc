@@ -8,6 +8,7 @@
 #include "core/progress.h"
 #include "core/workers.h"
 #include "experiments/run/pipeline.h"
+#include "experiments/run/stored.h"
 #include "models/nets/nn.h"
 #include "models/tensors/autograd.h"
 #include "models/tensors/numerics.h"
@@ -56,19 +57,18 @@ void Fill(Lab* lab, Store& store, int workers, const std::function<bool(const Js
   lab->offers.resize(lab->methods.size());
   std::vector<size_t> methods;
   for (size_t method = 0; method < lab->methods.size(); ++method) {
-    if (Unknown(*lab, method) && wanted(EraseKey(*lab, method, *FirstClaimed(*lab, method)))) {
+    if (Unknown(*lab, method) && wanted(OffersKey(*lab, method, *FirstClaimed(*lab, method)))) {
       methods.push_back(method);
     }
   }
   if (methods.empty()) return;
   Pipeline pipeline(*lab, store);
-  Progress progress("erase", static_cast<int64_t>(methods.size()), "removals");
+  Progress progress("erase", static_cast<int64_t>(methods.size()), "first removals");
   RunUnits(static_cast<int64_t>(methods.size()), workers, [&](int64_t i) {
     UseOneThreadPerWorker();
     const size_t method = methods[static_cast<size_t>(i)];
     try {
-      lab->offers[method] =
-          OffersOf(lab->backbone, *pipeline.Erase(method, *FirstClaimed(*lab, method)));
+      lab->offers[method] = pipeline.Offers(method, *FirstClaimed(*lab, method));
     } catch (const std::exception&) {
       lab->inputs.Check();  // a changed file ends the run; the rest is reported by its stage
     }
@@ -89,6 +89,15 @@ std::vector<std::string> OffersOf(const Backbone& base, const ErasedModel& edite
   const TextBatch silence = Silence(edited.exact, *edited.hooks);
   if (edited.hooks->TextView(silence).defined()) offers.push_back("text_view");
   if (edited.hooks->TextMargin(silence).defined()) offers.push_back("text_margin");
+  return offers;
+}
+
+std::vector<std::string> Pipeline::Offers(size_t method, size_t subject) {
+  const Json key = OffersKey(lab_, method, subject);
+  const auto stored = Load(key, ReadOffers);
+  if (stored) return *stored;
+  const std::vector<std::string> offers = OffersOf(lab_.backbone, *Erase(method, subject));
+  Put(key, {{"offers.json", CanonicalJson(offers)}});
   return offers;
 }
 

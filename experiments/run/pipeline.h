@@ -59,6 +59,8 @@ class Pipeline {
       : lab_(lab), store_(store), force_(force), models_(model_memory) {}
 
   std::shared_ptr<const ErasedModel> Erase(size_t method, size_t subject);
+  // What adaptive attacks can see of the edited model (see experiments/run/offers.h).
+  std::vector<std::string> Offers(size_t method, size_t subject);
   // The attack's trajectory for one prompt. Only one that is crafted for each method looks at
   // `method`.
   Trajectory Craft(size_t attack, size_t method, size_t subject, const Prompt& prompt);

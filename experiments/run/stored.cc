@@ -128,6 +128,11 @@ Trajectory ReadTrajectory(const Artifact& artifact, const Prompt& seed) {
   });
 }
 
+std::vector<std::string> ReadOffers(const Artifact& artifact) {
+  return Fitting(artifact,
+                 [&] { return ReadJson(artifact, "offers.json").get<std::vector<std::string>>(); });
+}
+
 Learnt ReadLearnt(const Artifact& artifact) {
   return Fitting(artifact, [&] {
     Learnt learnt = SplitLearnt(TensorsOf(artifact, "tensors.safetensors"));

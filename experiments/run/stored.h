@@ -21,6 +21,7 @@ EraseCost ReadRemovalCost(const Artifact& artifact);
 
 Trajectory ReadTrajectory(const Artifact& artifact, const Prompt& seed);
 // `n` pictures of the unmodified model, `side` high and wide.
+std::vector<std::string> ReadOffers(const Artifact& artifact);
 Learnt ReadLearnt(const Artifact& artifact);
 Drawn ReadReferencePictures(const Artifact& artifact, int64_t n, int64_t side);
 // `n` pictures of the unmodified model that methods learn from, with their latents.
