@@ -14,10 +14,13 @@
 //   backbone; preset "paper": 5000 steps of 16 on 25 pictures
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/tensor.h>
+#include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 
 #include "attacks/seed_pictures.h"
+#include "core/error.h"
 #include "core/text.h"
 #include "models/tensors/autograd.h"
 #include "training/optimizers.h"
@@ -26,16 +29,28 @@
 namespace excise {
 namespace {
 
-// `text` with the longest known name in it, or nothing, replaced by the embeddings' place.
+// Whether a word goes on at the byte `at`: a letter, a digit, or part of a longer character.
+bool IsWordAt(const std::string& text, size_t at) {
+  if (at >= text.size()) return false;
+  const auto byte = static_cast<unsigned char>(text[at]);
+  return byte >= 0x80 || std::isalnum(byte) != 0;
+}
+
+// The embeddings' place in `text` is that of the longest known name that stands there as a word;
+// where there is none, they are appended.
 std::string WithPlaceholder(const std::string& text, const Concept& subject) {
   std::vector<std::string> names = subject.known;
   std::stable_sort(names.begin(), names.end(),
                    [](const auto& a, const auto& b) { return a.size() > b.size(); });
   const std::string lower = LowerAscii(text);
   for (const std::string& name : names) {
-    const size_t place = lower.find(LowerAscii(name));
-    if (name.empty() || place == std::string::npos) continue;
-    return text.substr(0, place) + kPlaceholder + text.substr(place + name.size());
+    const std::string wanted = LowerAscii(name);
+    if (wanted.empty()) continue;
+    for (size_t at = lower.find(wanted); at != lower.npos; at = lower.find(wanted, at + 1)) {
+      const size_t end = at + wanted.size();
+      if ((at > 0 && IsWordAt(lower, at - 1)) || IsWordAt(lower, end)) continue;
+      return text.substr(0, at) + kPlaceholder + text.substr(end);
+    }
   }
   return text + ", " + kPlaceholder;
 }
@@ -131,6 +146,12 @@ class Cce : public Attack {
     for (const std::string& name : subject.known) {
       const std::vector<int64_t> own = victim.tokenizer->Encode(name);
       ids.insert(ids.end(), own.begin(), own.end());
+    }
+    if (ids.empty()) {
+      throw UsageError(fmt::format(
+          "cce: the search starts from the concept's known names, and '{}' has none. Give it some "
+          "in its file.",
+          subject.name));
     }
     const at::Tensor words = at::tensor(ids, at::kLong).unsqueeze(0);
     return ClipTokenEmbeddings(victim.text_encoder, words)[0]

@@ -97,6 +97,13 @@ TEST_CASE("cce: what it learnt stands in the place of the concept's name") {
   };
   CHECK(text("a Poodle on a red background") == "a <embeddings> on a red background");
   CHECK(text("something else") == "something else, <embeddings>");
+  // A name inside a longer word is another word.
+  CHECK(text("poodles by a poodle") == "poodles by a <embeddings>");
+  Concept nameless = TinyConcept();
+  nameless.known.clear();
+  TinyTarget target;
+  target.seeds = 1;
+  CHECK_THROWS_WITH(attack->Learn(target, nameless), Catch::Contains("known names"));
   CHECK(attack->Excludes(base, TinyConcept(), TinyPrompt()).empty());
   const std::string words = "a cat a cat a cat a cat a cat a cat a cat a cat a cat";
   CHECK(attack->Excludes(base, TinyConcept(), TinyPrompt("t/0", words)) == "excluded:too_long");

@@ -52,8 +52,7 @@ class EmojiTemplate : public Judge {
     if (images.size(2) != kSceneSize || images.size(3) != kSceneSize) {
       throw Error(
           fmt::format("The judge 'emoji_template' knows pictures of {} x {}, and this one has {} x "
-                      "{}. It suits "
-                      "models of the emoji world alone.",
+                      "{}. It suits models of the emoji world alone.",
                       kSceneSize, kSceneSize, images.size(3), images.size(2)));
     }
     std::call_once(once_, [this] { templates_ = TemplateJudge::Build(*world_, threshold_); });

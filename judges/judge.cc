@@ -42,8 +42,7 @@ std::vector<std::string> NamesOfKind(const std::vector<ScoreName>& scores,
 at::Tensor Judge::Features(const at::Tensor&) const {
   throw Error(
       "The judge has no features to compare pictures by. Compare them by another model, as kid "
-      "does "
-      "with features=clip.");
+      "does with features=clip.");
 }
 
 std::string Judge::oracle_digest() const { ThrowNoOracle(); }

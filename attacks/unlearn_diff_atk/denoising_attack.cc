@@ -201,17 +201,21 @@ DenoisingObjective::Terms DenoisingObjective::Score(const at::Tensor& token_embe
   terms.denoising = at::mse_loss(
       ToEpsilon(scheduler_, output, input, NoiseLevel{point.signal, point.noise}), noise);
   if (hooks_ == nullptr) return terms;
-  // What acts inside the text encoder is the hooks', too.
-  const at::Tensor hooked = hooks_->TextLayers() == nullptr
-                                ? text.last_hidden_state
-                                : EncodeTokens(victim_, token_embeddings, ids, hooks_);
-  const at::Tensor prediction =
-      PredictThrough(hooked.expand({draws, -1, -1}), token_embeddings, ids, point, input);
+  // What acts inside the text encoder is the hooks', too: their prompt is another one.
+  const std::unique_ptr<LayerHooks> layers = hooks_->TextLayers();
+  ClipTextOutput hooked = text;
+  if (layers != nullptr) {
+    hooked = ClipTextForward(victim_.clip.text, victim_.text_encoder, token_embeddings, ids, {},
+                             layers.get());
+    ++target_.ledger().text_evaluations;
+  }
+  const at::Tensor prediction = PredictThrough(hooked.last_hidden_state.expand({draws, -1, -1}),
+                                               token_embeddings, ids, point, input);
   terms.through = at::mse_loss(prediction, noise);
-  TextBatch read{ids, token_embeddings, hooked, {}};
+  TextBatch read{ids, token_embeddings, hooked.last_hidden_state, {}};
   // A text encoder that came without its projection has no embeddings to show.
   if (victim_.text_encoder.Contains("text_projection.weight")) {
-    read.pooled = nn::Normalised(ClipTextEmbeds(victim_.text_encoder, text.pooler_output));
+    read.pooled = nn::Normalised(ClipTextEmbeds(victim_.text_encoder, hooked.pooler_output));
   }
   terms.alarm = Alarms(read, point, input, prediction);
   return terms;

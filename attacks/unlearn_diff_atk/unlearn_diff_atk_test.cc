@@ -271,4 +271,48 @@ TEST_CASE("unlearn_diff_atk: what leaves no room for the prefix is excluded with
   CHECK(target.asked.empty());
 }
 
+TEST_CASE("hooks inside the text encoder are in the adaptive terms, and not in the published one") {
+  // A constant added to a layer's output is that much more of its bias.
+  constexpr const char* kLayer = "text_model.encoder.layers.0.mlp.fc2";
+  class Shift : public LayerHooks {
+   public:
+    bool WantsLinear(const std::string& name) const override { return name == kLayer; }
+    at::Tensor OnLinear(const std::string&, const at::Tensor&, at::Tensor y) override {
+      return y + 0.5;
+    }
+  };
+  class Inside : public Hooks {
+   public:
+    std::unique_ptr<LayerHooks> TextLayers() const override { return std::make_unique<Shift>(); }
+    at::Tensor TextMargin(const TextBatch& text) const override { return text.pooled.sum(1); }
+  };
+  class Outside : public Hooks {
+   public:
+    at::Tensor TextMargin(const TextBatch& text) const override { return text.pooled.sum(1); }
+  };
+  const NoGrad no_grad;
+  const Inside inside;
+  const Outside outside;
+  TinyTarget hooked(&inside), edited(&outside), bare;
+  const std::string bias = std::string(kLayer) + ".bias";
+  edited.victim.text_encoder.Set(bias, edited.victim.text_encoder.Get(bias) + 0.5);
+  const at::Tensor picture = TinyImages(1, 9);
+  const at::Tensor ids = TokenizeBatch(*TinyTokenizer(), {"a cat picture"}, 16);
+  const auto score = [&](TinyTarget* target) {
+    const DenoisingObjective objective(*target, picture, true);
+    Philox rng({6, "noise", 0, Stream::kAttack, 0});
+    const at::Tensor noise = objective.DrawNoise(2, &rng);
+    DenoisingPoint point;
+    point.timestep = 400;
+    point.signal = point.noise = std::sqrt(0.5);
+    return objective.Score(ClipTokenEmbeddings(target->victim.text_encoder, ids), ids, point,
+                           noise);
+  };
+  const DenoisingObjective::Terms by_hooks = score(&hooked), by_weights = score(&edited);
+  CHECK(by_hooks.through.item<double>() == Approx(by_weights.through.item<double>()).epsilon(1e-4));
+  CHECK(by_hooks.alarm.item<double>() == Approx(by_weights.alarm.item<double>()).margin(1e-5));
+  // The published term follows the weights alone, and they are the unmodified ones here.
+  CHECK(by_hooks.denoising.item<double>() == score(&bare).denoising.item<double>());
+}
+
 }  // namespace excise

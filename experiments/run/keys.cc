@@ -178,6 +178,7 @@ Json AttackKey(const Lab& lab, size_t attack, size_t method, size_t subject, con
   if (inputs.traits.per == AttackTraits::Per::kConcept) {
     Json key = EntryKey("attack", lab.attacks[attack], lab);
     key["inputs"] = {{"prompt", PromptToJson(prompt)},
+                     {"backbone", lab.backbone.digest},
                      {"learnt", Store::Digest(LearnKey(lab, attack, method, subject))}};
     return key;
   }

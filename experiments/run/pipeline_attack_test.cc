@@ -161,6 +161,15 @@ TEST_CASE("what adaptive attacks can adapt to is read off the edited model") {
   const Backbone& base = lab.backbone;
   ErasedModel edited{base, base, nullptr, {}, false, 0};
   CHECK(OffersOf(base, edited).empty());
+  class Inner : public Hooks {
+   public:
+    std::unique_ptr<LayerHooks> TextLayers() const override {
+      return std::make_unique<LayerHooks>();
+    }
+  };
+  edited.hooks = std::make_shared<Inner>();
+  CHECK(OffersOf(base, edited) == std::vector<std::string>{"text_encoder"});
+  edited.hooks = nullptr;
   edited.exact.text_encoder.Set("text_model.final_layer_norm.bias",
                                 base.text_encoder.Get("text_model.final_layer_norm.bias") + 1);
   CHECK(OffersOf(base, edited) == std::vector<std::string>{"text_encoder"});
