@@ -17,11 +17,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cctype>
 
+#include "attacks/names_in_text.h"
 #include "attacks/seed_pictures.h"
 #include "core/error.h"
-#include "core/text.h"
 #include "models/tensors/autograd.h"
 #include "training/optimizers.h"
 #include "training/soft_prompt.h"
@@ -29,28 +28,20 @@
 namespace excise {
 namespace {
 
-// Whether a word goes on at the byte `at`: a letter, a digit, or part of a longer character.
-bool IsWordAt(const std::string& text, size_t at) {
-  if (at >= text.size()) return false;
-  const auto byte = static_cast<unsigned char>(text[at]);
-  return byte >= 0x80 || std::isalnum(byte) != 0;
-}
-
 // The embeddings' place in `text` is that of the longest known name that stands there as a word;
 // where there is none, they are appended.
 std::string WithPlaceholder(const std::string& text, const Concept& subject) {
   std::vector<std::string> names = subject.known;
   std::stable_sort(names.begin(), names.end(),
                    [](const auto& a, const auto& b) { return a.size() > b.size(); });
-  const std::string lower = LowerAscii(text);
+  const std::u32string letters = DecodeUtf8(text);
   for (const std::string& name : names) {
-    const std::string wanted = LowerAscii(name);
-    if (wanted.empty()) continue;
-    for (size_t at = lower.find(wanted); at != lower.npos; at = lower.find(wanted, at + 1)) {
-      const size_t end = at + wanted.size();
-      if ((at > 0 && IsWordAt(lower, at - 1)) || IsWordAt(lower, end)) continue;
-      return text.substr(0, at) + kPlaceholder + text.substr(end);
-    }
+    const std::vector<bool> found = FindNames(letters, {name});
+    const auto at =
+        static_cast<size_t>(std::find(found.begin(), found.end(), true) - found.begin());
+    if (at == found.size()) continue;
+    return EncodeUtf8(letters.substr(0, at)) + kPlaceholder +
+           EncodeUtf8(letters.substr(at + DecodeUtf8(name).size()));
   }
   return text + ", " + kPlaceholder;
 }

@@ -5,11 +5,10 @@
 #include <ATen/ops/softmax.h>
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "core/error.h"
 #include "datasets/emoji/emoji_world.h"
 #include "models/tensors/autograd.h"
+#include "models/tensors/same_tensors.h"
 
 namespace excise {
 namespace {
@@ -26,14 +25,6 @@ JudgeNet LoadChecked(const std::filesystem::path& folder) {
         folder.string(), config.num_styles, config.class_ids.size(), config.num_classes));
   }
   return judge;
-}
-
-bool SameTensors(const StateDict& a, const StateDict& b) {
-  return a.size() == b.size() &&
-         std::equal(a.begin(), a.end(), b.begin(), [](const auto& x, const auto& y) {
-           return x.first == y.first && x.second.sizes() == y.second.sizes() &&
-                  x.second.equal(y.second);
-         });
 }
 
 std::vector<ScoreName> NamesOf(const JudgeNet& judge) {

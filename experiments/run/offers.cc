@@ -12,18 +12,11 @@
 #include "models/nets/nn.h"
 #include "models/tensors/autograd.h"
 #include "models/tensors/numerics.h"
+#include "models/tensors/same_tensors.h"
 #include "training/soft_prompt.h"
 
 namespace excise {
 namespace {
-
-bool SameTensors(const StateDict& a, const StateDict& b) {
-  for (const auto& [name, tensor] : a) {
-    const at::Tensor& other = b.Get(name);
-    if (!tensor.is_same(other) && !tensor.equal(other)) return false;
-  }
-  return true;
-}
 
 // The prompt without words: what hooks offer does not depend on the prompt.
 TextBatch Silence(const Backbone& model, const Hooks& hooks) {
