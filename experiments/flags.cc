@@ -150,6 +150,8 @@ void AddFlags(CLI::App& app, Flags* f) {
   app.add_option("--user_data", f->user_data,
                  "for --check=published: a folder with your copies of prompt files and CLIP's "
                  "tokenizer");
+  app.add_option("--results", f->results,
+                 "for --check=published: a results file of yours in the place of the committed one");
   app.add_option("--update_reference", f->update_reference,
                  "write results/checks/reference from that many erase seeds, and stop");
   app.add_flag("--update_golden", f->update_golden, "write results/checks/golden (recomputes)");
@@ -207,6 +209,9 @@ void CheckFlags(const ShardChoice& part, Flags* flags) {
   }
   if (!f.user_data.empty() && f.check != "published") {
     throw UsageError("--user_data is for --check=published.");
+  }
+  if (!f.results.empty() && f.check != "published") {
+    throw UsageError("--results is for --check=published.");
   }
   if (!f.out.empty() && fs::path(f.out).extension() != ".json") {
     throw UsageError(fmt::format("--out={}: the name of a .json file is expected.", f.out));

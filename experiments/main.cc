@@ -21,6 +21,7 @@
 #include "experiments/check/committed.h"
 #include "experiments/check/golden.h"
 #include "experiments/check/published.h"
+#include "experiments/check/published_page.h"
 #include "experiments/check/reference.h"
 #include "experiments/flags.h"
 #include "experiments/formats/results_file.h"
@@ -93,20 +94,37 @@ void TellCommitted(const Experiment& experiment, const Json& results) {
   if (!line.empty()) LogInfo(line);
 }
 
-// Claims of papers against what is committed; nothing is computed anew.
+// What is committed of a table: all of it where there is such a run, else the default one.
+Results CommittedResults(const std::string& table) {
+  std::error_code ignored;
+  fs::path file = CommittedFile(CommittedName(table, "full"));
+  if (!fs::exists(file, ignored)) file = CommittedFile(CommittedName(table, "default"));
+  return ResultsFromJson(ReadResults(file), file.string());
+}
+
+// Claims of papers against what is committed of all tables, or against --results for this one;
+// nothing is computed anew.
 void CheckPublished(const Flags& f, const Experiment& experiment) {
   const std::vector<Claim> claims =
-      LoadClaims(CommittedFile("checks/published/arithmetic.json").parent_path(), experiment.name);
-  Results results;
-  try {
-    const fs::path file = CommittedFile(CommittedName(experiment.name, experiment.profile));
-    results = ResultsFromJson(ReadResults(file), file.string());
-  } catch (const Error& error) {
-    LogWarning(fmt::format("claims about numbers are not_run: {}", error.what()));
+      LoadClaims(CommittedFile("checks/published/arithmetic.json").parent_path());
+  std::map<std::string, Results> results;
+  if (!f.results.empty()) {
+    const fs::path file = UserPath(f.results);
+    results[experiment.name] = ResultsFromJson(ReadResults(file), file.string());
+  }
+  for (const Claim& claim : claims) {
+    if (claim.table.empty() || results.count(claim.table) > 0) continue;
+    try {
+      results[claim.table] = CommittedResults(claim.table);
+    } catch (const Error& error) {
+      LogWarning(fmt::format("claims about numbers of {} are not_run: {}", claim.table,
+                             error.what()));
+      results[claim.table] = {};
+    }
   }
   const std::vector<ClaimOutcome> outcomes =
       CheckClaims(claims, results, f.user_data.empty() ? fs::path() : UserPath(f.user_data));
-  PrintOut(RenderOutcomes(outcomes));
+  PrintOut(RenderPublished(outcomes));
   const auto failed = std::count_if(outcomes.begin(), outcomes.end(),
                                     [](const ClaimOutcome& o) { return o.Failed(); });
   if (failed > 0) throw Error(fmt::format("published claims that come out otherwise: {}.", failed));

@@ -16,6 +16,10 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kMost = int64_t{1} << 31;
 
+bool IsMeasured(const Claim& claim) {
+  return claim.kind == "value" || claim.kind == "ordering" || claim.kind == "recovery";
+}
+
 // The part of a claim that its kind decides.
 Parameterised* BodyOf(Claim* claim) {
   if (claim->kind == "count") return &claim->count;
@@ -24,6 +28,7 @@ Parameterised* BodyOf(Claim* claim) {
   if (claim->kind == "prompt_file") return &claim->prompt_file;
   if (claim->kind == "value") return &claim->value;
   if (claim->kind == "ordering") return &claim->ordering;
+  if (claim->kind == "recovery") return &claim->recovery;
   return nullptr;
 }
 
@@ -74,6 +79,32 @@ double Number(const std::string& printed, const std::string& origin) {
       fmt::format("{}: '{}' is no number as printed (digits and a point).", origin, printed));
 }
 
+// Who wants to decide a value must know what it was measured on.
+void CheckValueClaim(const Claim& claim, const std::string& origin) {
+  const ValueClaim& value = claim.value;
+  if (value.method.empty() || value.metric.empty() || value.band <= 0) {
+    throw Error(fmt::format("{}: a value needs a method, a metric and a band above 0.", origin));
+  }
+  for (const Printing& printing : value.values) Number(printing.printed, origin);
+  for (const char* key : {"backbone", "dataset"}) {
+    if (claim.protocol.contains(key)) continue;
+    throw Error(fmt::format("{}: the protocol of a value names its {}.", origin, key));
+  }
+  const bool searched = value.metric == "asr_search";
+  if (value.metric != "asr" && !searched) return;
+  if (value.noise != (searched ? "searched" : "fresh")) {
+    throw Error(fmt::format(
+        "{}: success on searched noise is asr_search, on fresh noise asr; say which in 'noise'.",
+        origin));
+  }
+  if (!claim.protocol.contains("judge")) {
+    throw Error(fmt::format("{}: the protocol of a rate of pictures names its judge.", origin));
+  }
+  if (value.attack != "none" && value.budget.empty()) {
+    throw Error(fmt::format("{}: a rate under an attack names the attack's budget.", origin));
+  }
+}
+
 void CheckBody(const Claim& claim, const std::string& origin) {
   if (claim.kind == "count") {
     Number(claim.count.printed, origin);
@@ -87,9 +118,10 @@ void CheckBody(const Claim& claim, const std::string& origin) {
   } else if (claim.kind == "fisher") {
     Number(claim.fisher.p, origin);
   } else if (claim.kind == "value") {
-    Number(claim.value.printed, origin);
-    if (claim.value.method.empty() || claim.value.metric.empty() || claim.value.band <= 0) {
-      throw Error(fmt::format("{}: a value needs a method, a metric and a band above 0.", origin));
+    CheckValueClaim(claim, origin);
+  } else if (claim.kind == "recovery") {
+    if (claim.recovery.method.empty() || claim.recovery.attack.empty()) {
+      throw Error(fmt::format("{}: a recovery needs a method and an attack.", origin));
     }
   } else if (claim.kind == "prompt_file") {
     if (claim.prompt_file.file.empty() || claim.prompt_file.sha256.size() != 64) {
@@ -99,6 +131,35 @@ void CheckBody(const Claim& claim, const std::string& origin) {
              claim.ordering.metric.empty() || claim.ordering.given.empty()) {
     throw Error(fmt::format("{}: an ordering needs metric, given, lower and higher.", origin));
   }
+}
+
+Citation ParseCitation(const Json& object, const std::string& origin) {
+  CheckEvidence(object, origin);
+  Citation citation;
+  DecodeParams(object["citation"], citation, origin + "/citation");
+  CheckCitation(citation, origin);
+  return citation;
+}
+
+// Of a value: who printed it, once or more often.
+std::vector<Printing> ParsePrintings(const Json& object, const std::string& origin) {
+  if (!object.contains("values") || !object["values"].is_array() || object["values"].empty()) {
+    throw Error(fmt::format(
+        "{}: 'values' is missing: a list of {{\"printed\": ..., \"n\": ..., \"citation\": ...}}.",
+        origin));
+  }
+  std::vector<Printing> printings;
+  for (const Json& item : object["values"]) {
+    const std::string place = fmt::format("{}/values/{}", origin, printings.size());
+    if (!item.is_object()) throw Error(fmt::format("{}: expected an object.", place));
+    Printing printing;
+    printing.citation = ParseCitation(item, place);
+    Json rest = item;
+    rest.erase("citation");
+    DecodeParams(rest, printing, place);
+    printings.push_back(std::move(printing));
+  }
+  return printings;
 }
 
 Claim ParseClaim(const Json& object, const std::string& file, size_t index) {
@@ -111,16 +172,23 @@ Claim ParseClaim(const Json& object, const std::string& file, size_t index) {
   claim.says = Text(object, "says", origin);
   Parameterised* body = BodyOf(&claim);
   if (body == nullptr) {
-    throw Error(fmt::format(
-        "{}: kind '{}'; known are count, wilson, fisher, prompt_file, value and ordering.", origin,
-        claim.kind));
+    throw Error(
+        fmt::format("{}: kind '{}'; known are count, wilson, fisher, prompt_file, value, ordering "
+                    "and recovery.",
+                    origin, claim.kind));
   }
-  CheckEvidence(object, origin);
   try {
-    DecodeParams(object["citation"], claim.citation, origin + "/citation");
     Json rest = object;
-    for (const char* key : {"id", "kind", "says", "citation"}) rest.erase(key);
-    if (claim.kind == "value" || claim.kind == "ordering") {
+    for (const char* key : {"id", "kind", "says"}) rest.erase(key);
+    if (claim.kind == "value") {
+      claim.value.values = ParsePrintings(object, origin);
+      claim.citation = claim.value.values.front().citation;
+      rest.erase("values");
+    } else {
+      claim.citation = ParseCitation(object, origin);
+      rest.erase("citation");
+    }
+    if (IsMeasured(claim)) {
       claim.protocol = rest.value("protocol", Json());
       if (!claim.protocol.is_object() || claim.protocol.empty()) {
         throw Error(fmt::format(
@@ -132,9 +200,36 @@ Claim ParseClaim(const Json& object, const std::string& file, size_t index) {
   } catch (const UsageError& error) {
     throw Error(error.what());  // the file is wrong, not the command line
   }
-  CheckCitation(claim.citation, origin);
   CheckBody(claim, origin);
   return claim;
+}
+
+// {"schema": 2, "table": ..., "claims": [...]}, and "registered" where the claims were written down
+// before the run that decides them.
+std::vector<Claim> ParseFile(const fs::path& path) {
+  const Json object = ReadJsonFile(path);
+  const auto is = [&](const char* key, Json::value_t type) {
+    return object.contains(key) && object[key].type() == type;
+  };
+  const bool registered = object.is_object() && is("registered", Json::value_t::string);
+  if (!object.is_object() || object.value("schema", Json()) != 2 ||
+      !is("table", Json::value_t::string) || !is("claims", Json::value_t::array) ||
+      object.size() != (registered ? 4U : 3U)) {
+    throw Error(fmt::format(
+        "{}: expected {{\"schema\": 2, \"table\": \"...\" (or \"\"), \"claims\": [...]}}, and "
+        "\"registered\" where they were written before the run.",
+        path.string()));
+  }
+  std::vector<Claim> claims;
+  const std::string name = path.filename().string();
+  for (size_t i = 0; i < object["claims"].size(); ++i) {
+    Claim claim = ParseClaim(object["claims"][i], name, i);
+    claim.file = name;
+    claim.table = object["table"];
+    if (registered) claim.registered = object["registered"];
+    claims.push_back(std::move(claim));
+  }
+  return claims;
 }
 
 }  // namespace
@@ -183,14 +278,25 @@ void PromptFileFact::Fields(ParamVisitor& v) {
   v.Integer("over_limit", &over_limit, "prompts of more than that", {-1, kMost});
 }
 
+void Printing::Fields(ParamVisitor& v) {
+  v.Text("printed", &printed, "the value as printed");
+  v.Integer("n", &n, "samples behind it; 0: not known", {0, kMost});
+}
+
 void ValueClaim::Fields(ParamVisitor& v) {
   v.Text("method", &method, "the row");
   v.Text("attack", &attack, "the attack");
   v.Text("metric", &metric, "the metric");
-  v.Text("printed", &printed, "the value as printed");
+  v.Text("concept", &concept_name, "whose record; empty: over all concepts");
+  v.Choice("noise", &noise, "what the pictures were drawn on", {"", "fresh", "searched"});
+  v.Text("budget", &budget, "of the attack");
   v.Choice("unit", &unit, "of the printed value", {"percent", "fraction", "none"});
-  v.Integer("n", &n, "samples behind it", {0, kMost});
-  v.Number("band", &band, "how far ours may be, in the metric's own unit", {0, 1e9});
+  v.Number("band", &band, "the least margin, in the metric's own unit", {0, 1e9});
+}
+
+void RecoveryClaim::Fields(ParamVisitor& v) {
+  v.Text("method", &method, "the row");
+  v.Text("attack", &attack, "the attack");
 }
 
 void OrderingClaim::Fields(ParamVisitor& v) {
@@ -202,7 +308,7 @@ void OrderingClaim::Fields(ParamVisitor& v) {
   v.Text("higher", &higher, "which has the higher value");
 }
 
-std::vector<Claim> LoadClaims(const fs::path& folder, const std::string& table) {
+std::vector<Claim> LoadClaims(const fs::path& folder) {
   std::error_code problem;
   std::vector<fs::path> files;
   for (const auto& entry : fs::directory_iterator(folder, problem)) {
@@ -215,23 +321,11 @@ std::vector<Claim> LoadClaims(const fs::path& folder, const std::string& table) 
   std::vector<Claim> claims;
   std::set<std::string> ids;
   for (const fs::path& file : files) {
-    const Json object = ReadJsonFile(file);
-    const std::string name = file.filename().string();
-    if (!object.is_object() || object.value("schema", Json()) != 1 || !object.contains("table") ||
-        !object["table"].is_string() || !object.contains("claims") ||
-        !object["claims"].is_array() || object.size() != 3) {
-      throw Error(
-          fmt::format("{}: expected {{\"schema\": 1, \"table\": \"...\" (or \"\"), "
-                      "\"claims\": [...]}}.",
-                      file.string()));
-    }
-    const std::string about = object["table"];
-    for (size_t i = 0; i < object["claims"].size(); ++i) {
-      Claim claim = ParseClaim(object["claims"][i], name, i);
+    for (Claim& claim : ParseFile(file)) {
       if (!ids.insert(claim.id).second) {
-        throw Error(fmt::format("{}: the claim '{}' is there twice.", name, claim.id));
+        throw Error(fmt::format("{}: the claim '{}' is there twice.", claim.file, claim.id));
       }
-      if (about.empty() || about == table) claims.push_back(std::move(claim));
+      claims.push_back(std::move(claim));
     }
   }
   return claims;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -52,11 +53,31 @@ struct PromptFileFact : Parameterised {
   void Fields(ParamVisitor& v) override;
 };
 
-// A printed value, for a record over all concepts. Reproduced: ours is within `band` of it.
+// One printing of a value, by whoever printed it.
+struct Printing : Parameterised {
+  std::string printed;
+  int64_t n = 0;  // samples behind it; 0: not known, or not a rate over samples
+  Citation citation;
+  void Fields(ParamVisitor& v) override;  // without the citation
+};
+
+// A value that one source prints, or several print differently, for a record of one concept.
 struct ValueClaim : Parameterised {
-  std::string method, attack = "none", metric, printed, unit = "percent";
-  int64_t n = 0;    // samples behind the printed value; 0: not a rate over samples
-  double band = 0;  // in the metric's unit (fractions, not percent)
+  std::string method, attack = "none", metric, unit = "percent";
+  std::string concept_name;  // whose record; "": the one over all concepts
+  // What the pictures were drawn on: "fresh", noise that no search saw, or "searched" (which is
+  // `asr_search`); "" for what is no success of an attack.
+  std::string noise;
+  std::string budget;  // of the attack, in words
+  double band = 0.05;  // the least margin, in the metric's unit (fractions, not percent)
+  std::vector<Printing> values;
+  void Fields(ParamVisitor& v) override;  // without the values
+};
+
+// An attack brings back what the edited model hides, more than on the floor: see
+// experiments/results/recovery.h.
+struct RecoveryClaim : Parameterised {
+  std::string method, attack;
   void Fields(ParamVisitor& v) override;
 };
 
@@ -67,7 +88,11 @@ struct OrderingClaim : Parameterised {
 };
 
 struct Claim {
-  std::string id, kind, says;  // kind: count | wilson | fisher | prompt_file | value | ordering
+  // kind: count | wilson | fisher | prompt_file | value | ordering | recovery
+  std::string id, kind, says;
+  std::string file;        // of the claim: tests of one file are adjusted for each other
+  std::string table;       // whose results decide it, or ""
+  std::string registered;  // the day on which it was written down, where that was before the run
   Citation citation;
   CountFact count;
   WilsonFact wilson;
@@ -75,36 +100,45 @@ struct Claim {
   PromptFileFact prompt_file;
   ValueClaim value;
   OrderingClaim ordering;
-  // What the paper measured with, for values and orderings: {"backbone": "sd14", "steps": 50, ...};
+  RecoveryClaim recovery;
+  // What the paper measured with, for what is measured: {"backbone": "sd14", "steps": 50, ...};
   // a key that differs from ours, or that ours lacks, makes another protocol.
   Json protocol = Json::object();
 };
 
-// All claims of FOLDER/*.json that name `table` or none. Strict: throws Error naming file and claim
-// on unknown keys, missing citation, evidence [M], two claims of one id.
-std::vector<Claim> LoadClaims(const std::filesystem::path& folder, const std::string& table);
+// All claims of FOLDER/*.json. Strict: throws Error naming file and claim on unknown keys, missing
+// citation, evidence [M], two claims of one id.
+std::vector<Claim> LoadClaims(const std::filesystem::path& folder);
 
 struct ClaimOutcome {
-  std::string id, kind, says, source;
+  Claim claim;
   // Facts and values: reproduced | differs; values also other_protocol | underpowered | not_run.
-  // Files that are not there: skipped. Orderings: holds | contradicted | inconclusive | not_run.
+  // Files that are not there: skipped. Orderings and recoveries: holds | contradicted |
+  // inconclusive | not_run.
   std::string verdict;
   std::string detail;
   // A fact or a value of the same protocol that comes out otherwise. What a paper orders may turn
   // out otherwise here: that is a finding, not a failure.
   bool Failed() const { return verdict == "differs"; }
+  bool Decided() const;
 };
 
-// `results`: of the table; without records where there are none. `user_data`: where prompt files
-// and CLIP's tokenizer are looked for, or empty.
-std::vector<ClaimOutcome> CheckClaims(const std::vector<Claim>& claims, const Results& results,
+// `results` by table: what is committed of each. Those that are not there: their claims are
+// not_run. `user_data`: where prompt files and CLIP's tokenizer are looked for, or empty.
+std::vector<ClaimOutcome> CheckClaims(const std::vector<Claim>& claims,
+                                      const std::map<std::string, Results>& results,
                                       const std::filesystem::path& user_data);
 
-// A Markdown list by kind, and how many of each verdict.
-std::string RenderOutcomes(const std::vector<ClaimOutcome>& outcomes);
+// How far two runs of the protocol behind a printed rate may lie apart: the 95 % half width of the
+// difference of two samples of its own size, 1.96 sqrt(2 p (1 - p) / n), with p kept at least one
+// sample away from 0 and 1.
+double SamplingBand(double rate, int64_t n);
 
 // Counts k of 0..n for which 100 k / n (or k / n) shows the printed digits, rounded or cut.
 std::vector<int64_t> CountsThatPrint(const std::string& printed, const std::string& unit,
                                      int64_t n);
+
+// Holm's adjustment: each p-value as it counts among all of them, in their order.
+std::vector<double> HolmAdjusted(const std::vector<double>& p_values);
 
 }  // namespace excise

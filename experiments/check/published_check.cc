@@ -1,169 +1,30 @@
+// Published claims against results: values, orderings, recoveries.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <map>
+#include <numeric>
+#include <optional>
 
-#include "core/csv.h"
-#include "core/error.h"
-#include "core/escape.h"
-#include "core/hash.h"
-#include "core/input_files.h"
-#include "core/plural.h"
 #include "core/stats.h"
 #include "experiments/check/published.h"
+#include "experiments/check/published_facts.h"
 #include "experiments/results/comparisons.h"
-#include "models/formats/tokenizer.h"
 
 namespace excise {
 namespace {
 
-namespace fs = std::filesystem;
+constexpr double kLevel = 0.05;
+// Of rates: a recovery of at most so much is none.
+constexpr double kNoRecovery = 0.05;
 
-struct Finding {
-  std::string verdict, detail;
-};
-
-int64_t DecimalsOf(const std::string& printed) {
-  const size_t point = printed.find('.');
-  return point == std::string::npos ? 0 : static_cast<int64_t>(printed.size() - point - 1);
-}
-
-// Whether `value` is printed so.
-bool PrintsAs(double value, const std::string& printed) {
-  const double step = std::pow(10.0, -static_cast<double>(DecimalsOf(printed)));
-  return std::fabs(value - std::stod(printed)) <= step / 2 + 1e-9;
-}
-
-Finding CheckCount(const CountFact& fact) {
-  const std::vector<int64_t> counts = CountsThatPrint(fact.printed, fact.unit, fact.n);
-  const std::string found =
-      counts.empty()
-          ? fmt::format("no count of {} prints as {}", fact.n, fact.printed)
-          : fmt::format("{} prints as {} of {}", fmt::join(counts, " or "), fact.printed, fact.n);
-  const bool as_said =
-      fact.successes < 0 ? counts.empty()
-                         : std::find(counts.begin(), counts.end(), fact.successes) != counts.end();
-  return {as_said ? "reproduced" : "differs", found};
-}
-
-Finding CheckWilson(const WilsonFact& fact) {
-  const Interval ci = Wilson(fact.successes, fact.n);
-  const bool same = PrintsAs(100 * ci.low, fact.low) && PrintsAs(100 * ci.high, fact.high);
-  return {same ? "reproduced" : "differs",
-          fmt::format("{}/{}: [{:.2f}, {:.2f}], printed [{}, {}]", fact.successes, fact.n,
-                      100 * ci.low, 100 * ci.high, fact.low, fact.high)};
-}
-
-Finding CheckFisher(const FisherFact& fact) {
-  const double p = FisherExact(fact.first_successes, fact.first_n - fact.first_successes,
-                               fact.second_successes, fact.second_n - fact.second_successes);
-  return {PrintsAs(p, fact.p) ? "reproduced" : "differs",
-          fmt::format("{}/{} against {}/{}: p = {:.4f}, printed {}", fact.first_successes,
-                      fact.first_n, fact.second_successes, fact.second_n, p, fact.p)};
-}
-
-// What users fetched themselves.
-class UserData {
- public:
-  explicit UserData(const fs::path& folder) {
-    if (folder.empty()) return;
-    std::error_code problem;
-    for (fs::recursive_directory_iterator it(folder, problem), end; it != end && !problem;
-         it.increment(problem)) {
-      if (it->is_regular_file(problem)) files_.emplace(it->path().filename(), it->path());
-    }
-    if (problem) {
-      throw Error(fmt::format("{} cannot be searched: {}.", folder.string(), problem.message()));
-    }
-  }
-  std::vector<fs::path> Named(const std::string& name) const {
-    std::vector<fs::path> found;
-    const auto [first, last] = files_.equal_range(name);
-    for (auto it = first; it != last; ++it) found.push_back(it->second);
-    std::sort(found.begin(), found.end());
-    return found;
-  }
-  // OpenAI's, which has 49,408 tokens; or null.
-  std::shared_ptr<const Tokenizer> ClipTokenizer() const {
-    for (const fs::path& merges : Named("merges.txt")) {
-      if (!fs::exists(merges.parent_path() / "vocab.json")) continue;
-      const std::shared_ptr<const Tokenizer> tokenizer = Tokenizer::Load(merges.parent_path());
-      if (tokenizer->vocab_size() == 49408) return tokenizer;
-    }
-    return nullptr;
-  }
-
- private:
-  std::multimap<std::string, fs::path> files_;
-};
-
-// "rows 250, printed 249" where a figure is claimed and is another.
-void Expect(const char* what, int64_t claimed, int64_t found, std::vector<std::string>* problems,
-            std::vector<std::string>* figures) {
-  if (claimed < 0) return;
-  figures->push_back(fmt::format("{} {}", what, found));
-  if (claimed != found) problems->push_back(fmt::format("{} {}, not {}", what, found, claimed));
-}
-
-Finding CheckPromptFile(const PromptFileFact& fact, const UserData& data) {
-  const std::vector<fs::path> candidates = data.Named(fact.file);
-  if (candidates.empty()) {
-    return {"skipped", fmt::format("'{}' is not here; name a folder that holds your copy with "
-                                   "--user_data=DIR",
-                                   fact.file)};
-  }
-  const auto same = std::find_if(candidates.begin(), candidates.end(), [&](const fs::path& file) {
-    return Sha256HexOfFile(file) == fact.sha256;
-  });
-  if (same == candidates.end()) {
-    return {"skipped",
-            fmt::format("{} is another file: its SHA-256 is {}, not {}", candidates[0].string(),
-                        Sha256HexOfFile(candidates[0]), fact.sha256)};
-  }
-  std::vector<std::string> problems, figures;
-  Expect("bytes", fact.bytes, static_cast<int64_t>(fs::file_size(*same)), &problems, &figures);
-  const RowFile csv = ReadRows(*same);
-  RequireSha256(*same, fact.sha256);
-  Expect("rows", fact.rows, static_cast<int64_t>(csv.rows.size()), &problems, &figures);
-  if (fact.longest >= 0 || fact.over_limit >= 0) {
-    const std::shared_ptr<const Tokenizer> tokenizer = data.ClipTokenizer();
-    if (tokenizer == nullptr) {
-      return {"skipped",
-              "CLIP's tokenizer (vocab.json and merges.txt, 49,408 tokens) is not below "
-              "--user_data"};
-    }
-    std::vector<int64_t> lengths;
-    for (const FileRow& row : csv.rows) {
-      const auto text = row.fields.find(fact.column);
-      if (text == row.fields.end()) {
-        return {"differs", fmt::format("line {} has no column '{}'", row.line, fact.column)};
-      }
-      lengths.push_back(static_cast<int64_t>(tokenizer->Encode(text->second).size()));
-    }
-    if (lengths.empty()) return {"differs", "there is no prompt"};
-    std::sort(lengths.begin(), lengths.end());
-    const size_t half = lengths.size() / 2;
-    const int64_t median =
-        lengths.size() % 2 == 1 ? lengths[half] : (lengths[half - 1] + lengths[half]) / 2;
-    Expect("shortest", fact.shortest, lengths.front(), &problems, &figures);
-    Expect("median", fact.median, median, &problems, &figures);
-    Expect("longest", fact.longest, lengths.back(), &problems, &figures);
-    Expect("over the limit", fact.over_limit,
-           std::count_if(lengths.begin(), lengths.end(),
-                         [&](int64_t length) { return length > fact.limit; }),
-           &problems, &figures);
-  }
-  return problems.empty() ? Finding{"reproduced", fmt::format("{}", fmt::join(figures, ", "))}
-                          : Finding{"differs", fmt::format("{}", fmt::join(problems, "; "))};
-}
-
-const Record* FindRecord(const Results& results, const std::string& method,
-                         const std::string& attack, const std::string& metric) {
+const Record* FindRecord(const Results& results, const std::string& subject,
+                         const std::string& method, const std::string& attack,
+                         const std::string& metric) {
   for (const Record& record : results.records) {
-    if (record.subject == kAllConcepts && record.method == method && record.attack == attack &&
+    if (record.subject == subject && record.method == method && record.attack == attack &&
         record.metric == metric) {
       return &record;
     }
@@ -192,83 +53,239 @@ std::string OtherProtocol(const Json& claimed, const Json& ours) {
   return fmt::format("{}", fmt::join(differences, "; "));
 }
 
-Finding CheckValue(const ValueClaim& claim, const Json& protocol, const Results& results) {
-  const Record* record = FindRecord(results, claim.method, claim.attack, claim.metric);
-  if (record == nullptr) return {"not_run", "the committed results have no such record"};
-  if (record->status != "ok" || MissingOf(*record) > 0) return {"not_run", record->reason};
-  const double printed = std::stod(claim.printed) / (claim.unit == "percent" ? 100 : 1);
-  const double ours = record->score.value, low = record->score.low, high = record->score.high;
-  std::string detail = fmt::format("{:.4g} [{:.4g}, {:.4g}] here, {:.4g} there, band {:.4g}", ours,
-                                   low, high, printed, claim.band);
-  if (claim.n > 0 && claim.unit != "none" &&
-      CountsThatPrint(claim.printed, claim.unit, claim.n).empty()) {
-    detail += fmt::format("; impossible: no count of {} prints as {}", claim.n, claim.printed);
+// A count of pictures, where the score is one.
+std::optional<int64_t> SuccessesOf(const Score& score) {
+  double sum = 0;
+  for (const double value : score.per_sample) {
+    if (value != 0 && value != 1) return std::nullopt;
+    sum += value;
   }
-  const std::string other = OtherProtocol(protocol, ProtocolOf(results, *record));
-  if (!other.empty()) return {"other_protocol", detail + "; " + other};
-  if ((high - low) / 2 > claim.band) return {"underpowered", detail};
-  return {std::fabs(ours - printed) <= claim.band ? "reproduced" : "differs", detail};
+  if (score.per_sample.empty()) return std::nullopt;
+  return static_cast<int64_t>(sum);
 }
 
-Finding CheckOrdering(const OrderingClaim& claim, const Json& protocol, const Results& results) {
-  const Comparison* found = FindComparison(results.comparisons, claim.metric, claim.part,
-                                           claim.over, claim.given, claim.lower, claim.higher);
+double Fraction(const ValueClaim& claim, const Printing& printing) {
+  return std::stod(printing.printed) / (claim.unit == "percent" ? 100 : 1);
+}
+
+// Ours against one printing: two rates of samples by Newcombe's interval of their difference, a
+// value whose samples are not known by our interval alone. Both are of 90 %, which is two one-sided
+// tests at 5 %.
+Finding AgainstPrinting(const ValueClaim& claim, const Printing& printing, const Score& ours) {
+  const double printed = Fraction(claim, printing);
+  const std::optional<int64_t> successes = SuccessesOf(ours);
+  const bool rates = printing.n > 0 && claim.unit != "none" && successes.has_value();
+  double band = claim.band;
+  Interval difference;
+  if (rates) {
+    band = std::max(band, SamplingBand(printed, printing.n));
+    const auto theirs =
+        static_cast<int64_t>(std::lround(printed * static_cast<double>(printing.n)));
+    difference = NewcombeIndependent(*successes, static_cast<int64_t>(ours.per_sample.size()),
+                                     std::clamp<int64_t>(theirs, 0, printing.n), printing.n, 0.90)
+                     .ci;
+  } else {
+    // The interval of 95 %, brought to 90 %.
+    const double narrower = NormalQuantile(0.95) / NormalQuantile(0.975);
+    difference = {(ours.low - ours.value) * narrower + ours.value - printed,
+                  (ours.high - ours.value) * narrower + ours.value - printed};
+  }
+  std::string detail =
+      fmt::format("{} there: the difference is in [{:+.3f}, {:+.3f}], margin {:.3f}",
+                  printing.printed, difference.low, difference.high, band);
+  if (printing.n > 0 && claim.unit != "none" &&
+      CountsThatPrint(printing.printed, claim.unit, printing.n).empty()) {
+    detail += fmt::format("; impossible: no count of {} prints so", printing.n);
+  }
+  if (difference.low >= -band && difference.high <= band) return {"reproduced", detail};
+  if (difference.low > band || difference.high < -band) return {"differs", detail};
+  return {"underpowered", detail};
+}
+
+// Whether two sources contradict each other, in words; "" for one source alone.
+std::string Disagreement(const ValueClaim& claim) {
+  if (claim.values.size() < 2) return "";
+  std::vector<std::string> shown;
+  const Printing *least = &claim.values[0], *most = least;
+  for (const Printing& printing : claim.values) {
+    shown.push_back(printing.printed +
+                    (printing.n > 0 ? fmt::format(" (n = {})", printing.n) : std::string()));
+    if (Fraction(claim, printing) < Fraction(claim, *least)) least = &printing;
+    if (Fraction(claim, printing) > Fraction(claim, *most)) most = &printing;
+  }
+  std::string text = fmt::format("printed as {}", fmt::join(shown, ", "));
+  if (least->n > 0 && most->n > 0 && claim.unit != "none") {
+    const auto count = [&](const Printing& p) {
+      return static_cast<int64_t>(std::lround(Fraction(claim, p) * static_cast<double>(p.n)));
+    };
+    const int64_t low = count(*least), high = count(*most);
+    text += fmt::format("; the furthest two differ with p = {:.2g} (Fisher)",
+                        FisherExact(low, least->n - low, high, most->n - high));
+  }
+  return text;
+}
+
+Finding CheckValue(const Claim& claim, const Results& results) {
+  const ValueClaim& value = claim.value;
+  const std::string subject = value.concept_name.empty() ? kAllConcepts : value.concept_name;
+  const std::string conflict = Disagreement(value);
+  const auto with_conflict = [&](const std::string& detail) {
+    return conflict.empty() ? detail : conflict + "; " + detail;
+  };
+  const Record* record = FindRecord(results, subject, value.method, value.attack, value.metric);
+  if (record == nullptr) {
+    return {"not_run",
+            with_conflict(fmt::format("the results have no record {} / {} / {} / {}", value.method,
+                                      subject, value.attack, value.metric))};
+  }
+  if (record->status != "ok" || MissingOf(*record) > 0) {
+    return {"not_run", with_conflict(record->reason)};
+  }
+  std::vector<Finding> findings;
+  for (const Printing& printing : value.values) {
+    findings.push_back(AgainstPrinting(value, printing, record->score));
+  }
+  // Reproduced where one of the sources is; open where one may be.
+  Finding finding = findings.front();
+  for (const char* verdict : {"underpowered", "reproduced"}) {
+    for (const Finding& other : findings) {
+      if (other.verdict == verdict) finding = other;
+    }
+  }
+  finding.detail = with_conflict(fmt::format("{:.4g} [{:.4g}, {:.4g}] here, n = {}; {}",
+                                             record->score.value, record->score.low,
+                                             record->score.high, record->score.n, finding.detail));
+  const std::string other = OtherProtocol(claim.protocol, ProtocolOf(results, *record));
+  if (!other.empty()) return {"other_protocol", finding.detail + "; " + other};
+  return finding;
+}
+
+// A finding that hangs on a test, with the test's p: "holds" or "contradicted" where it is small
+// enough among all tests of the claim's file.
+struct Tested {
+  Finding finding;
+  std::optional<double> p;
+};
+
+Tested CheckOrdering(const Claim& claim, const Results& results) {
+  const OrderingClaim& ordering = claim.ordering;
+  const Comparison* found =
+      FindComparison(results.comparisons, ordering.metric, ordering.part, ordering.over,
+                     ordering.given, ordering.lower, ordering.higher);
   const Record* record = nullptr;
   if (found != nullptr) {
-    record = claim.over == "methods" ? FindRecord(results, claim.lower, claim.given, claim.metric)
-                                     : FindRecord(results, claim.given, claim.lower, claim.metric);
+    const bool methods = ordering.over == "methods";
+    record = FindRecord(results, kAllConcepts, methods ? ordering.lower : ordering.given,
+                        methods ? ordering.given : ordering.lower, ordering.metric);
   }
-  if (record == nullptr) return {"not_run", "the committed results have no such comparison"};
-  const bool turned = found->first == claim.higher;
+  if (record == nullptr) return {{"not_run", "the results have no such comparison"}, {}};
+  const bool turned = found->first == ordering.higher;
   const double difference = (turned ? -1 : 1) * found->difference;
-  const double p = found->p;
   std::string detail =
-      fmt::format("{} - {} = {:+.3f} [{:+.3f}, {:+.3f}], n = {}, {} p = {:.2g}", claim.lower,
-                  claim.higher, difference, turned ? -found->high : found->low,
-                  turned ? -found->low : found->high, found->n, found->test, p);
-  const std::string other = OtherProtocol(protocol, ProtocolOf(results, *record));
+      fmt::format("{} - {} = {:+.3f} [{:+.3f}, {:+.3f}], n = {}, {} p = {:.2g}", ordering.lower,
+                  ordering.higher, difference, turned ? -found->high : found->low,
+                  turned ? -found->low : found->high, found->n, found->test, found->p);
+  const std::string other = OtherProtocol(claim.protocol, ProtocolOf(results, *record));
   if (!other.empty()) detail += "; other protocol: " + other;
-  if (p >= 0.05 || difference == 0) return {"inconclusive", detail};
-  return {difference < 0 ? "holds" : "contradicted", detail};
+  if (difference == 0) return {{"inconclusive", detail}, found->p};
+  return {{difference < 0 ? "holds" : "contradicted", detail}, found->p};
+}
+
+Tested CheckRecovery(const Claim& claim, const Results& results) {
+  const Record* record =
+      FindRecord(results, kAllConcepts, claim.recovery.method, claim.recovery.attack, "recovery");
+  if (record == nullptr) return {{"not_run", "the results have no such recovery"}, {}};
+  if (record->status != "ok") return {{"not_run", record->reason}, {}};
+  const Score& score = record->score;
+  const auto p = score.parts.find("p");
+  std::string detail = fmt::format("{:+.3f} [{:+.3f}, {:+.3f}], n = {}", score.value, score.low,
+                                   score.high, score.n);
+  if (p != score.parts.end()) detail += fmt::format(", p = {:.2g}", p->second);
+  const std::string other = OtherProtocol(claim.protocol, ProtocolOf(results, *record));
+  if (!other.empty()) detail += "; other protocol: " + other;
+  if (score.high < kNoRecovery) return {{"contradicted", detail}, {}};
+  if (score.value <= 0 || p == score.parts.end()) return {{"inconclusive", detail}, {}};
+  return {{"holds", detail}, p->second};
+}
+
+// What a planned contrast says is corrected for its neighbours in the file, and for no other pair
+// of the table.
+void AdjustByFile(const std::vector<std::optional<double>>& p_values,
+                  std::vector<ClaimOutcome>* outcomes) {
+  std::map<std::string, std::vector<size_t>> files;
+  for (size_t i = 0; i < outcomes->size(); ++i) {
+    if (p_values[i]) files[(*outcomes)[i].claim.file].push_back(i);
+  }
+  for (const auto& [file, members] : files) {
+    std::vector<double> own;
+    for (const size_t i : members) own.push_back(*p_values[i]);
+    const std::vector<double> adjusted = HolmAdjusted(own);
+    for (size_t k = 0; k < members.size(); ++k) {
+      ClaimOutcome& outcome = (*outcomes)[members[k]];
+      if (members.size() > 1) {
+        outcome.detail += fmt::format("; {:.2g} among the {} claims of {} (Holm)", adjusted[k],
+                                      members.size(), file);
+      }
+      if (adjusted[k] >= kLevel) outcome.verdict = "inconclusive";
+    }
+  }
 }
 
 }  // namespace
 
-std::vector<ClaimOutcome> CheckClaims(const std::vector<Claim>& claims, const Results& results,
-                                      const fs::path& user_data) {
-  const UserData data(user_data);
-  std::vector<ClaimOutcome> outcomes;
-  for (const Claim& claim : claims) {
-    Finding finding;
-    if (claim.kind == "count") finding = CheckCount(claim.count);
-    if (claim.kind == "wilson") finding = CheckWilson(claim.wilson);
-    if (claim.kind == "fisher") finding = CheckFisher(claim.fisher);
-    if (claim.kind == "prompt_file") finding = CheckPromptFile(claim.prompt_file, data);
-    if (claim.kind == "value") finding = CheckValue(claim.value, claim.protocol, results);
-    if (claim.kind == "ordering") finding = CheckOrdering(claim.ordering, claim.protocol, results);
-    const Citation& c = claim.citation;
-    outcomes.push_back({claim.id, claim.kind, claim.says,
-                        fmt::format("{}, {} [{}{}]", c.paper, c.where, c.evidence,
-                                    c.quoted_by.empty() ? "" : ": " + c.quoted_by),
-                        finding.verdict, finding.detail});
+bool ClaimOutcome::Decided() const {
+  for (const char* decided : {"reproduced", "differs", "holds", "contradicted"}) {
+    if (verdict == decided) return true;
   }
-  return outcomes;
+  return false;
 }
 
-std::string RenderOutcomes(const std::vector<ClaimOutcome>& outcomes) {
-  std::string text;
-  std::map<std::string, int64_t> verdicts;
-  for (const ClaimOutcome& o : outcomes) {
-    ++verdicts[o.verdict];
-    const std::string line =
-        fmt::format("- {} {}: {}. Here: {}. ({})", o.verdict, o.id, o.says, o.detail, o.source);
-    text += Escape(line, Format::kTerminal) + "\n";
+double SamplingBand(double rate, int64_t n) {
+  const auto samples = static_cast<double>(n);
+  const double p = std::clamp(rate, std::min(0.5, 1 / samples), std::max(0.5, 1 - 1 / samples));
+  return NormalQuantile(0.975) * std::sqrt(2 * p * (1 - p) / samples);
+}
+
+std::vector<double> HolmAdjusted(const std::vector<double>& p_values) {
+  std::vector<size_t> order(p_values.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return p_values[a] < p_values[b]; });
+  std::vector<double> adjusted(p_values.size());
+  double least = 0;
+  for (size_t rank = 0; rank < order.size(); ++rank) {
+    const double own = p_values[order[rank]] * static_cast<double>(order.size() - rank);
+    least = std::max(least, std::min(own, 1.0));
+    adjusted[order[rank]] = least;
   }
-  std::vector<std::string> counts;
-  for (const auto& [verdict, count] : verdicts)
-    counts.push_back(fmt::format("{} {}", count, verdict));
-  return text +
-         fmt::format("\n{}: {}.\n", Plural(outcomes.size(), "claim"), fmt::join(counts, ", "));
+  return adjusted;
+}
+
+std::vector<ClaimOutcome> CheckClaims(const std::vector<Claim>& claims,
+                                      const std::map<std::string, Results>& results,
+                                      const std::filesystem::path& user_data) {
+  const FactChecker facts(user_data);
+  const Results nothing;
+  std::vector<ClaimOutcome> outcomes;
+  std::vector<std::optional<double>> p_values;
+  for (const Claim& claim : claims) {
+    const auto found = results.find(claim.table);
+    const Results& ours = found == results.end() ? nothing : found->second;
+    Tested tested;
+    if (claim.kind == "value") {
+      tested.finding = CheckValue(claim, ours);
+    } else if (claim.kind == "ordering") {
+      tested = CheckOrdering(claim, ours);
+    } else if (claim.kind == "recovery") {
+      tested = CheckRecovery(claim, ours);
+    } else {
+      tested.finding = facts.Check(claim);
+    }
+    outcomes.push_back({claim, tested.finding.verdict, tested.finding.detail});
+    p_values.push_back(tested.p);
+  }
+  AdjustByFile(p_values, &outcomes);
+  return outcomes;
 }
 
 }  // namespace excise

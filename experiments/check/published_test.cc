@@ -1,10 +1,14 @@
 #include "experiments/check/published.h"
 
+#include <fmt/format.h>
+
 #include <catch2/catch.hpp>
+#include <cmath>
 
 #include "core/error.h"
 #include "core/files.h"
 #include "core/hash.h"
+#include "experiments/check/published_page.h"
 #include "tests/made_up_results.h"
 #include "tests/testdata.h"
 
@@ -28,20 +32,23 @@ Json Count(const std::string& printed, int64_t n, int64_t successes) {
                 {"successes", successes}});
 }
 
-std::vector<Claim> Load(const std::vector<Json>& claims, const std::string& file_table = "",
-                        const std::string& table = "table1") {
+std::vector<Claim> Load(const std::vector<Json>& claims, const Json& more = Json::object()) {
   const std::filesystem::path folder = TestFolder("published");
-  const Json file = {{"schema", 1}, {"table", file_table}, {"claims", claims}};
+  Json file = {{"schema", 2}, {"table", "table1"}, {"claims", claims}};
+  file.update(more);
   WriteFileAtomically(folder / "made.json", file.dump());
-  return LoadClaims(folder, table);
+  return LoadClaims(folder);
+}
+
+std::vector<ClaimOutcome> Outcomes(const std::vector<Json>& claims, const Results& results = {},
+                                   const std::filesystem::path& data = {}) {
+  return CheckClaims(Load(claims), {{"table1", results}}, data);
 }
 
 std::vector<std::string> Verdicts(const std::vector<Json>& claims, const Results& results = {},
                                   const std::filesystem::path& data = {}) {
   std::vector<std::string> verdicts;
-  for (const ClaimOutcome& o : CheckClaims(Load(claims), results, data)) {
-    verdicts.push_back(o.verdict);
-  }
+  for (const ClaimOutcome& o : Outcomes(claims, results, data)) verdicts.push_back(o.verdict);
   return verdicts;
 }
 
@@ -55,16 +62,23 @@ Json Ordering(const std::string& lower, const std::string& higher) {
                 {"protocol", {{"backbone", "sd14"}}}});
 }
 
-Json Value(const std::string& method, const std::string& printed, double band,
+Json Printed(const std::string& printed, int64_t n) {
+  return {{"printed", printed}, {"n", n}, {"citation", Cited({})["citation"]}};
+}
+
+Json Value(const std::string& method, const std::vector<Json>& values,
            const std::string& backbone = "emoji") {
-  return Cited({{"id", fmt::format("{} {} {} {}", method, printed, band, backbone)},
-                {"kind", "value"},
-                {"method", method},
-                {"metric", "asr"},
-                {"printed", printed},
-                {"n", 120},
-                {"band", band},
-                {"protocol", {{"backbone", backbone}, {"steps", 20}}}});
+  Json claim = {
+      {"id", fmt::format("{} {} {}", method, values[0].dump(), backbone)},
+      {"kind", "value"},
+      {"says", "so it is"},
+      {"method", method},
+      {"metric", "asr"},
+      {"noise", "fresh"},
+      {"values", values},
+      {"protocol",
+       {{"backbone", backbone}, {"dataset", "set"}, {"judge", "reporting"}, {"steps", 20}}}};
+  return claim;
 }
 
 }  // namespace
@@ -117,11 +131,11 @@ TEST_CASE("prompt files of the user are checked, and skipped loudly where they a
                       {"sha256", Sha256Hex(csv)},
                       {"rows", 2},
                       {"bytes", static_cast<int64_t>(csv.size())}});
-  CHECK_THAT(CheckClaims(Load({claim}), {}, "")[0].detail, Contains("--user_data=DIR"));
+  CHECK_THAT(Outcomes({claim})[0].detail, Contains("--user_data=DIR"));
   CHECK(Verdicts({claim}, {}, data) == std::vector<std::string>{"skipped"});
   CreateFolders(data / "below");
   WriteFileAtomically(data / "below" / "list.csv", csv + "3,more\r\n");
-  const ClaimOutcome other = CheckClaims(Load({claim}), {}, data)[0];
+  const ClaimOutcome other = Outcomes({claim}, {}, data)[0];
   CHECK(other.verdict == "skipped");
   CHECK_THAT(other.detail, Contains("another file"));
   WriteFileAtomically(data / "below" / "list.csv", csv);
@@ -131,7 +145,7 @@ TEST_CASE("prompt files of the user are checked, and skipped loudly where they a
   claim["rows"] = 2;
   claim["limit"] = 75;
   claim["over_limit"] = 0;
-  CHECK_THAT(CheckClaims(Load({claim}), {}, data)[0].detail, Contains("tokenizer"));
+  CHECK_THAT(Outcomes({claim}, {}, data)[0].detail, Contains("tokenizer"));
 }
 
 TEST_CASE("orderings are decided by the committed paired test, and say the other protocol") {
@@ -142,24 +156,93 @@ TEST_CASE("orderings are decided by the committed paired test, and say the other
   CHECK(Verdicts(claims, results) ==
         std::vector<std::string>{"inconclusive", "holds", "contradicted", "not_run"});
   CHECK(Verdicts({Ordering("good", "poor")}) == std::vector<std::string>{"not_run"});
-  const std::vector<ClaimOutcome> outcomes = CheckClaims(Load(claims), results, "");
+  const std::vector<ClaimOutcome> outcomes = Outcomes(claims, results);
   CHECK_THAT(outcomes[1].detail,
              Contains("good - poor = -0.450") && Contains("backbone sd14 there, emoji here"));
   CHECK_THAT(outcomes[2].detail, Contains("poor - good = +0.450"));
   for (const ClaimOutcome& o : outcomes) CHECK_FALSE(o.Failed());
-  CHECK_THAT(RenderOutcomes(outcomes),
-             Contains("- holds good<poor") && Contains("4 claims: 1 contradicted, 1 holds"));
+  CHECK_THAT(RenderPublished(outcomes), Contains("- **holds** so it is") &&
+                                            Contains("4 claims: 1 contradicted, 1 holds") &&
+                                            Contains("--methods=good,none,uce"));
 }
 
-TEST_CASE("values are compared under the same protocol alone") {
+TEST_CASE("Holm: each p among the claims of its file, and of no other pair") {
+  // By hand: 0.01 * 4, 0.02 * 3, max(0.06, 0.03 * 2), max(0.06, 0.5).
+  const std::vector<double> adjusted = HolmAdjusted({0.03, 0.01, 0.5, 0.02});
+  CHECK(adjusted[1] == Approx(0.04));
+  CHECK(adjusted[3] == Approx(0.06));
+  CHECK(adjusted[0] == Approx(0.06));
+  CHECK(adjusted[2] == Approx(0.5));
+  CHECK(HolmAdjusted({0.9, 0.8}) == std::vector<double>{1, 1});
+  CHECK(HolmAdjusted({}).empty());
+  // 2 and 8 of 60 on different prompts: p = 0.109 alone; 0 and 6: 0.031 alone, not among two.
+  Results results = MadeUpResults();
+  results.records = {MadeUpRecord("none", "none", "asr", MadeUpRate(60, 0)),
+                     MadeUpRecord("six", "none", "asr", MadeUpRate(60, 6)),
+                     MadeUpRecord("seven", "none", "asr", MadeUpRate(60, 7))};
+  results.comparisons = CompareAll(results.records);
+  CHECK(Verdicts({Ordering("none", "six")}, results) == std::vector<std::string>{"holds"});
+  CHECK(Verdicts({Ordering("none", "six"), Ordering("six", "seven")}, results) ==
+        std::vector<std::string>{"inconclusive", "inconclusive"});
+}
+
+TEST_CASE("values: two rates, equivalent within what the source's own sampling explains") {
+  // 1.96 sqrt(2 * 0.2 * 0.8 / 50) = 0.1568; at 0 of 50 p is held at 1 / 50.
+  CHECK(SamplingBand(0.2, 50) == Approx(0.15680).epsilon(1e-4));
+  CHECK(SamplingBand(0, 50) == Approx(1.959964 * std::sqrt(2 * 0.02 * 0.98 / 50)));
+  CHECK(SamplingBand(1, 1) > 0);
   const Results results = MadeUpResults();
-  // good: 6 of 120 = 5 %, Wilson [2.3, 10.5]: half of it is 4.1 points.
-  CHECK(Verdicts({Value("good", "6", 0.05), Value("good", "15", 0.05), Value("good", "5", 0.02),
-                  Value("good", "5", 0.05, "sd14"), Value("uce", "5", 0.05)},
+  // good: 6 of 120. The source's 5 % of 120 is the same; 50 % of 120 is not; 12 % of 50 is open.
+  CHECK(Verdicts({Value("good", {Printed("5", 120)}), Value("good", {Printed("50", 120)}),
+                  Value("good", {Printed("16", 50)}), Value("good", {Printed("5", 120)}, "sd14"),
+                  Value("uce", {Printed("5", 120)})},
                  results) == std::vector<std::string>{"reproduced", "differs", "underpowered",
                                                       "other_protocol", "not_run"});
-  const ClaimOutcome impossible = CheckClaims(Load({Value("good", "5.5", 0.05)}), results, "")[0];
-  CHECK_THAT(impossible.detail, Contains("no count of 120 prints as 5.5"));
+  // Of an unknown number of samples: our own interval against the band of 5 points.
+  CHECK(Verdicts({Value("good", {Printed("5", 0)}), Value("good", {Printed("40", 0)})}, results) ==
+        std::vector<std::string>{"reproduced", "differs"});
+  const ClaimOutcome impossible = Outcomes({Value("good", {Printed("5.5", 120)})}, results)[0];
+  CHECK_THAT(impossible.detail, Contains("no count of 120 prints so"));
+  // A concept has its own record.
+  Json other = Value("good", {Printed("5", 120)});
+  other["concept"] = "church";
+  CHECK(Verdicts({other}, results) == std::vector<std::string>{"not_run"});
+  other["concept"] = "poodle";
+  CHECK(Verdicts({other}, results) == std::vector<std::string>{"reproduced"});
+}
+
+TEST_CASE("values: sources that contradict each other are one claim, and it is said") {
+  const Results results = MadeUpResults();
+  const ClaimOutcome o =
+      Outcomes({Value("good", {Printed("50", 120), Printed("5", 120)})}, results)[0];
+  CHECK(o.verdict == "reproduced");
+  CHECK_THAT(o.detail, Contains("printed as 50 (n = 120), 5 (n = 120)") && Contains("Fisher"));
+  CHECK_THAT(RenderPublished({o}), Contains("## Sources that contradict each other"));
+}
+
+TEST_CASE("recoveries: above the floor, nothing to speak of, or open") {
+  Results results = MadeUpResults();
+  const auto recovery = [](const std::string& method, double value, double low, double high,
+                           double p) {
+    Score score;
+    score.value = value;
+    score.low = low;
+    score.high = high;
+    score.n = 100;
+    score.parts = {{"p", p}};
+    return MadeUpRecord(method, "pez", "recovery", score);
+  };
+  results.records = {recovery("good", 0.2, 0.1, 0.3, 0.001), recovery("near", 0.0, -0.03, 0.03, 1),
+                     recovery("poor", 0.06, -0.02, 0.14, 0.2)};
+  const auto claim = [](const std::string& method) {
+    return Cited({{"id", method},
+                  {"kind", "recovery"},
+                  {"method", method},
+                  {"attack", "pez"},
+                  {"protocol", {{"backbone", "emoji"}}}});
+  };
+  CHECK(Verdicts({claim("good"), claim("near"), claim("poor"), claim("uce")}, results) ==
+        std::vector<std::string>{"holds", "contradicted", "inconclusive", "not_run"});
 }
 
 TEST_CASE("claims are loaded strictly") {
@@ -187,19 +270,35 @@ TEST_CASE("claims are loaded strictly") {
   claim.erase("protocol");
   refuses(claim, "no protocol");
   CHECK_THROWS_WITH(Load({Count("5", 20, 1), Count("5", 20, 1)}), Contains("is there twice"));
-  CHECK(Load({Count("5", 20, 1)}, "table2").empty());
-  CHECK(Load({Count("5", 20, 1)}, "table1").size() == 1);
+  claim = Value("good", {Printed("5", 20)});
+  claim["noise"] = "searched";
+  refuses(claim, "asr_search");
+  claim = Value("good", {Printed("5", 20)});
+  claim["attack"] = "pez";
+  refuses(claim, "budget");
+  claim = Value("good", {Printed("5", 20)});
+  claim["protocol"].erase("judge");
+  refuses(claim, "judge");
+  claim = Value("good", {Printed("5", 20)});
+  claim["values"] = Json::array();
+  refuses(claim, "'values' is missing");
+  claim = Value("good", {Printed("5", 20)});
+  claim["values"][0].erase("citation");
+  refuses(claim, "no citation");
+  CHECK_THROWS_WITH(Load({Count("5", 20, 1)}, {{"schema", 1}}), Contains("\"schema\": 2"));
+  CHECK(Load({Count("5", 20, 1)}, {{"registered", "2026-01-02"}})[0].registered == "2026-01-02");
+  CHECK(Load({Count("5", 20, 1)})[0].table == "table1");
 }
 
 TEST_CASE("the committed claims load, and all facts that need no file hold") {
   const std::filesystem::path folder =
       RepoFile("results/checks/published/arithmetic.json").parent_path();
-  const std::vector<Claim> claims = LoadClaims(folder, "table1");
+  const std::vector<Claim> claims = LoadClaims(folder);
   size_t facts = 0, orderings = 0;
   for (const ClaimOutcome& o : CheckClaims(claims, {}, "")) {
-    INFO(o.id << ": " << o.detail);
-    orderings += o.kind == "ordering";
-    if (o.kind != "count" && o.kind != "wilson" && o.kind != "fisher") continue;
+    INFO(o.claim.id << ": " << o.detail);
+    orderings += o.claim.kind == "ordering";
+    if (o.claim.kind != "count" && o.claim.kind != "wilson" && o.claim.kind != "fisher") continue;
     ++facts;
     CHECK(o.verdict == "reproduced");
   }
