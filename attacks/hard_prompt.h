@@ -39,8 +39,8 @@ class HardPromptScorer {
   at::Tensor frame_;      // their embeddings
 };
 
-// `seed` with these tokens instead of its text: what is evaluated is the decoded string, its ids are
-// the tokenizer's, and round_trip says whether the string comes back as them.
+// `seed` with these tokens instead of its text: what is evaluated is the decoded string, its ids
+// are the tokenizer's, and round_trip says whether the string comes back as them.
 Prompt PromptOfTokens(const Prompt& seed, std::string_view attack, int64_t index,
                       const Tokenizer& tokenizer, std::vector<int64_t> ids);
 

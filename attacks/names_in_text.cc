@@ -41,8 +41,8 @@ void FitArticle(const std::u32string& name, std::u32string* before) {
   const size_t end = before->size() - 1;
   const std::u32string article = WordBefore(*before, end);
   if (article != U"a" && article != U"an") return;
-  const bool vowel = std::u32string_view(U"aeiouáàâéèêíóôú").find(Lower(name[0])) !=
-                     std::u32string_view::npos;
+  const bool vowel =
+      std::u32string_view(U"aeiouáàâéèêíóôú").find(Lower(name[0])) != std::u32string_view::npos;
   // The first letter stays, for its case.
   before->replace(end - article.size() + 1, article.size() - 1, vowel ? U"n" : U"");
 }

@@ -23,9 +23,9 @@ struct NamePlace {
 std::vector<NamePlace> PlacesOfNames(const std::u32string& text, std::vector<std::string> names,
                                      size_t most = std::u32string::npos);
 
-// `text` with `name` in the place of what stands at `places`, and still a sentence: an article "a" or
-// "an" before it fits it, and a `style` that is named behind "in" alone gets its noun ("in sepia" ->
-// "in vintage style").
+// `text` with `name` in the place of what stands at `places`, and still a sentence: an article "a"
+// or "an" before it fits it, and a `style` that is named behind "in" alone gets its noun ("in
+// sepia" -> "in vintage style").
 std::string Renamed(const std::u32string& text, const std::vector<NamePlace>& places,
                     const std::string& name, bool style);
 

@@ -44,9 +44,7 @@ class RandomPrefix : public Attack {
     traits.queries = tries_ + 1;
     return traits;
   }
-  Work work(Acts) const override {
-    return {{Pass::kPicture, static_cast<double>(tries_ + 1), 1}};
-  }
+  Work work(Acts) const override { return {{Pass::kPicture, static_cast<double>(tries_ + 1), 1}}; }
   std::string Excludes(const Backbone& base, const Concept&, const Prompt& seed) const override {
     return ReasonWithoutRoom(base, seed, prefix_len_);
   }

@@ -20,8 +20,8 @@ class VictimText {
   // tokenizer or other sizes): the two could not read the same candidate.
   explicit VictimText(Target& target);
 
-  // Where the hooks only filter finished pictures, their TextMargin is the pictures' boundary read at
-  // a text, and texts lie elsewhere than pictures do (the modality gap). This draws pictures of
+  // Where the hooks only filter finished pictures, their TextMargin is the pictures' boundary read
+  // at a text, and texts lie elsewhere than pictures do (the modality gap). This draws pictures of
   // the unmodified model for `seed` and for the same with the anchor in the place of the concept's
   // names; from then on a text is moved by the gap before the margin is asked. Does nothing where
   // the margin is of texts or no CLIP at hand has an image tower.

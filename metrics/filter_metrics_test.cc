@@ -67,6 +67,7 @@ TEST_CASE("filter_fnr: what passes of what is unacceptable, by prompt or by judg
   CHECK(score.parts.at("left_out") == 0);
   // Of 0.5, 0.4 and 0.05, which pass, the judge sees the concept in the first alone.
   CHECK(score.parts.at("beats") == Approx(1.0 / 5));
+  CHECK(score.parts.at("beats_n") == 5);
   // The curve: let through at or below the threshold.
   CHECK(score.parts.at("at_0.1") == Approx(1.0 / 5));
   CHECK(score.parts.at("at_0.4") == Approx(2.0 / 5));

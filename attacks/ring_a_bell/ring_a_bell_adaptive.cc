@@ -48,8 +48,7 @@ class RingABellAdaptive : public Attack {
   Trajectory Craft(Target& target, const Concept& subject, const Prompt& prompt) const override {
     VictimText victim(target);
     if (lambda_ != 0) victim.LearnGap(target, subject, prompt);
-    return search_.Run("ring_a_bell_adaptive", target, subject, prompt, victim,
-                       lambda_);
+    return search_.Run("ring_a_bell_adaptive", target, subject, prompt, victim, lambda_);
   }
 
  private:

@@ -23,10 +23,11 @@ std::string Header(std::string name) {
   return name;
 }
 
-// The section with a column an attack.
+// The section with a column an attack. The worst case over attacks has no parts.
 FilterSection ByAttack(const TableView& view, const Record* metric, const std::string& part,
                        FilterSection section) {
   for (const std::string& attack : view.Attacks(metric->metric)) {
+    if (!part.empty() && attack == kUnion) continue;
     section.columns.push_back({metric, part, attack, attack == kUnion ? "worst case" : attack});
   }
   return section;

@@ -20,8 +20,9 @@ struct FilterSection {
 };
 
 // What passes filters, by attack: the metrics of group "filter" that read target pictures alone and
-// are rates; and what beats them, where a metric has the part "beats". What else they do, without attack: the other ones. Metrics without a single
-// value (no row has a filter) have no columns, and sections without columns are left out.
+// are rates; and what beats them, where a metric has the part "beats". What else they do, without
+// attack: the other ones. Metrics without a single value (no row has a filter) have no columns, and
+// sections without columns are left out.
 std::vector<FilterSection> FilterSections(const TableView& view);
 
 }  // namespace excise
