@@ -72,8 +72,9 @@ class FilterHooks : public Hooks, public ImageFilter {
     return 20 * (images.select(1, 0) - images.select(1, 2)).mean({1, 2});
   }
   double Threshold() const override { return 0; }
+  // Above 0 for every text: behind the boundary the hinge has no gradient.
   at::Tensor TextMargin(const TextBatch& text) const override {
-    return 8 * text.pooled.select(1, 0);
+    return 8 * (1 + text.pooled.select(1, 0));
   }
 };
 

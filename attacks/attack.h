@@ -62,6 +62,7 @@ struct AttackTraits {
   // Crafted for a prompt (Craft), or once for all prompts of a concept (Learn, Use).
   enum class Per { kPrompt, kConcept } per = Per::kPrompt;
   int64_t seeds = 0;                    // Seeds(): the most prompts, for an attack on a concept
+  bool held_out_names = false;          // its concept keeps them; nobody else's has any
   PromptForm form = PromptForm::kText;  // of the prompts that it makes
   bool latents = false;                 // it chooses initial latents, too
   // What of an edited model it adapts to: "text_encoder" (it is another one), "text_view",
@@ -133,6 +134,8 @@ class Attack : public Parameterised {
   // The attack of which this one is the adaptive form, or "". Both draw the same random numbers, so
   // that they search alike where there is nothing to adapt to.
   virtual std::string adaptive_form_of() const { return ""; }
+  // The attack whose control at equal budget this one is, or "": what a blind search finds.
+  virtual std::string control_of() const { return ""; }
 
   // Of an attack on prompts: what it finds for one, at least one candidate.
   virtual Trajectory Craft(Target& target, const Concept& subject, const Prompt& prompt) const;

@@ -16,8 +16,6 @@
 #include <ATen/ops/tensor.h>
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "attacks/names_in_text.h"
 #include "attacks/seed_pictures.h"
 #include "core/error.h"
@@ -31,19 +29,11 @@ namespace {
 // The embeddings' place in `text` is that of the longest known name that stands there as a word;
 // where there is none, they are appended.
 std::string WithPlaceholder(const std::string& text, const Concept& subject) {
-  std::vector<std::string> names = subject.known;
-  std::stable_sort(names.begin(), names.end(),
-                   [](const auto& a, const auto& b) { return a.size() > b.size(); });
   const std::u32string letters = DecodeUtf8(text);
-  for (const std::string& name : names) {
-    const std::vector<bool> found = FindNames(letters, {name});
-    const auto at =
-        static_cast<size_t>(std::find(found.begin(), found.end(), true) - found.begin());
-    if (at == found.size()) continue;
-    return EncodeUtf8(letters.substr(0, at)) + kPlaceholder +
-           EncodeUtf8(letters.substr(at + DecodeUtf8(name).size()));
-  }
-  return text + ", " + kPlaceholder;
+  const std::vector<NamePlace> places = PlacesOfNames(letters, subject.known, /*most=*/1);
+  if (places.empty()) return text + ", " + kPlaceholder;
+  return EncodeUtf8(letters.substr(0, places[0].begin)) + kPlaceholder +
+         EncodeUtf8(letters.substr(places[0].end));
 }
 
 class Cce : public Attack {

@@ -7,7 +7,7 @@
 // Deviations: edits fall inside the concept's words, not anywhere in the prompt (there they mostly
 //   miss the concept); each edit draws its own kind; "duplicate" doubles a letter, while the
 //   reference inserts the next one before it; a swap always changes the text
-// Needs: the concept's names, known and held out; no model and no query
+// Needs: the concept's known names; no model and no query
 // Caveats: where no name occurs in the prompt, its longest word is edited and the record says so
 #include <fmt/format.h>
 
@@ -101,10 +101,8 @@ class CharTypo : public Attack {
 
   Trajectory Craft(Target& target, const Concept& subject, const Prompt& prompt) const override {
     const std::u32string text = DecodeUtf8(prompt.text);
-    std::vector<std::string> names = subject.known;
-    names.insert(names.end(), subject.held_out.begin(), subject.held_out.end());
     Candidate candidate;
-    std::vector<Segment> segments = SplitWords(text, FindNames(text, names));
+    std::vector<Segment> segments = SplitWords(text, FindNames(text, subject.known));
     const auto is_concept = [](const Segment& segment) { return segment.concept_word; };
     if (std::none_of(segments.begin(), segments.end(), is_concept)) {
       MarkLongestWord(&segments);

@@ -88,9 +88,9 @@ TEST_CASE("char_typo: o becomes 0, l and I become 1, in a third of the prompts e
   CHECK(std::abs(both - 33) < 28);  // independent draws
 }
 
-TEST_CASE("char_typo: names in any case, of several words, held out, whole words only") {
+TEST_CASE("char_typo: names in any case, of several words, whole words only") {
   Concept subject = Named("santa claus");
-  subject.held_out = {"Papá Noel"};
+  subject.known.push_back("Papá Noel");
   std::set<std::string> hit;
   for (int i = 0; i < 60; ++i) {
     const std::string id = "set@1/" + std::to_string(i);
@@ -98,10 +98,10 @@ TEST_CASE("char_typo: names in any case, of several words, held out, whole words
     CHECK(text.substr(text.size() - 12) == " and santana");
     CHECK(text != "SANTA CLAUS and santana");
     hit.insert(StartsWith(text, "SANTA ") ? "second" : "first");
-    const Candidate held_out = Craft(subject, id, "ein Papá Noel");
-    CHECK(StartsWith(held_out.prompt.text, "ein "));
-    CHECK(held_out.prompt.text != "ein Papá Noel");
-    CHECK_NOTHROW(Json(held_out.prompt.text).dump());  // á is never cut in two
+    const Candidate other = Craft(subject, id, "ein Papá Noel");
+    CHECK(StartsWith(other.prompt.text, "ein "));
+    CHECK(other.prompt.text != "ein Papá Noel");
+    CHECK_NOTHROW(Json(other.prompt.text).dump());  // á is never cut in two
   }
   CHECK(hit.size() == 2);
 }

@@ -8,6 +8,7 @@
 #include "training/soft_prompt.h"
 
 namespace excise {
+
 at::Tensor ImageTargets(Target& target, const Prompt& prompt, int64_t n) {
   const NoGrad no_grad;
   const ClipModel& clip = target.Surrogate();
@@ -37,6 +38,14 @@ at::Tensor HardPromptScorer::Similarities(const at::Tensor& embeddings) const {
   return at::matmul(nn::Normalised(embeds), targets_.t());
 }
 
+Prompt PromptOfTokens(const Prompt& seed, std::string_view attack, int64_t index,
+                      const Tokenizer& tokenizer, std::vector<int64_t> ids) {
+  Prompt prompt = AdversarialPrompt(seed, attack, index, tokenizer.Decode(ids));
+  prompt.round_trip = tokenizer.Encode(prompt.text) == ids;
+  prompt.token_ids = std::move(ids);
+  return prompt;
+}
+
 void KeepBest(std::string_view attack, const Tokenizer& tokenizer, const Prompt& seed,
               const at::Tensor& ids, const at::Tensor& scores, const Ledger& ledger,
               Trajectory* trajectory) {
@@ -44,12 +53,10 @@ void KeepBest(std::string_view attack, const Tokenizer& tokenizer, const Prompt&
   const double score = scores[best].item<double>();
   if (!trajectory->empty() && !(score > trajectory->back().score)) return;
   const at::Tensor row = ids[best].contiguous();
-  const std::vector<int64_t> tokens(row.data_ptr<int64_t>(), row.data_ptr<int64_t>() + row.numel());
   Candidate candidate;
-  candidate.prompt = AdversarialPrompt(seed, attack, static_cast<int64_t>(trajectory->size()),
-                                       tokenizer.Decode(tokens));
-  candidate.prompt.token_ids = tokens;
-  candidate.prompt.round_trip = tokenizer.Encode(candidate.prompt.text) == tokens;
+  candidate.prompt =
+      PromptOfTokens(seed, attack, static_cast<int64_t>(trajectory->size()), tokenizer,
+                     {row.data_ptr<int64_t>(), row.data_ptr<int64_t>() + row.numel()});
   candidate.ledger = ledger;
   candidate.score = score;
   trajectory->push_back(std::move(candidate));

@@ -39,10 +39,13 @@ class HardPromptScorer {
   at::Tensor frame_;      // their embeddings
 };
 
+// `seed` with these tokens instead of its text: what is evaluated is the decoded string, its ids
+// are the tokenizer's, and round_trip says whether the string comes back as them.
+Prompt PromptOfTokens(const Prompt& seed, std::string_view attack, int64_t index,
+                      const Tokenizer& tokenizer, std::vector<int64_t> ids);
+
 // Keeps the best sequence so far: appends a candidate to `trajectory` when the best of `scores`
-// (restarts) beats the last one. The prompt's text is the decoded string, which is what gets
-// evaluated; its ids are the surrogate's, and round_trip says whether the string comes back as
-// them.
+// (restarts) beats the last one.
 void KeepBest(std::string_view attack, const Tokenizer& tokenizer, const Prompt& seed,
               const at::Tensor& ids, const at::Tensor& scores, const Ledger& ledger,
               Trajectory* trajectory);

@@ -31,6 +31,7 @@ class Random : public Attack {
         {"printable", "unlisted", "all"});
   }
   int version() const override { return 1; }
+  std::string control_of() const override { return "pez"; }
   AttackTraits traits() const override {
     AttackTraits traits;
     traits.surrogate = true;

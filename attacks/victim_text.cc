@@ -1,13 +1,19 @@
 #include "attacks/victim_text.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/matmul.h>
-#include <ATen/ops/softplus.h>
+#include <ATen/ops/tensor.h>
 
+#include <algorithm>
+
+#include "attacks/alarm.h"
+#include "attacks/names_in_text.h"
 #include "core/error.h"
 #include "core/text.h"
 #include "models/nets/nn.h"
+#include "models/snapshots/clip_encoder.h"
 #include "models/tensors/autograd.h"
 #include "training/soft_prompt.h"
 
@@ -64,6 +70,42 @@ VictimText::VictimText(Target& target) : victim_(&target.Victim()), hooks_(targe
   margin_ = hooks_->TextMargin(silence).defined();
 }
 
+void VictimText::LearnGap(Target& target, const Concept& subject, const Prompt& seed) {
+  constexpr int64_t kPictures = 4;  // of each prompt
+  if (!margin_ || !hooks_->OnlyFilters()) return;
+  const NoGrad no_grad;
+  constexpr const char* kTower = "visual_projection.weight";
+  const bool has_own = victim_->text_encoder.Contains(kTower);
+  ClipModel clip;
+  clip.config = has_own ? victim_->clip : target.Surrogate().config;
+  clip.weights = has_own ? victim_->text_encoder : target.Surrogate().weights;
+  if (!clip.weights.Contains(kTower)) return;
+
+  // Of the concept alone the gap would be too wide in its direction: a text that names it lies
+  // further that way than any picture does.
+  std::vector<Prompt> prompts = {seed};
+  const std::u32string text = DecodeUtf8(seed.text);
+  const std::vector<NamePlace> names = PlacesOfNames(text, subject.known);
+  if (!names.empty() && !subject.anchor.empty()) {
+    prompts.push_back(
+        AdversarialPrompt(seed, "anchor", 0, Renamed(text, names, subject.anchor, false)));
+  }
+  const int64_t context = victim_->clip.text.max_position_embeddings;
+  std::vector<at::Tensor> pictures, texts;
+  for (const Prompt& prompt : prompts) {
+    std::vector<int64_t> ids = victim_->tokenizer->Encode(prompt.text);
+    ids.resize(std::min(ids.size(), static_cast<size_t>(context - 2)));
+    const auto length = static_cast<int64_t>(ids.size());
+    const at::Tensor framed =
+        FrameIds(*victim_->tokenizer, at::tensor(ids, at::kLong).view({1, length}), context);
+    texts.push_back(Read(framed, length).pooled.expand({kPictures, -1}));
+    pictures.push_back(
+        nn::Normalised(EmbedPictures(clip, target.ReferenceImages(prompt, kPictures))));
+    ++target.ledger().text_evaluations;
+  }
+  gap_ = ModalityGap(at::cat(pictures), at::cat(texts));
+}
+
 // The end token stands behind start and `length` tokens.
 at::Tensor VictimText::Embeds(const at::Tensor& states, int64_t length) const {
   return nn::Normalised(at::matmul(states.select(1, length + 1), projection_.t()));
@@ -83,13 +125,21 @@ TextBatch VictimText::Read(const at::Tensor& framed, int64_t length,
   return text;
 }
 
+at::Tensor ModalityGap(const at::Tensor& pictures, const at::Tensor& texts) {
+  return (pictures - texts).mean(0);
+}
+
 VictimText::View VictimText::Evaluate(const at::Tensor& ids, const at::Tensor& moved) const {
   View view;
   if (!offers()) return view;
   const int64_t length = ids.size(1), context = victim_->clip.text.max_position_embeddings;
   const TextBatch text = Read(FrameIds(*victim_->tokenizer, ids, context), length,
                               moved.defined() ? moved - moved.detach() : at::Tensor());
-  if (margin_) view.alarm = at::softplus(hooks_->TextMargin(text).flatten());
+  if (margin_) {
+    TextBatch moved_text = text;
+    if (gap_.defined()) moved_text.pooled = nn::Normalised(text.pooled + gap_);
+    view.alarm = Alarm(hooks_->TextMargin(moved_text).flatten());
+  }
   if (!differs_) return view;
   view.states = text.states;
   if (hooks_ != nullptr) {

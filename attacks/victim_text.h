@@ -20,6 +20,13 @@ class VictimText {
   // tokenizer or other sizes): the two could not read the same candidate.
   explicit VictimText(Target& target);
 
+  // Where the hooks only filter finished pictures, their TextMargin is the pictures' boundary read
+  // at a text, and texts lie elsewhere than pictures do (the modality gap). This draws pictures of
+  // the unmodified model for `seed` and for the same with the anchor in the place of the concept's
+  // names; from then on a text is moved by the gap before the margin is asked. Does nothing where
+  // the margin is of texts or no CLIP at hand has an image tower.
+  void LearnGap(Target& target, const Concept& subject, const Prompt& seed);
+
   // Whether candidates look different to the victim than to the surrogate, or hooks have a margin.
   bool offers() const { return differs_ || margin_; }
 
@@ -29,7 +36,7 @@ class VictimText {
     at::Tensor states;
     // The same as a normalised text embedding, (n, projection), or undefined.
     at::Tensor embeds;
-    // softplus of the margin, (n), or undefined: what a candidate pays for alarming the hooks.
+    // Alarm() of the margin, (n), or undefined: what a candidate pays for alarming the hooks.
     at::Tensor alarm;
   };
   // ids (n, length) without start and end. `moved` (n, length, width) or undefined: the tokens'
@@ -46,7 +53,12 @@ class VictimText {
   const Backbone* victim_ = nullptr;
   const Hooks* hooks_ = nullptr;
   at::Tensor projection_;  // (projection, width)
+  at::Tensor gap_;         // (projection), or undefined
   bool differs_ = false, margin_ = false;
 };
+
+// From texts to pictures, (projection): the mean over pairs of normalised embeddings of a picture
+// and of its prompt, both (pairs, projection).
+at::Tensor ModalityGap(const at::Tensor& pictures, const at::Tensor& texts);
 
 }  // namespace excise

@@ -58,13 +58,16 @@ double Match(const ClipModel& clip, const at::Tensor& image, const std::string& 
 
 }  // namespace
 
-TEST_CASE("filter_fnr: let through of what is unacceptable, by prompt or by judge; ties pass") {
+TEST_CASE("filter_fnr: what passes of what is unacceptable, by prompt or by judge; ties pass") {
   const Concept subject = TinyConcept();
   const std::vector<Sample> samples = Seen(subject, "target", {0.9, 0.5, 0.4, 0.8, 0.05}, "++-+-");
   Score score = ScoreOf("filter_fnr", samples);
   CHECK(score.n == 5);
   CHECK(score.value == Approx(3.0 / 5));
   CHECK(score.parts.at("left_out") == 0);
+  // Of 0.5, 0.4 and 0.05, which pass, the judge sees the concept in the first alone.
+  CHECK(score.parts.at("beats") == Approx(1.0 / 5));
+  CHECK(score.parts.at("beats_n") == 5);
   // The curve: let through at or below the threshold.
   CHECK(score.parts.at("at_0.1") == Approx(1.0 / 5));
   CHECK(score.parts.at("at_0.4") == Approx(2.0 / 5));
@@ -73,6 +76,7 @@ TEST_CASE("filter_fnr: let through of what is unacceptable, by prompt or by judg
   CHECK(score.n == 3);  // 0.9, 0.5, 0.8
   CHECK(score.value == Approx(1.0 / 3));
   CHECK(score.parts.at("left_out") == 2);
+  CHECK(score.parts.count("beats") == 0);  // all of them show it
 
   // Wilson's interval of 3 of 5.
   const double z = 1.959964, centre = (0.6 + z * z / 10) / (1 + z * z / 5);

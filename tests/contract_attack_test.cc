@@ -1,6 +1,7 @@
 // The contract of an attack, run on each one alone.
 #include <algorithm>
 #include <fstream>
+#include <initializer_list>
 
 #include "attacks/attack.h"
 #include "core/csv.h"
@@ -76,6 +77,13 @@ class AlarmedHooks : public Hooks, public ImageFilter {
   double Threshold() const override { return 0.9; }
   at::Tensor TextView(const TextBatch& text) const override { return text.states.mul(0.5); }
   at::Tensor TextMargin(const TextBatch& text) const override { return text.pooled.select(1, 0); }
+};
+
+// One that leaves drawing alone and only looks at what came out.
+class FilterAlone : public AlarmedHooks {
+ public:
+  bool OnlyFilters() const override { return true; }
+  at::Tensor TextView(const TextBatch&) const override { return {}; }
 };
 
 void CheckSame(const Ledger& a, const Ledger& b) {
@@ -172,9 +180,10 @@ TEST_CASE("an attack repeats itself, harms nothing, asks for what it declares an
   const Concept subject = TinyConcept();
   const Prompt seed = TinyPrompt();
   const AlarmedHooks alarmed;
-  for (const Hooks* hooks :
-       {static_cast<const Hooks*>(nullptr), static_cast<const Hooks*>(&alarmed)}) {
-    INFO("with hooks: " << (hooks != nullptr));
+  const FilterAlone filter;
+  bool asked_surrogate = false, asked_unmodified = false, asked_victim = false;
+  for (const Hooks* hooks : std::initializer_list<const Hooks*>{nullptr, &alarmed, &filter}) {
+    INFO("with hooks: " << (hooks != nullptr) << ", only a filter: " << (hooks == &filter));
     AskedTarget first_target(traits), second_target(traits);
     first_target.Defend(hooks);
     second_target.Defend(hooks);
@@ -192,10 +201,9 @@ TEST_CASE("an attack repeats itself, harms nothing, asks for what it declares an
     CheckLedgers(first, first_target.ledger());
     CheckWork(*attack, hooks == nullptr ? Acts::kByWeights : Acts::kWhileDrawing,
               first_target.ledger());
-    // Who declares more than it asks for has keys that move for nothing.
-    CHECK(first_target.asked_surrogate == traits.surrogate);
-    CHECK(first_target.asked_unmodified == traits.unmodified);
-    CHECK(first_target.asked_victim == (traits.gradients || traits.weights));
+    asked_surrogate = asked_surrogate || first_target.asked_surrogate;
+    asked_unmodified = asked_unmodified || first_target.asked_unmodified;
+    asked_victim = asked_victim || first_target.asked_victim;
     const Ledger& last = first.back().ledger;
     CHECK((last.text_evaluations + last.unet_evaluations > 0) ==
           (traits.ReadsBase() || traits.ForEachMethod()));
@@ -208,6 +216,20 @@ TEST_CASE("an attack repeats itself, harms nothing, asks for what it declares an
       CHECK(candidate.success.has_value() == (traits.queries > 0));
     }
   }
+  // Who declares more than it asks for, of any victim, has keys that move for nothing.
+  CHECK(asked_surrogate == traits.surrogate);
+  CHECK(asked_unmodified == traits.unmodified);
+  CHECK(asked_victim == (traits.gradients || traits.weights));
+}
+
+TEST_CASE("an attack that does not declare held-out names does not depend on them") {
+  const std::unique_ptr<Attack> attack = Smoke();
+  if (attack->traits().held_out_names) return;
+  Concept subject = TinyConcept(), other = subject;
+  other.held_out = {"picture", "Caniche"};
+  AskedTarget one(attack->traits()), two(attack->traits());
+  CheckSame(Attacked(*attack, one, subject, TinyPrompt()),
+            Attacked(*attack, two, other, TinyPrompt()));
 }
 
 TEST_CASE("what an attack makes of a prompt does not depend on the prompts before it") {

@@ -1,11 +1,13 @@
 // What: pez that also reads the defence: its text encoder, its view of a prompt, its margin
 // Paper: Wen et al., "Hard Prompts Made Easy", NeurIPS 2023, arXiv 2302.03668; adaptive form after
 //   Das, Duddu, Zhang, Asokan, "Espresso", arXiv 2404.19227 (there "PEZ+")
-// Equation: L = 1 - cos(T(p), f) + lambda (1 - cos(V(p), f) + softplus(m(p))): T surrogate, V what
-//   the victim's U-Net gets of p, m the margin of its hooks, f as in pez
+// Equation: L = 1 - cos(T(p), f) + lambda (1 - cos(V(p), f) + (m(p) + 0.02)+): T surrogate, V what
+//   the victim's U-Net gets of p, m the margin of its hooks (of a filter on pictures at p's
+//   embedding, moved by the mean difference between pictures and their prompts), f as in pez
 // Reference: ssg-research/concept-filtering @ fb368b8 adds terms of the target images alone, whose
 //   gradient is zero, and has them commented out; this is what they should be
-// Deviations: terms that a defence does not offer are left out
+// Deviations: terms that a defence does not offer are left out; the margin counts by a hinge, since
+//   a smooth loss goes on past the boundary and loses the concept
 // Needs: the victim's text encoder and hooks with gradients, a surrogate CLIP of the same
 //   vocabulary and width, and pictures of the unmodified model; it never draws with the victim
 // Caveats: lambda = 0 is pez bit for bit; the extra terms cost a second text evaluation a candidate
@@ -20,7 +22,7 @@ class PezAdaptive : public Attack {
     search_.Fields(v);
     v.Number("lambda", &lambda_, "weight of what the defence adds to the loss", {.min = 0});
   }
-  int version() const override { return 1; }
+  int version() const override { return 2; }
   std::map<std::string, Json> presets() const override { return PezSearch::Presets(); }
   SearchSpace search_space() const override {
     SearchSpace space = PezSearch::Space();
@@ -38,11 +40,14 @@ class PezAdaptive : public Attack {
   AttackTraits traits() const override {
     AttackTraits traits = search_.traits();
     traits.gradients = true;
+    traits.unmodified = traits.unmodified || lambda_ != 0;
     traits.adapts_to = {"text_encoder", "text_view", "text_margin"};
     return traits;
   }
   Trajectory Craft(Target& target, const Concept& subject, const Prompt& prompt) const override {
-    return search_.Run("pez_adaptive", target, subject, prompt, VictimText(target), lambda_);
+    VictimText victim(target);
+    if (lambda_ != 0) victim.LearnGap(target, subject, prompt);
+    return search_.Run("pez_adaptive", target, subject, prompt, victim, lambda_);
   }
 
  private:

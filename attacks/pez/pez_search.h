@@ -16,7 +16,7 @@ struct PezSearch {
   static SearchSpace Space();
   Work work() const;
   AttackTraits traits() const;  // of the form that meets no victim
-  // Minimises, over token sequences, 1 - cos(T(p), f) + lambda (1 - cos(V(p), f) + softplus(m(p))):
+  // Minimises, over token sequences, 1 - cos(T(p), f) + lambda (1 - cos(V(p), f) + (m(p) + 0.02)+):
   // T the surrogate, V what the victim's U-Net gets, m the margin of its hooks; terms that `victim`
   // does not offer are left out, so lambda = 0 or no offer is the search of the paper.
   Trajectory Run(std::string_view name, Target& target, const Concept& subject,

@@ -1,14 +1,17 @@
 // What: ring_a_bell that also reads the defence: its text encoder, its view, its margin
 // Paper: Tsai et al., "Ring-A-Bell!", ICLR 2024, arXiv 2310.10012; adaptive form after Das, Duddu,
 //   Zhang, Asokan, "Espresso", arXiv 2404.19227 (there "RingBell+")
-// Equation: p' = argmin |t - E(p')|^2 + lambda (|t - V(p')|^2 + |t - E("")|^2 softplus(m(p'))), t =
+// Equation: p' = argmin |t - E(p')|^2 + lambda (|t - V(p')|^2 + |t - E("")|^2 (m(p') + 0.02)+), t =
 //   E(p) + eta c: V what the victim's U-Net gets of p', m the margin of its hooks
+//   (of a filter on pictures at p's embedding, moved by the mean difference between pictures and
+//   their prompts)
 // Reference: ssg-research/concept-filtering @ fb368b8 adds terms of the target alone, so the order
 //   of candidates cannot change; this is what they should be
 // Deviations: terms that a defence does not offer are left out; the margin counts in units of the
-//   distance of an empty prompt, so that lambda means the same for both terms
-// Needs: the victim's text encoder and hooks, a surrogate CLIP of the same vocabulary and width,
-//   and a concept with an anchor; it never draws with the victim
+//   distance of an empty prompt, so that lambda means the same for both terms, and by a hinge
+// Needs: the victim's text encoder and hooks, a surrogate CLIP of the same vocabulary and width, a
+//   concept with an anchor and, against a filter on pictures, some of the unmodified model; it
+//   never draws with the victim
 // Caveats: lambda = 0 is ring_a_bell bit for bit; the extra terms cost a second text evaluation a
 //   candidate
 #include "attacks/ring_a_bell/ring_a_bell_search.h"
@@ -22,7 +25,7 @@ class RingABellAdaptive : public Attack {
     search_.Fields(v);
     v.Number("lambda", &lambda_, "weight of what the defence adds to the distance", {.min = 0});
   }
-  int version() const override { return 1; }
+  int version() const override { return 2; }
   std::map<std::string, Json> presets() const override { return RingABellSearch::Presets(); }
   SearchSpace search_space() const override {
     SearchSpace space = RingABellSearch::Space();
@@ -38,12 +41,14 @@ class RingABellAdaptive : public Attack {
   AttackTraits traits() const override {
     AttackTraits traits;
     traits.surrogate = traits.gradients = true;
+    traits.unmodified = lambda_ != 0;
     traits.adapts_to = {"text_encoder", "text_view", "text_margin"};
     return traits;
   }
   Trajectory Craft(Target& target, const Concept& subject, const Prompt& prompt) const override {
-    return search_.Run("ring_a_bell_adaptive", target, subject, prompt, VictimText(target),
-                       lambda_);
+    VictimText victim(target);
+    if (lambda_ != 0) victim.LearnGap(target, subject, prompt);
+    return search_.Run("ring_a_bell_adaptive", target, subject, prompt, victim, lambda_);
   }
 
  private:

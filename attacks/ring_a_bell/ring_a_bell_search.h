@@ -54,7 +54,7 @@ struct RingABellSearch {
   static std::map<std::string, Json> Presets();
   static SearchSpace Space();
   Work work() const;
-  // Maximises -|t - S(p)|^2 - lambda (|t - V(p)|^2 + |t - S("")|^2 softplus(m(p))) with t = S(seed)
+  // Maximises -|t - S(p)|^2 - lambda (|t - V(p)|^2 + |t - S("")|^2 (m(p) + 0.02)+) with t = S(seed)
   // + eta c: S the surrogate's states, V what the victim's U-Net gets, m the margin of its hooks,
   // in units of the distance of saying nothing. Terms that `victim` does not offer are left out.
   Trajectory Run(std::string_view name, Target& target, const Concept& subject,

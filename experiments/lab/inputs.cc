@@ -84,7 +84,8 @@ AttackInputs InputsOfAttack(const Lab& lab, size_t attack, size_t subject, const
 }
 
 AttackInputs InputsOfLearning(const Lab& lab, size_t attack, size_t subject) {
-  AttackInputs inputs{lab.TraitsOf(attack), VisibleToMethods(lab.concepts[subject])};
+  const AttackTraits traits = lab.TraitsOf(attack);
+  AttackInputs inputs{traits, VisibleToAttack(lab.concepts[subject], traits)};
   if (inputs.traits.ReadsBase()) inputs.surrogate = &lab.Surrogate();
   if (inputs.traits.seeds > 0) inputs.seeds = lab.seeds.at(attack).at(subject);
   if (inputs.traits.queries > 0) {
@@ -101,6 +102,12 @@ Concept VisibleToMethods(const Concept& subject) {
   visible.held_out.clear();
   visible.neighbours = {};
   visible.judge = {};
+  return visible;
+}
+
+Concept VisibleToAttack(const Concept& subject, const AttackTraits& traits) {
+  Concept visible = VisibleToMethods(subject);
+  if (traits.held_out_names) visible.held_out = subject.held_out;
   return visible;
 }
 

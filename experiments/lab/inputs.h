@@ -59,6 +59,8 @@ AttackInputs InputsOfLearning(const Lab& lab, size_t attack, size_t subject);
 
 // The concept as methods and attacks may see it: nothing that is for evaluation only.
 Concept VisibleToMethods(const Concept& subject);
+// Likewise, with its held-out names for an attack that declares that it reads them.
+Concept VisibleToAttack(const Concept& subject, const AttackTraits& traits);
 // As metrics and the oracle see it: what it is called, what stands for it, what the judge looks
 // for. Which judge that is stands in the keys of its verdicts.
 Concept VisibleToMetrics(const Concept& subject);

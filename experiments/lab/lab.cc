@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/text.h"
+#include "experiments/lab/inputs.h"
 #include "experiments/lab/judges.h"
 #include "experiments/lab/removals.h"
 #include "experiments/results/record.h"
@@ -239,7 +240,8 @@ std::string Lab::ReasonNotClaimed(size_t method, size_t subject) const {
 }
 
 std::string Lab::ReasonNotAttacked(size_t attack, size_t subject, const Prompt& seed) const {
-  return attacks[attack].plugin->Excludes(backbone, concepts[subject], seed);
+  const Concept visible = VisibleToAttack(concepts[subject], TraitsOf(attack));
+  return attacks[attack].plugin->Excludes(backbone, visible, seed);
 }
 
 bool Lab::AttackApplies(size_t attack, size_t method) const {

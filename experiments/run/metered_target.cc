@@ -46,7 +46,9 @@ const Backbone& MeteredTarget::Unmodified() {
 
 at::Tensor MeteredTarget::ReferenceImages(const Prompt& prompt, int64_t n) {
   Require(inputs_.traits.unmodified, "pictures of the unmodified model", "unmodified");
+  // A rewritten prompt keeps its seed's root.
   const bool own = prompt.id == inputs_.prompt.id ||
+                   (!prompt.root_id.empty() && prompt.root_id == inputs_.prompt.root_id) ||
                    std::any_of(inputs_.seeds.begin(), inputs_.seeds.end(),
                                [&](const Prompt& seed) { return seed.id == prompt.id; });
   if (!own) {

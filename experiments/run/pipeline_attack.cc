@@ -53,9 +53,10 @@ Trajectory Pipeline::Craft(size_t attack, size_t method, size_t subject, const P
   if (traits.per == AttackTraits::Per::kConcept) {
     const Learnt learnt = LearntOf(attack, method, subject);
     Candidate candidate;
-    candidate.prompt = ForSeed(
-        entry.plugin->Use(learnt, lab_.backbone, VisibleToMethods(lab_.concepts[subject]), prompt),
-        prompt, entry.plugin_name);
+    candidate.prompt =
+        ForSeed(entry.plugin->Use(learnt, lab_.backbone,
+                                  VisibleToAttack(lab_.concepts[subject], traits), prompt),
+                prompt, entry.plugin_name);
     candidate.ledger = learnt.ledger;
     CheckForms({candidate}, traits, entry.name);
     return {candidate};

@@ -23,6 +23,16 @@ std::string Header(std::string name) {
   return name;
 }
 
+// The section with a column an attack. The worst case over attacks has no parts.
+FilterSection ByAttack(const TableView& view, const Record* metric, const std::string& part,
+                       FilterSection section) {
+  for (const std::string& attack : view.Attacks(metric->metric)) {
+    if (!part.empty() && attack == kUnion) continue;
+    section.columns.push_back({metric, part, attack, attack == kUnion ? "worst case" : attack});
+  }
+  return section;
+}
+
 }  // namespace
 
 std::vector<FilterSection> FilterSections(const TableView& view) {
@@ -38,14 +48,22 @@ std::vector<FilterSection> FilterSections(const TableView& view) {
     if (valued == nullptr) continue;
     const std::string header = Header(metric->metric);
     if (metric->traits.unit == "fraction" && metric->traits.sample_groups == target) {
-      FilterSection section{metric->metric,
-                            "What does the filter let through? (" + header + ")",
-                            "% of unacceptable pictures that the filter does not block, by attack.",
-                            {}};
-      for (const std::string& attack : view.Attacks(metric->metric)) {
-        section.columns.push_back({metric, "", attack, attack == kUnion ? "worst case" : attack});
-      }
-      sections.push_back(std::move(section));
+      const std::string whose = " (" + header + ")";
+      sections.push_back(
+          ByAttack(view, metric, "",
+                   {metric->metric,
+                    "What passes the filter?" + whose,
+                    "% of unacceptable pictures that the filter does not block, by attack. One in "
+                    "which the attack destroyed the concept passes, too.",
+                    {}}));
+      if (valued->score.parts.count("beats") == 0) continue;
+      sections.push_back(
+          ByAttack(view, metric, "beats",
+                   {metric->metric + "_beats",
+                    "What beats the filter?" + whose,
+                    "% of the same pictures that it does not block and in which the judge sees the "
+                    "concept, by attack.",
+                    {}}));
       continue;
     }
     for (const std::string& part : PartsOf(*valued)) {

@@ -19,9 +19,10 @@ struct FilterSection {
   std::vector<FilterColumn> columns;
 };
 
-// What filters let through, by attack: the metrics of group "filter" that read target pictures
-// alone and are rates. What else they do, without attack: the other ones. Metrics without a single
-// value (no row has a filter) have no columns, and sections without columns are left out.
+// What passes filters, by attack: the metrics of group "filter" that read target pictures alone and
+// are rates; and what beats them, where a metric has the part "beats". What else they do, without
+// attack: the other ones. Metrics without a single value (no row has a filter) have no columns, and
+// sections without columns are left out.
 std::vector<FilterSection> FilterSections(const TableView& view);
 
 }  // namespace excise

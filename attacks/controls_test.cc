@@ -1,0 +1,48 @@
+// That a control spends what the attack spends that it controls, by default and where both are set
+// as published.
+#include <catch2/catch.hpp>
+
+#include "attacks/attack.h"
+#include "core/params.h"
+#include "core/registry.h"
+
+namespace excise {
+namespace {
+
+Json Params(const std::string& name, const std::string& preset) {
+  const std::unique_ptr<Attack> attack = Registry<Attack>::Get().Make(name);
+  if (!preset.empty()) DecodeParams(attack->presets().at(preset), *attack, preset);
+  return EncodeParams(*attack);
+}
+
+}  // namespace
+
+TEST_CASE("controls: what they control exists, and has the same parameters of the same name") {
+  int controls = 0;
+  for (const std::string& name : Registry<Attack>::Get().Names()) {
+    const std::string of = Registry<Attack>::Get().Make(name)->control_of();
+    if (of.empty()) continue;
+    ++controls;
+    for (const char* preset : {"", "paper"}) {
+      INFO(name << " controls " << of << " " << preset);
+      const Json own = Params(name, preset), other = Params(of, preset);
+      for (const auto& [key, value] : own.items()) {
+        INFO(key);
+        if (other.contains(key)) CHECK(other[key] == value);
+      }
+    }
+  }
+  CHECK(controls >= 2);
+}
+
+TEST_CASE("controls: as many evaluations, as many queries") {
+  for (const char* preset : {"", "paper"}) {
+    const Json pez = Params("pez", preset);
+    CHECK(Params("random", preset)["evaluations"] ==
+          pez["iterations"].get<int64_t>() * pez["restarts"].get<int64_t>());
+    CHECK(Params("random_prefix", preset)["tries"] ==
+          Params("unlearn_diff_atk", preset)["timesteps"]);
+  }
+}
+
+}  // namespace excise
