@@ -231,6 +231,7 @@ std::vector<Claim> LoadClaims(const fs::path& folder, const std::string& table) 
       if (!ids.insert(claim.id).second) {
         throw Error(fmt::format("{}: the claim '{}' is there twice.", name, claim.id));
       }
+      claim.file = name;
       if (about.empty() || about == table) claims.push_back(std::move(claim));
     }
   }

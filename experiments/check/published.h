@@ -68,6 +68,7 @@ struct OrderingClaim : Parameterised {
 
 struct Claim {
   std::string id, kind, says;  // kind: count | wilson | fisher | prompt_file | value | ordering
+  std::string file;            // the name of the file that makes it
   Citation citation;
   CountFact count;
   WilsonFact wilson;
@@ -95,6 +96,8 @@ struct ClaimOutcome {
   bool Failed() const { return verdict == "differs"; }
 };
 
+// An ordering is a contrast that was planned: it is judged by the pair's own test, adjusted (Holm)
+// over the orderings of its file that the results can decide, and not over all pairs of the table.
 // `results`: of the table; without records where there are none. `user_data`: where prompt files
 // and CLIP's tokenizer are looked for, or empty.
 std::vector<ClaimOutcome> CheckClaims(const std::vector<Claim>& claims, const Results& results,

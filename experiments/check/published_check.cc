@@ -210,9 +210,44 @@ Finding CheckValue(const ValueClaim& claim, const Json& protocol, const Results&
   return {std::fabs(ours - printed) <= claim.band ? "reproduced" : "differs", detail};
 }
 
-Finding CheckOrdering(const OrderingClaim& claim, const Json& protocol, const Results& results) {
-  const Comparison* found = FindComparison(results.comparisons, claim.metric, claim.part,
-                                           claim.over, claim.given, claim.lower, claim.higher);
+const Comparison* ComparisonOf(const OrderingClaim& claim, const Results& results) {
+  return FindComparison(results.comparisons, claim.metric, claim.part, claim.over, claim.given,
+                        claim.lower, claim.higher);
+}
+
+// Of each ordering that the results can decide, by id: its p among those of its file.
+struct PlannedP {
+  double adjusted = 1;
+  size_t family = 1;
+};
+std::map<std::string, PlannedP> PlannedPs(const std::vector<Claim>& claims,
+                                          const Results& results) {
+  struct Family {
+    std::vector<std::string> ids;
+    std::vector<double> p;
+  };
+  std::map<std::string, Family> families;
+  for (const Claim& claim : claims) {
+    if (claim.kind != "ordering") continue;
+    const Comparison* found = ComparisonOf(claim.ordering, results);
+    if (found == nullptr) continue;
+    families[claim.file].ids.push_back(claim.id);
+    families[claim.file].p.push_back(found->p);
+  }
+  std::map<std::string, PlannedP> planned;
+  for (const auto& [file, family] : families) {
+    const std::vector<double> adjusted = Holm(family.p);
+    for (size_t i = 0; i < adjusted.size(); ++i) {
+      planned[family.ids[i]] = {adjusted[i], adjusted.size()};
+    }
+  }
+  return planned;
+}
+
+Finding CheckOrdering(const Claim& whole, const Results& results,
+                      const std::map<std::string, PlannedP>& planned) {
+  const OrderingClaim& claim = whole.ordering;
+  const Comparison* found = ComparisonOf(claim, results);
   const Record* record = nullptr;
   if (found != nullptr) {
     record = claim.over == "methods" ? FindRecord(results, claim.lower, claim.given, claim.metric)
@@ -221,14 +256,18 @@ Finding CheckOrdering(const OrderingClaim& claim, const Json& protocol, const Re
   if (record == nullptr) return {"not_run", "the committed results have no such comparison"};
   const bool turned = found->first == claim.higher;
   const double difference = (turned ? -1 : 1) * found->difference;
-  const double p = found->p;
+  const PlannedP& p = planned.at(whole.id);
   std::string detail =
       fmt::format("{} - {} = {:+.3f} [{:+.3f}, {:+.3f}], n = {}, {} p = {:.2g}", claim.lower,
                   claim.higher, difference, turned ? -found->high : found->low,
-                  turned ? -found->low : found->high, found->n, found->test, p);
-  const std::string other = OtherProtocol(protocol, ProtocolOf(results, *record));
+                  turned ? -found->low : found->high, found->n, found->test, found->p);
+  if (p.family > 1) {
+    detail += fmt::format(" ({:.2g} by Holm among {} of the file)", p.adjusted,
+                          Plural(p.family, "ordering"));
+  }
+  const std::string other = OtherProtocol(whole.protocol, ProtocolOf(results, *record));
   if (!other.empty()) detail += "; other protocol: " + other;
-  if (p >= 0.05 || difference == 0) return {"inconclusive", detail};
+  if (p.adjusted >= 0.05 || difference == 0) return {"inconclusive", detail};
   return {difference < 0 ? "holds" : "contradicted", detail};
 }
 
@@ -237,6 +276,7 @@ Finding CheckOrdering(const OrderingClaim& claim, const Json& protocol, const Re
 std::vector<ClaimOutcome> CheckClaims(const std::vector<Claim>& claims, const Results& results,
                                       const fs::path& user_data) {
   const UserData data(user_data);
+  const std::map<std::string, PlannedP> planned = PlannedPs(claims, results);
   std::vector<ClaimOutcome> outcomes;
   for (const Claim& claim : claims) {
     Finding finding;
@@ -245,7 +285,7 @@ std::vector<ClaimOutcome> CheckClaims(const std::vector<Claim>& claims, const Re
     if (claim.kind == "fisher") finding = CheckFisher(claim.fisher);
     if (claim.kind == "prompt_file") finding = CheckPromptFile(claim.prompt_file, data);
     if (claim.kind == "value") finding = CheckValue(claim.value, claim.protocol, results);
-    if (claim.kind == "ordering") finding = CheckOrdering(claim.ordering, claim.protocol, results);
+    if (claim.kind == "ordering") finding = CheckOrdering(claim, results, planned);
     const Citation& c = claim.citation;
     outcomes.push_back({claim.id, claim.kind, claim.says,
                         fmt::format("{}, {} [{}{}]", c.paper, c.where, c.evidence,
