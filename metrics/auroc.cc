@@ -8,6 +8,7 @@
 #include <map>
 
 #include "core/error.h"
+#include "metrics/sample_table.h"
 
 namespace excise {
 namespace {

@@ -44,7 +44,10 @@ class Kid : public Metric {
   int version() const override { return 1; }
   MetricTraits traits() const override {
     const char* model = features_ == "clip" ? "reference_clip" : "judge";
-    return {"mmd2", false, 0, 3, "quality", {"near", "far", "lexical"}, {model}, BlockedPictures::kLeftOut};
+    return {"mmd2",    false,
+            0,         3,
+            "quality", {"near", "far", "lexical"},
+            {model},   BlockedPictures::kLeftOut};
   }
 
   // Blocked pictures have no features; they are left out and counted in the part "blocked".

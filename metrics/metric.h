@@ -90,7 +90,7 @@ struct Score {
 
 // How a metric reads a picture that the method's filter blocked, of which there may be many.
 enum class BlockedPictures {
-  kSaysSo,   // as the metric's words or parts say: blocking is what it measures, or an outcome of it
+  kSaysSo,  // as the metric's words or parts say: blocking is what it measures, or an outcome of it
   kLeftOut,  // not at all, so that its value is over other pictures than other methods'
   kNothing,  // as 0
   kReplaced  // as the picture that is delivered instead

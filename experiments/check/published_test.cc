@@ -207,4 +207,22 @@ TEST_CASE("the committed claims load, and all facts that need no file hold") {
   CHECK(orderings >= 5);
 }
 
+TEST_CASE("a planned contrast is judged by its own p, adjusted over the orderings of its file") {
+  Results results = MadeUpResults();
+  // 6 against 12 of 120 that share all else: six discordant pairs, p = 1 / 32.
+  results.records.push_back(MadeUpRecord("apart", "none", "asr", MadeUpRate(120, 12)));
+  results.comparisons = CompareAll(results.records);
+  const Json apart = Ordering("good", "apart");
+  CHECK(Verdicts({apart}, results) == std::vector<std::string>{"holds"});
+  // Rows of the table that no claim is about change nothing; nor do claims that are not decided.
+  CHECK(Verdicts({apart, Ordering("good", "uce")}, results)[0] == "holds");
+  // A second claim does: 2 / 32 is above 5 %. One that is far from it needs no more than its own.
+  const std::vector<Json> two = {apart, Ordering("good", "near")};
+  CHECK(Verdicts(two, results) == std::vector<std::string>{"inconclusive", "inconclusive"});
+  CHECK_THAT(CheckClaims(Load(two), results, "")[0].detail,
+             Contains("p = 0.031 (0.062 by Holm among 2 orderings of the file)"));
+  CHECK(Verdicts({apart, Ordering("good", "poor")}, results) ==
+        std::vector<std::string>{"holds", "holds"});
+}
+
 }  // namespace excise

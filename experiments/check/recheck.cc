@@ -135,7 +135,8 @@ std::vector<std::string> OverConceptsProblems(const Results& read) {
     if (follows && now.over_concepts) follows = same(*there.over_concepts, *now.over_concepts);
     for (const auto& [part, interval] : now.parts_over_concepts) {
       const auto found = there.parts_over_concepts.find(part);
-      follows = follows && found != there.parts_over_concepts.end() && same(found->second, interval);
+      follows =
+          follows && found != there.parts_over_concepts.end() && same(found->second, interval);
     }
     if (follows) continue;
     lines.push_back(RecordName(again[i]) +

@@ -354,7 +354,8 @@ void QuadrupletSettings::Fields(ParamVisitor& v) {
 }
 
 void Seeds::Fields(ParamVisitor& v) {
-  v.Integer("erase", &erase, "seed of removal methods, or a list: an edit with each", {0, INT64_MAX});
+  v.Integer("erase", &erase, "seed of removal methods, or a list: an edit with each",
+            {0, INT64_MAX});
   v.Integer("attack", &attack, "seed of attacks", {0, INT64_MAX});
   v.Integer("noise", &noise, "seed of the pictures' noise", {0, INT64_MAX});
 }

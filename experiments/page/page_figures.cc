@@ -152,7 +152,8 @@ std::string PageFigures::Differences() const {
   if (figures.empty()) return "";
   return "<h3>Paired differences to the unmodified model</h3>\n" +
          HtmlParagraph(
-             "Percentage points, on the same prompts and noise, with 95 % intervals over prompts. Dashed: not "
+             "Percentage points, on the same prompts and noise, with 95 % intervals over prompts. "
+             "Dashed: not "
              "significantly different (paired test of this row alone, 5 %).",
              "dim") +
          Group(figures);

@@ -6,7 +6,6 @@
 
 #include "core/escape.h"
 #include "core/text.h"
-#include "core/text.h"
 #include "experiments/tables/render.h"
 
 namespace excise {

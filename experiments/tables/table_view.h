@@ -30,9 +30,10 @@ class TableView {
   // is open whether they differ (no IsSignificant).
   enum class Mark { kNone, kBest, kEquivalent, kOpen };
   // By method. `part`: a group of the metric, or "". Reference rows, those of which pictures are
-  // missing and those whose value is over other pictures (LeavesOutBlocked) take no part, and nobody does when fewer than two methods have values. Each mark is of
-  // its row and the best alone: a row that is added changes marks only where it is (among) the
-  // best, or the second to have a value.
+  // missing and those whose value is over other pictures (LeavesOutBlocked) take no part, and
+  // nobody does when fewer than two methods have values. Each mark is of its row and the best
+  // alone: a row that is added changes marks only where it is (among) the best, or the second to
+  // have a value.
   std::map<std::string, Mark> Marks(const std::string& metric, const std::string& part,
                                     const std::string& attack) const;
 
