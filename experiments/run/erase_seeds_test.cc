@@ -167,8 +167,9 @@ TEST_CASE("who does not declare that it draws gets no stream") {
   const size_t sly = lab->methods.size() - 1;
   EraseContext context(*lab, sly, 0, "unused", nullptr);
   CHECK_THROWS_WITH(context.Rng("dice", 0), Contains("'sly'") && Contains("traits().seeded"));
+  const auto of_two = DiceLab(2, {});
   EraseContext second(*lab, kDice + 1, 0, "unused", nullptr);
-  EraseContext alone(*DiceLab(2, {}), kDice, 0, "unused", nullptr);
+  EraseContext alone(*of_two, kDice, 0, "unused", nullptr);
   CHECK(second.Rng("dice", 0).NextU64() == alone.Rng("dice", 0).NextU64());
 }
 
@@ -208,7 +209,8 @@ TEST_CASE("a run pools the edits of a row, and says how many they are") {
   // What an edit takes hangs on its seed: the cost is the mean.
   double sum = 0;
   for (const int64_t seed : {1, 2, 3}) {
-    EraseContext context(*DiceLab(seed, {}), kDice, 0, "unused", nullptr);
+    const auto alone = DiceLab(seed, {});
+    EraseContext context(*alone, kDice, 0, "unused", nullptr);
     sum += 10 + static_cast<double>(context.Rng("dice", 0).Below(1000));
   }
   CHECK(RecordOf(results, "dice", "cost").score.value == Approx(sum / 3));

@@ -146,6 +146,13 @@ void SetScore(const ScoreResult& result, Record* record) {
   } else if (result.score.n == 0) {
     record->status = "not_applicable";
     record->reason = kNoPicture;
+    const auto blocked = result.score.parts.find("blocked");
+    const bool left_out = record->traits.blocked == BlockedPictures::kLeftOut;
+    if (left_out && blocked != result.score.parts.end() && blocked->second > 0) {
+      record->reason =
+          fmt::format("{:.0f} of the pictures that it reads were blocked, and too few are left",
+                      blocked->second);
+    }
     record->score.missing = result.score.missing;
   } else {
     record->score = result.score;
