@@ -19,13 +19,16 @@ void RequireCounts(bool possible, const std::string& what) {
   }
 }
 
+void RequireConfidence(double confidence) {
+  if (confidence > 0 && confidence < 1) return;
+  throw Error(fmt::format("A confidence level of {} is not between 0 and 1.", confidence));
+}
+
 double CriticalValue(double confidence) {
   // Written out for the levels that tables use, so that libm has no part in it.
   if (confidence == 0.95) return 1.959963984540054;
   if (confidence == 0.9) return 1.6448536269514722;
-  if (!(confidence > 0 && confidence < 1)) {
-    throw Error(fmt::format("A confidence level of {} is not between 0 and 1.", confidence));
-  }
+  RequireConfidence(confidence);
   return NormalQuantile(0.5 + confidence / 2);
 }
 
@@ -211,6 +214,19 @@ double FisherExact(int64_t a, int64_t b, int64_t c, int64_t d) {
   return std::min(1.0, extreme / all);
 }
 
+std::vector<double> Holm(const std::vector<double>& p) {
+  std::vector<size_t> order(p.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p[a] < p[b]; });
+  std::vector<double> adjusted(p.size());
+  double most = 0;
+  for (size_t i = 0; i < order.size(); ++i) {
+    most = std::max(most, std::min(1.0, static_cast<double>(order.size() - i) * p[order[i]]));
+    adjusted[order[i]] = most;
+  }
+  return adjusted;
+}
+
 MeanError MeanAndError(const std::vector<double>& values) {
   if (values.empty()) throw Error("The mean of no values was asked for: no row was eligible.");
   MeanError out;
@@ -224,6 +240,17 @@ MeanError MeanAndError(const std::vector<double>& values) {
   return out;
 }
 
+Bootstrap FromResamples(double value, std::vector<double> means, double confidence) {
+  RequireConfidence(confidence);
+  std::sort(means.begin(), means.end());
+  Bootstrap out;
+  out.value = value;
+  out.ci = {Quantile(means, (1 - confidence) / 2), Quantile(means, (1 + confidence) / 2)};
+  const auto n = static_cast<double>(means.size());
+  out.standard_error = n < 2 ? 0 : MeanAndError(means).standard_error * std::sqrt(n);
+  return out;
+}
+
 Bootstrap BootstrapMean(const std::vector<double>& values, const std::vector<std::string>& ids,
                         Philox& rng, int64_t resamples, double confidence) {
   if (values.empty()) throw Error("Bootstrap of no values: no row was eligible.");
@@ -231,12 +258,7 @@ Bootstrap BootstrapMean(const std::vector<double>& values, const std::vector<std
     throw Error(fmt::format("Bootstrap: {} values but {} cluster ids.", values.size(), ids.size()));
   }
   if (resamples < 1) throw Error("Bootstrap: at least one resample is needed.");
-  if (!(confidence > 0 && confidence < 1)) {
-    throw Error(fmt::format("A confidence level of {} is not between 0 and 1.", confidence));
-  }
   const std::vector<Cluster> clusters = Gather(values, ids);
-  Bootstrap out;
-  out.value = MeanOf(clusters);
   std::vector<double> means(static_cast<size_t>(resamples));
   for (double& mean : means) {
     Cluster drawn;
@@ -247,11 +269,7 @@ Bootstrap BootstrapMean(const std::vector<double>& values, const std::vector<std
     }
     mean = drawn.sum / static_cast<double>(drawn.count);
   }
-  std::sort(means.begin(), means.end());
-  out.ci = {Quantile(means, (1 - confidence) / 2), Quantile(means, (1 + confidence) / 2)};
-  out.standard_error =
-      resamples < 2 ? 0 : MeanAndError(means).standard_error * std::sqrt(double(resamples));
-  return out;
+  return FromResamples(MeanOf(clusters), std::move(means), confidence);
 }
 
 Bootstrap BootstrapPairedDifference(const std::vector<double>& first,

@@ -53,6 +53,10 @@ double McNemarExact(int64_t only_first, int64_t only_second);
 // more likely than the one seen.
 double FisherExact(int64_t a, int64_t b, int64_t c, int64_t d);
 
+// Holm's adjustment (Scandinavian Journal of Statistics 6:65-70, 1979): of several tests that are
+// one family, each p so that "p < 5 %" keeps the chance of any false word at 5 %. In their order.
+std::vector<double> Holm(const std::vector<double>& p);
+
 struct MeanError {
   double mean = 0;
   double standard_error = 0;  // sd (n - 1) / sqrt(n); NaN when n < 2: store null
@@ -66,6 +70,9 @@ struct Bootstrap {
   Interval ci;                // percentile interval
 };
 
+// `means`: of at least one resample. Throws Error where `confidence` is not between 0 and 1.
+Bootstrap FromResamples(double value, std::vector<double> means, double confidence);
+
 // Percentile bootstrap of a mean. `clusters` has an id for each value (a root prompt id): values of
 // one id are drawn together, since images of one prompt are not independent. Empty: every value by
 // itself. Clusters are drawn in the order of their ids, so the order of the rows does not matter.
@@ -77,6 +84,24 @@ Bootstrap BootstrapPairedDifference(const std::vector<double>& first,
                                     const std::vector<double>& second,
                                     const std::vector<std::string>& clusters, Philox& rng,
                                     int64_t resamples = 10000, double confidence = 0.95);
+
+// A value with its place in a design of three levels: a group (a concept) holds rows (its prompts)
+// and columns (the edits of a model that remove it), which are crossed.
+struct NestedValue {
+  std::string group, row, column;
+  double value = 0;
+};
+
+// Percentile bootstrap of the mean of all values over groups, rows and columns (Davison and
+// Hinkley, Bootstrap Methods and Their Application, 1997, 3.8, resampling at each level). Each
+// resample draws as many groups with replacement as there are and, in each drawn one anew, as many
+// of its rows and as many of its columns; one group, or one column, is itself. The order of the
+// values does not matter. With m groups of n rows and one column, S the mean square of groups'
+// means around theirs and s the mean over groups of that of a group's values around their mean
+// (both divided by m or n, not by one less), the variance of the resamples is (S + s / n) / m: of
+// few groups somewhat too small where groups differ most, too large where rows do.
+Bootstrap BootstrapNested(const std::vector<NestedValue>& values, Philox& rng,
+                          int64_t resamples = 2000, double confidence = 0.95);
 
 // Two-sided sign-flip tests (Fisher's paired randomisation test of the mean difference) between
 // several procedures on the same samples: if two do not differ, the sign of a cluster's difference

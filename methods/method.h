@@ -22,7 +22,8 @@ namespace excise {
 class Context {
  public:
   virtual ~Context() = default;
-  // A stream named by the method; seeded by the experiment's erase_seed.
+  // A stream named by the method; seeded by the edit's erase seed. Throws Error unless the traits
+  // say seeded.
   virtual Philox Rng(std::string_view name, uint64_t step = 0) = 0;
   // Where a long training may keep its checkpoint (a file path in the store's scratch area).
   virtual std::filesystem::path CheckpointFile() = 0;
@@ -75,6 +76,9 @@ struct MethodTraits {
   std::map<std::string, int> parts = {};
   // Whether it may ask its context for pictures of the unmodified model, or for their latents.
   bool base_pictures = false;
+  // Whether it asks its context for random numbers. One that does, or that learns from pictures of
+  // the unmodified model, is erased once with each erase seed of an experiment; others once.
+  bool seeded = false;
   Acts acts = Acts::kByWeights;
   // Rows of the U-Net that a picture takes at each step, about: with and without the prompt.
   double streams = 2;

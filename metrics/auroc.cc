@@ -8,13 +8,14 @@
 #include <map>
 
 #include "core/error.h"
+#include "metrics/sample_table.h"
 
 namespace excise {
 namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
-std::string ClusterOf(const Scored& picture) { return picture.id.substr(0, picture.id.rfind('#')); }
+std::string ClusterOf(const Scored& picture) { return PromptOfId(picture.id); }
 
 // The share of `sorted` that lies below `score`, equal ones half.
 double ShareBelow(const std::vector<double>& sorted, double score) {

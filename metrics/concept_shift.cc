@@ -152,7 +152,7 @@ Score ConceptShift::Compute() const {
       ++missing;
       continue;
     }
-    clusters[key.first.substr(0, key.first.rfind('#'))].push_back(rows.size());
+    clusters[PromptOfId(key.first)].push_back(rows.size());
     pairs.push_back({key.first, Distance(row)});
     rows.push_back(&row);
   }

@@ -26,7 +26,8 @@ class Cost : public Metric {
     for (const Sample& sample : samples) {
       if (!ReadsPicture(traits(), sample)) continue;
       table_.Add(sample, sample.image_unet_evaluations);
-      AddConcept(sample.subject->name, sample.erase_cost);
+      const std::string edit = EditMark(sample);
+      AddConcept(sample.subject->name + (edit.empty() ? "" : "#0" + edit), sample.erase_cost);
     }
   }
   void Merge(const Metric& other) override {
@@ -35,7 +36,7 @@ class Cost : public Metric {
     for (const auto& [name, erase] : cost.by_concept_) AddConcept(name, erase);
   }
 
-  // One observation a concept. Parts: gradient_steps (mean a concept) and
+  // One observation an edit, which cluster by concept. Parts: gradient_steps (mean an edit) and
   // unet_evaluations_per_image (0 where drawing was not metered).
   Score Compute() const override {
     std::vector<Observation> observations;
@@ -54,7 +55,7 @@ class Cost : public Metric {
   }
 
  private:
-  // All samples of a concept carry the cost of one and the same removal.
+  // All samples of one edit carry the cost of one and the same removal.
   void AddConcept(const std::string& name, const EraseCost& erase) {
     const auto [it, inserted] = by_concept_.emplace(name, erase);
     if (!inserted && (it->second.unet_evaluations != erase.unet_evaluations ||

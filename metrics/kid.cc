@@ -6,7 +6,8 @@
 // Deviations: features are a reference CLIP's embeddings scaled to length sqrt(d), so the kernel is
 //   (cos + 1)^3, or the reporting judge's pooled ones: Inception is made for 299-pixel photographs;
 //   both sets share noise, so the paired U-statistic leaves same-noise pairs out; all pictures at
-//   once instead of subsets, unless `subsets` is set; blocked pictures are left out
+//   once instead of subsets, unless `subsets` is set; blocked pictures are left out (part
+//   `blocked`: how many); of several edits of one row the mean of their distances
 // Needs: a reference CLIP or the reporting judge
 // Caveats: negative values mean "not distinguishable"; not comparable with Inception KID
 #include <ATen/core/Tensor.h>
@@ -43,7 +44,10 @@ class Kid : public Metric {
   int version() const override { return 1; }
   MetricTraits traits() const override {
     const char* model = features_ == "clip" ? "reference_clip" : "judge";
-    return {"mmd2", false, 0, 3, "quality", {"near", "far", "lexical"}, {model}};
+    return {"mmd2",    false,
+            0,         3,
+            "quality", {"near", "far", "lexical"},
+            {model},   BlockedPictures::kLeftOut};
   }
 
   // Blocked pictures have no features; they are left out and counted in the part "blocked".
@@ -58,20 +62,31 @@ class Kid : public Metric {
   void Merge(const Metric& other) override { table_.Merge(dynamic_cast<const Kid&>(other).table_); }
 
   Score Compute() const override {
-    std::vector<const Row*> rows;
+    // Each edit against the same pictures of the unmodified model, which are no two samples of it.
+    std::map<std::string, std::vector<const Row*>> edits;
     Score score;
+    double& blocked = score.parts["blocked"];
     for (const auto& [key, row] : table_.rows()) {
-      if (row.method.empty()) continue;
-      rows.push_back(&row);
+      std::vector<const Row*>& rows = edits[EditOfId(key.first)];
+      if (row.method.empty()) ++blocked;
+      if (!row.method.empty()) rows.push_back(&row);
     }
-    score.parts["blocked"] = static_cast<double>(table_.rows().size() - rows.size());
-    if (rows.size() < 2) return score;  // no distance between single pictures
-    score.n = static_cast<int64_t>(rows.size());
-    const Mmd mmd = subsets_ == 0 ? Distance(rows) : OverSubsets(rows);
-    score.value = mmd.value;
-    score.stderr_ = mmd.stderr_;
-    score.low = mmd.value - 1.959964 * mmd.stderr_;
-    score.high = mmd.value + 1.959964 * mmd.stderr_;
+    double value = 0, error = 0;
+    int64_t n = 0;
+    for (const auto& [edit, rows] : edits) {
+      if (rows.size() < 2) return score;  // no distance between single pictures
+      const Mmd mmd = subsets_ == 0 ? Distance(rows) : OverSubsets(rows);
+      value += mmd.value / static_cast<double>(edits.size());
+      // As if they erred together: they are of the same prompts and noise.
+      error += mmd.stderr_ / static_cast<double>(edits.size());
+      n += static_cast<int64_t>(rows.size());
+    }
+    if (n == 0) return score;
+    score.n = n;
+    score.value = value;
+    score.stderr_ = error;
+    score.low = value - 1.959964 * error;
+    score.high = value + 1.959964 * error;
     return score;
   }
 

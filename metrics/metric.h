@@ -12,6 +12,7 @@
 
 #include "core/params.h"
 #include "core/registry.h"
+#include "core/stats.h"
 #include "datasets/formats/concept.h"
 #include "datasets/formats/dataset.h"
 #include "judges/judge.h"
@@ -43,6 +44,9 @@ struct Sample {
   Prompt prompt;
   std::string group;  // "target", "near", ...
   int64_t replicate = 0;
+  // Which edit drew it, where a row has several that differ in the erase seed; as replicates, they
+  // are several samples of one prompt.
+  std::optional<int64_t> erase_seed = {};
   bool blocked = false;           // by a filter
   at::Tensor image, base_image;   // uint8 (3, h, w); `image` is undefined when it is blocked
   std::string problem;            // why there is no picture though nothing blocked it, or ""
@@ -78,6 +82,18 @@ struct Score {
   // Samples that could not be drawn or read, with the reason. They count nowhere else; entered by
   // who reads the samples, not by metrics.
   std::map<std::string, std::string> missing;
+  // The 95 % interval over concepts, prompts and edits, of the value and of groups of prompts; of
+  // rates over all concepts alone, entered by who makes records of them, not by metrics.
+  std::optional<Interval> over_concepts = {};
+  std::map<std::string, Interval> parts_over_concepts = {};
+};
+
+// How a metric reads a picture that the method's filter blocked, of which there may be many.
+enum class BlockedPictures {
+  kSaysSo,  // as the metric's words or parts say: blocking is what it measures, or an outcome of it
+  kLeftOut,  // not at all, so that its value is over other pictures than other methods'
+  kNothing,  // as 0
+  kReplaced  // as the picture that is delivered instead
 };
 
 struct MetricTraits {
@@ -90,6 +106,8 @@ struct MetricTraits {
   // Of MetricModels those that it reads: "judge", "reference_clip", "base_clip",
   // "independent_clip". Others it is not given, and their weights are not in its key.
   std::vector<std::string> models = {};
+  // Of a metric whose part "blocked" counts them.
+  BlockedPictures blocked = BlockedPictures::kSaysSo;
 };
 
 class Metric : public Parameterised {

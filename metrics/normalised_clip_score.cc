@@ -37,7 +37,14 @@ class NormalisedClipScore : public Metric {
   }
   int version() const override { return 1; }
   MetricTraits traits() const override {
-    return {"ratio", true, 0, 3, "filter", {"near", "far", "lexical"}, {ClipOfChoice(clip_)}};
+    return {"ratio",
+            true,
+            0,
+            3,
+            "filter",
+            {"near", "far", "lexical"},
+            {ClipOfChoice(clip_)},
+            blocked_ == "zero" ? BlockedPictures::kNothing : BlockedPictures::kReplaced};
   }
 
   void Update(const MetricModels& models, const std::vector<Sample>& samples) override {
@@ -79,7 +86,7 @@ class NormalisedClipScore : public Metric {
     for (const auto& [key, row] : table_.rows()) {
       score.sample_ids.push_back(key.first);
       score.per_sample.push_back(row.score / (base / n));
-      residuals[key.first.substr(0, key.first.rfind('#'))] += row.score - score.value * row.base;
+      residuals[PromptOfId(key.first)] += row.score - score.value * row.base;
     }
     double squares = 0;
     for (const auto& [prompt, residual] : residuals) squares += residual * residual;

@@ -86,15 +86,16 @@ void QuadrupletTable::Add(const Sample& sample, const std::string& metric) {
         "made them are damaged or too large.",
         metric, SampleId(sample)));
   }
-  table_.Add(sample, {sample.subject != nullptr ? sample.subject->name : "", sample.replicate,
+  const std::string subject = sample.subject != nullptr ? sample.subject->name : "";
+  table_.Add(sample, {fmt::format("{}#{:09}{}", subject, sample.replicate, EditMark(sample)),
                       sample.embeddings.to(at::kDouble)});
 }
 
 QuadrupletTable::Pools QuadrupletTable::InPools(int64_t rows) const {
   using Member = std::pair<std::string, at::Tensor>;
-  std::map<std::pair<std::string, int64_t>, std::vector<Member>> sorted;
+  std::map<std::string, std::vector<Member>> sorted;
   for (const auto& [key, row] : table_.rows()) {
-    sorted[{row.subject, row.replicate}].emplace_back(key.first, row.embeddings);
+    sorted[row.of].emplace_back(key.first, row.embeddings);
   }
   Pools result;
   for (const auto& [of, members] : sorted) {

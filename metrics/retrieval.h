@@ -3,7 +3,8 @@
 // - Several captions may fit one picture and several pictures one caption; the paired one alone
 //   counts.
 // - Ties are pessimistic: an item whose cosine is equal (to kTie) comes before the paired one.
-// - A pool holds items of one concept and replicate: the same rows under another model's removal
+// - A pool holds items of one concept, replicate and edit: the same rows under another model's
+// removal
 //   are no distractors. It has `pool` rows, as they are sorted by id; rows beyond the last whole
 //   pool are left out and counted. Fewer rows than one pool are a smaller pool, which scores say.
 #pragma once
@@ -63,8 +64,7 @@ class QuadrupletTable {
 
  private:
   struct Row {
-    std::string subject;
-    int64_t replicate = 0;
+    std::string of;         // the concept, replicate and edit
     at::Tensor embeddings;  // (4, d), double
   };
   SampleTable<Row> table_;

@@ -16,8 +16,26 @@ namespace excise {
 std::string SampleId(const Sample& sample) {
   const std::string& root =
       sample.prompt.root_id.empty() ? sample.prompt.id : sample.prompt.root_id;
-  return fmt::format("{}/{}/{}#{}", sample.subject ? sample.subject->name : "", sample.group, root,
-                     sample.replicate);
+  return fmt::format("{}/{}/{}#{}{}", sample.subject ? sample.subject->name : "", sample.group,
+                     root, sample.replicate, EditMark(sample));
+}
+
+std::string EditMark(const Sample& sample) {
+  return sample.erase_seed ? fmt::format("@{}", *sample.erase_seed) : "";
+}
+
+std::string PromptOfId(const std::string& sample_id) {
+  return sample_id.substr(0, sample_id.rfind('#'));
+}
+
+std::string EditOfId(const std::string& sample_id) {
+  const size_t replicate = sample_id.rfind('#');
+  const size_t edit = replicate == std::string::npos ? replicate : sample_id.find('@', replicate);
+  return edit == std::string::npos ? "" : sample_id.substr(edit);
+}
+
+std::string WithoutEdit(const std::string& sample_id) {
+  return sample_id.substr(0, sample_id.size() - EditOfId(sample_id).size());
 }
 
 void ThrowDuplicateSample(std::string_view id, std::string_view prompt_id) {
@@ -43,20 +61,12 @@ double Mean(const std::vector<double>& values) {
   return values.empty() ? 0 : sum / static_cast<double>(values.size());
 }
 
-namespace {
-
-std::string PromptOf(const Observation& observation) {
-  return observation.id.substr(0, observation.id.rfind('#'));
-}
-
-}  // namespace
-
 Score MeanScore(const std::vector<Observation>& observations) {
   std::set<std::string> prompts;
   int64_t ones = 0;
   bool binary = !observations.empty();
   for (const Observation& observation : observations) {
-    prompts.insert(PromptOf(observation));
+    prompts.insert(PromptOfId(observation.id));
     ones += observation.value == 1;
     binary = binary && (observation.value == 0 || observation.value == 1);
   }
@@ -75,7 +85,7 @@ Score MeanDistance(const std::vector<Observation>& observations) {
   for (const Observation& observation : observations) {
     score.sample_ids.push_back(observation.id);
     score.per_sample.push_back(observation.value);
-    prompts.push_back(PromptOf(observation));
+    prompts.push_back(PromptOfId(observation.id));
   }
   score.n = static_cast<int64_t>(observations.size());
   if (score.n == 0) return score;

@@ -12,9 +12,17 @@
 
 namespace excise {
 
-// "<concept>/<group>/<root prompt id>#<replicate>": equal for the same prompt and noise under every
-// method and attack, so samples of two cells can be paired.
+// "<concept>/<group>/<root prompt id>#<replicate>", and "@<erase seed>" behind it where the row has
+// several edits: equal for the same prompt and noise under every method and attack, so samples of
+// two cells can be paired.
 std::string SampleId(const Sample& sample);
+// "@<erase seed>", or "" where the row has one edit.
+std::string EditMark(const Sample& sample);
+// What an id says: the prompt (concept and group included), the edit ("@2", or "" where there is
+// one), and the sample without its edit, which is that of a method that has one.
+std::string PromptOfId(const std::string& sample_id);
+std::string EditOfId(const std::string& sample_id);
+std::string WithoutEdit(const std::string& sample_id);
 
 [[noreturn]] void ThrowDuplicateSample(std::string_view id, std::string_view prompt_id);
 
@@ -55,8 +63,8 @@ struct Observation {
 };
 
 // Mean with standard error and 95 % interval: Wilson when every value is 0 or 1 and no prompt
-// occurs twice, else a percentile bootstrap over prompts (all samples of a prompt together), with
-// a fixed seed. n = 0: all zero.
+// occurs twice, else a percentile bootstrap over prompts (all samples of a prompt together: its
+// replicates, and those of all edits), with a fixed seed. n = 0: all zero.
 Score MeanScore(const std::vector<Observation>& observations);
 // The bootstrap whatever the values are: for distances, of which all may be 0.
 Score MeanDistance(const std::vector<Observation>& observations);

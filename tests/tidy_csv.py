@@ -12,7 +12,8 @@ import re
 import sys
 
 KEY = ("table", "profile", "method", "attack", "concept", "metric", "part")
-NUMBERS = ("value", "low", "high", "stderr", "n", "chance", "bound_low", "bound_high")
+NUMBERS = ("value", "low", "high", "stderr", "n", "chance", "bound_low", "bound_high", "edits",
+           "concepts_low", "concepts_high")
 PLAIN = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
@@ -25,7 +26,7 @@ def read_lines(path):
             assert key not in lines, f"{key} comes twice"
             assert None not in line and None not in line.values(), f"{key}: not as many fields"
             for name in NUMBERS:
-                assert line[name] == "" or PLAIN.fullmatch(line[name]), f"{key}: {line[name]}"
+                assert line.get(name, "") == "" or PLAIN.fullmatch(line[name]), f"{key}: {line[name]}"
             lines[key] = line
         return lines
 
@@ -40,6 +41,10 @@ def check_own(record, line):
     assert line["higher_is_better"] == str(record["higher_is_better"]).lower()
     for name in ("set", "eligible", "excluded", "attacked", "scored", "missing"):
         assert number(line[name]) == record["denominators"].get(name), name
+    assert number(line.get("edits", "")) == record["denominators"].get("edits")
+    over = record.get("ci95_concepts", [None, None])
+    if over[0] != over[1] or over == [None, None]:
+        assert [number(line.get("concepts_low", "")), number(line.get("concepts_high", ""))] == over
     bounds = record["denominators"].get("bounds", [None, None])
     assert [number(line["bound_low"]), number(line["bound_high"])] == bounds
     assert number(line["value"]) == record.get("value")

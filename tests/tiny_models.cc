@@ -217,6 +217,7 @@ TinyContext::TinyContext(uint64_t erase_seed) : seed_(erase_seed) {
 }
 
 Philox TinyContext::Rng(std::string_view name, uint64_t step) {
+  asked_stream = true;
   StreamKey key;
   key.seed = seed_;
   key.id = name;

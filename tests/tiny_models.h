@@ -63,7 +63,7 @@ class TinyContext : public Context {
 
   int64_t unet_evaluations = 0, gradient_steps = 0;
   std::map<std::string, int64_t> asked;  // groups of prompts, with the most of each
-  bool asked_pictures = false;
+  bool asked_pictures = false, asked_stream = false;
 
  private:
   uint64_t seed_;

@@ -138,7 +138,4 @@ double SamplingBand(double rate, int64_t n);
 std::vector<int64_t> CountsThatPrint(const std::string& printed, const std::string& unit,
                                      int64_t n);
 
-// Holm's adjustment: each p-value as it counts among all of them, in their order.
-std::vector<double> HolmAdjusted(const std::vector<double>& p_values);
-
 }  // namespace excise

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <numeric>
 #include <optional>
 
 #include "core/stats.h"
@@ -219,7 +218,7 @@ void AdjustByFile(const std::vector<std::optional<double>>& p_values,
   for (const auto& [file, members] : files) {
     std::vector<double> own;
     for (const size_t i : members) own.push_back(*p_values[i]);
-    const std::vector<double> adjusted = HolmAdjusted(own);
+    const std::vector<double> adjusted = Holm(own);
     for (size_t k = 0; k < members.size(); ++k) {
       ClaimOutcome& outcome = (*outcomes)[members[k]];
       if (members.size() > 1) {
@@ -244,21 +243,6 @@ double SamplingBand(double rate, int64_t n) {
   const auto samples = static_cast<double>(n);
   const double p = std::clamp(rate, std::min(0.5, 1 / samples), std::max(0.5, 1 - 1 / samples));
   return NormalQuantile(0.975) * std::sqrt(2 * p * (1 - p) / samples);
-}
-
-std::vector<double> HolmAdjusted(const std::vector<double>& p_values) {
-  std::vector<size_t> order(p_values.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return p_values[a] < p_values[b]; });
-  std::vector<double> adjusted(p_values.size());
-  double least = 0;
-  for (size_t rank = 0; rank < order.size(); ++rank) {
-    const double own = p_values[order[rank]] * static_cast<double>(order.size() - rank);
-    least = std::max(least, std::min(own, 1.0));
-    adjusted[order[rank]] = least;
-  }
-  return adjusted;
 }
 
 std::vector<ClaimOutcome> CheckClaims(const std::vector<Claim>& claims,

@@ -166,16 +166,8 @@ TEST_CASE("orderings are decided by the committed paired test, and say the other
                                             Contains("--methods=good,none,uce"));
 }
 
-TEST_CASE("Holm: each p among the claims of its file, and of no other pair") {
-  // By hand: 0.01 * 4, 0.02 * 3, max(0.06, 0.03 * 2), max(0.06, 0.5).
-  const std::vector<double> adjusted = HolmAdjusted({0.03, 0.01, 0.5, 0.02});
-  CHECK(adjusted[1] == Approx(0.04));
-  CHECK(adjusted[3] == Approx(0.06));
-  CHECK(adjusted[0] == Approx(0.06));
-  CHECK(adjusted[2] == Approx(0.5));
-  CHECK(HolmAdjusted({0.9, 0.8}) == std::vector<double>{1, 1});
-  CHECK(HolmAdjusted({}).empty());
-  // 2 and 8 of 60 on different prompts: p = 0.109 alone; 0 and 6: 0.031 alone, not among two.
+TEST_CASE("a test among the claims of its file, and of no other pair") {
+  // 0 and 6 of 60: p = 0.031 alone, and not among two.
   Results results = MadeUpResults();
   results.records = {MadeUpRecord("none", "none", "asr", MadeUpRate(60, 0)),
                      MadeUpRecord("six", "none", "asr", MadeUpRate(60, 6)),
@@ -304,6 +296,23 @@ TEST_CASE("the committed claims load, and all facts that need no file hold") {
   }
   CHECK(facts >= 60);
   CHECK(orderings >= 5);
+}
+
+TEST_CASE("a planned contrast is judged by its own p, adjusted over the orderings of its file") {
+  Results results = MadeUpResults();
+  // 6 against 12 of 120 that share all else: six discordant pairs, p = 1 / 32.
+  results.records.push_back(MadeUpRecord("apart", "none", "asr", MadeUpRate(120, 12)));
+  results.comparisons = CompareAll(results.records);
+  const Json apart = Ordering("good", "apart");
+  CHECK(Verdicts({apart}, results) == std::vector<std::string>{"holds"});
+  // Rows of the table that no claim is about change nothing; nor do claims that are not decided.
+  CHECK(Verdicts({apart, Ordering("good", "uce")}, results)[0] == "holds");
+  // A second claim does: 2 / 32 is above 5 %. One that is far from it needs no more than its own.
+  const std::vector<Json> two = {apart, Ordering("good", "near")};
+  CHECK(Verdicts(two, results) == std::vector<std::string>{"inconclusive", "inconclusive"});
+  CHECK_THAT(Outcomes(two, results)[0].detail, Contains("p = 0.031; 0.062 among the 2 claims"));
+  CHECK(Verdicts({apart, Ordering("good", "poor")}, results) ==
+        std::vector<std::string>{"holds", "holds"});
 }
 
 }  // namespace excise

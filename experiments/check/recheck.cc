@@ -10,6 +10,7 @@
 #include "core/read_file.h"
 #include "experiments/check/check.h"
 #include "experiments/results/comparisons.h"
+#include "experiments/results/over_concepts.h"
 #include "experiments/run/report.h"
 #include "experiments/tables/render.h"
 #include "metrics/sample_table.h"
@@ -116,6 +117,34 @@ std::map<std::string, std::string> Rendered(const Results& read) {
   }
 }
 
+// Intervals over concepts that do not follow from the samples beside them. Samples of retrieval are
+// written without ids, and files of earlier versions have no such intervals.
+std::vector<std::string> OverConceptsProblems(const Results& read) {
+  std::vector<std::string> lines;
+  std::vector<Record> again = read.records;
+  AddIntervalsOverConcepts(&again);
+  for (size_t i = 0; i < again.size(); ++i) {
+    const Score &there = read.records[i].score, &now = again[i].score;
+    const bool says = there.over_concepts.has_value() || !there.parts_over_concepts.empty();
+    if (!says || again[i].traits.group == "retrieval") continue;
+    const auto same = [](const Interval& a, const Interval& b) {
+      return a.low == b.low && a.high == b.high;
+    };
+    bool follows = there.over_concepts.has_value() == now.over_concepts.has_value() &&
+                   there.parts_over_concepts.size() == now.parts_over_concepts.size();
+    if (follows && now.over_concepts) follows = same(*there.over_concepts, *now.over_concepts);
+    for (const auto& [part, interval] : now.parts_over_concepts) {
+      const auto found = there.parts_over_concepts.find(part);
+      follows =
+          follows && found != there.parts_over_concepts.end() && same(found->second, interval);
+    }
+    if (follows) continue;
+    lines.push_back(RecordName(again[i]) +
+                    ": the interval over concepts does not follow from the record's samples");
+  }
+  return lines;
+}
+
 }  // namespace
 
 std::vector<std::string> DerivedProblems(const Results& read) {
@@ -138,14 +167,17 @@ std::vector<std::string> DerivedProblems(const Results& read) {
       if (found == claimed.end()) {
         lines.push_back(RecordName(worst) + ": is missing in the file");
       } else if (worst.status == "ok" && found->second->status == "ok") {
-        Append(Differences(RecordName(worst), ScoreToJson(found->second->score),
-                           ScoreToJson(worst.score)),
+        Score there = found->second->score;
+        there.over_concepts.reset();
+        there.parts_over_concepts.clear();
+        Append(Differences(RecordName(worst), ScoreToJson(there), ScoreToJson(worst.score)),
                &lines);
       }
     }
   } catch (const Error& error) {
     lines.push_back(error.what());
   }
+  Append(OverConceptsProblems(read), &lines);
   return lines;
 }
 
@@ -176,7 +208,7 @@ std::vector<std::string> RowProblems(const Results& read, const std::vector<Json
   for (const Json& row : rows) {
     const auto text = [&](const char* key) { return row.at(key).get<std::string>(); };
     shown[fmt::format("{} / {} / {}/{}/{}#{}", text("method"), text("attack"), text("concept"),
-                      text("group"), text("root_id"), row.at("replicate").get<int64_t>())] =
+                      text("group"), text("root_id"), ReplicateOf(row))] =
         row.value("outcome", Json()) == "target";
   }
   std::vector<std::string> lines;

@@ -66,6 +66,7 @@ Json MakeReference(const Experiment& experiment, const Folders& folders, const C
   for (int64_t seed = 1; seed <= seeds; ++seed) {
     Experiment run = experiment;
     run.seeds.erase = seed;
+    run.seeds.more_erase.clear();
     LogInfo(fmt::format("reference: erase seed {} of {}", seed, seeds));
     const std::unique_ptr<Lab> lab = OpenLab(run, folders, compute);
     LearnOffers(lab.get(), store, options.workers);

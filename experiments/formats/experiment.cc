@@ -194,6 +194,40 @@ std::vector<std::vector<std::string>> RemovalsAmong(
   return among;
 }
 
+// "erase" may be a list: its first number stands for it, the others are moved to `more`.
+Json WithOneEraseSeed(Json section, const std::string& origin, std::vector<int64_t>* more) {
+  if (!section.is_object() || !section.contains("erase") || !section["erase"].is_array()) {
+    return section;
+  }
+  const Json list = section["erase"];
+  const auto refuse = [&](const std::string& what) {
+    throw UsageError(fmt::format("{}/erase: {}, as in 1 or [1, 2, 3].", origin, what));
+  };
+  if (list.empty()) refuse("the list has no seed; expected one or several whole numbers");
+  for (size_t i = 0; i < list.size(); ++i) {
+    const bool whole = list[i].is_number_unsigned() ||
+                       (list[i].is_number_integer() && list[i].get<int64_t>() >= 0);
+    if (!whole || list[i].get<uint64_t>() > static_cast<uint64_t>(INT64_MAX)) {
+      refuse(fmt::format("{} is no seed; expected whole numbers from 0 on", list[i].dump()));
+    }
+    for (size_t j = 0; j < i; ++j) {
+      if (list[i] == list[j]) refuse(fmt::format("{} is there twice", list[i].dump()));
+    }
+    if (i > 0) more->push_back(list[i].get<int64_t>());
+  }
+  section["erase"] = list[0];
+  return section;
+}
+
+// One erase seed is a number, however it was written.
+Json SeedsToJson(Seeds seeds) {
+  Json json = EncodeParams(seeds);
+  if (seeds.more_erase.empty()) return json;
+  json["erase"] = {seeds.erase};
+  for (const int64_t seed : seeds.more_erase) json["erase"].push_back(seed);
+  return json;
+}
+
 // The section without its "params", which are the data set's own.
 Json WithoutParams(Json section, Json* params) {
   if (section.is_object() && section.contains("params")) {
@@ -231,7 +265,8 @@ Experiment ParseExperiment(const Json& object, const std::string& origin) {
   DecodeParams(section("sampler"), e.sampler, origin + "/sampler");
   std::string& scheduler = e.sampler.scheduler;
   if (!scheduler.empty()) scheduler = CheckedSchedulerName(scheduler);
-  DecodeParams(section("seeds"), e.seeds, origin + "/seeds");
+  DecodeParams(WithOneEraseSeed(section("seeds"), origin + "/seeds", &e.seeds.more_erase), e.seeds,
+               origin + "/seeds");
   e.caveat = Text(object, "caveat", "", origin);
   e.surrogate = Text(object, "surrogate", e.surrogate, origin);
   if (e.surrogate != "base" && e.surrogate != "independent") {
@@ -319,7 +354,8 @@ void QuadrupletSettings::Fields(ParamVisitor& v) {
 }
 
 void Seeds::Fields(ParamVisitor& v) {
-  v.Integer("erase", &erase, "seed of removal methods", {0, INT64_MAX});
+  v.Integer("erase", &erase, "seed of removal methods, or a list: an edit with each",
+            {0, INT64_MAX});
   v.Integer("attack", &attack, "seed of attacks", {0, INT64_MAX});
   v.Integer("noise", &noise, "seed of the pictures' noise", {0, INT64_MAX});
 }
@@ -369,7 +405,7 @@ Json ExperimentToJson(Experiment e) {
                {"reference_rows", e.reference_rows},
                {"prompts", EncodeParams(e.prompts)},
                {"sampler", EncodeParams(e.sampler)},
-               {"seeds", EncodeParams(e.seeds)}};
+               {"seeds", SeedsToJson(e.seeds)}};
   if (!e.removals.empty()) json["removals"] = e.removals;
   if (!e.quadruplets.set.empty()) json["quadruplets"] = EncodeParams(e.quadruplets);
   if (!e.judge.plugin.empty()) {

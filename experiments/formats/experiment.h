@@ -28,6 +28,9 @@ struct SamplerSettings : Parameterised {
 
 struct Seeds : Parameterised {
   int64_t erase = 1, attack = 1, noise = 1;
+  // Further erase seeds ("erase": [1, 2, 3]): a method that draws is erased once with each, and its
+  // row holds the pictures of all these edits.
+  std::vector<int64_t> more_erase = {};
   void Fields(ParamVisitor& v) override;
 };
 

@@ -270,4 +270,29 @@ TEST_CASE("a pipe as experiment, concept, manifest, results or rows is refused, 
   CHECK_THROWS_WITH(ReadResultRows(folder / "good.json"), Contains("is a pipe"));
 }
 
+TEST_CASE("erase seeds: a number, or a list of different ones") {
+  const auto seeds = [](const std::string& erase) {
+    return Load(Edited("{", R"({"seeds": {"attack": 5, "erase": )" + erase + "}, "));
+  };
+  using Seeds = std::vector<int64_t>;
+  const Experiment one = seeds("7"), three = seeds("[7, 2, 30]");
+  CHECK(one.seeds.erase == 7);
+  CHECK(one.seeds.more_erase.empty());
+  CHECK(three.seeds.erase == 7);
+  CHECK(three.seeds.more_erase == Seeds{2, 30});
+  CHECK(three.seeds.attack == 5);
+  CHECK(ExperimentToJson(three).at("seeds").at("erase") == Json{7, 2, 30});
+  // A list of one is the number.
+  CHECK(ExperimentToJson(seeds("[7]")) == ExperimentToJson(one));
+  CHECK(ExperimentToJson(one).at("seeds").at("erase") == 7);
+  CHECK(Set("seeds.erase=[1,2]").seeds.more_erase == Seeds{2});
+  CHECK_THROWS_WITH(seeds("[]"), Contains("/seeds/erase") && Contains("no seed"));
+  CHECK_THROWS_WITH(seeds("[1, 1]"), Contains("1 is there twice"));
+  CHECK_THROWS_WITH(seeds("[1, -1]"), Contains("-1 is no seed"));
+  CHECK_THROWS_WITH(seeds("[1, 1.5]"), Contains("1.5 is no seed"));
+  CHECK_THROWS_WITH(seeds("[1, \"2\"]"), Contains("is no seed"));
+  CHECK_THROWS_WITH(seeds("[1, 9223372036854775808]"), Contains("is no seed"));
+  CHECK_THROWS_AS(seeds("-1"), UsageError);
+}
+
 }  // namespace excise

@@ -188,10 +188,18 @@ std::string RecordNameOf(const Json& record) {
                      record.at("metric").get<std::string>());
 }
 
+std::string ReplicateOf(const Json& row) {
+  std::string replicate = fmt::format("{}", row.at("replicate").get<int64_t>());
+  if (row.contains("erase_seed")) {
+    replicate += fmt::format("@{}", row.at("erase_seed").get<int64_t>());
+  }
+  return replicate;
+}
+
 std::string RowNameOf(const Json& row) {
   const auto text = [&](const char* key) { return row.at(key).get<std::string>(); };
   return fmt::format("{} / {} / {} / {} / {}#{}", text("method"), text("concept"), text("attack"),
-                     text("group"), text("root_id"), row.at("replicate").get<int64_t>());
+                     text("group"), text("root_id"), ReplicateOf(row));
 }
 
 Experiment ExperimentOf(const Json& results, const std::string& origin,

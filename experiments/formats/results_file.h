@@ -24,6 +24,9 @@ std::vector<Json> ReadResultRows(const std::filesystem::path& file);
 // "uce / poodle / pez / asr" of a record of a results file.
 std::string RecordNameOf(const Json& record);
 
+// "0", or "0@2" where the row names its erase seed: which picture of the prompt a row is.
+std::string ReplicateOf(const Json& row);
+
 // "uce / poodle / pez / target / set@1234/7#0": a row's place, which no two rows share.
 std::string RowNameOf(const Json& row);
 

@@ -239,6 +239,40 @@ std::string Lab::ReasonNotClaimed(size_t method, size_t subject) const {
   return "";
 }
 
+int64_t Lab::EraseSeedOf(size_t method) const {
+  const size_t edit = methods[method].edit;
+  return edit == 0 ? experiment.seeds.erase : experiment.seeds.more_erase.at(edit - 1);
+}
+
+size_t Lab::EditsOf(size_t method) const {
+  size_t next = RowOf(method) + 1;
+  while (next < methods.size() && methods[next].edit > 0) ++next;
+  return next - RowOf(method);
+}
+
+std::vector<size_t> Lab::Rows() const {
+  std::vector<size_t> rows;
+  for (size_t method = 0; method < methods.size(); ++method) {
+    if (methods[method].edit == 0) rows.push_back(method);
+  }
+  return rows;
+}
+
+bool DependsOnSeed(const MethodTraits& traits) { return traits.seeded || traits.base_pictures; }
+
+void AddEdits(Lab* lab) {
+  std::vector<Entry<Method>> all;
+  for (const Entry<Method>& entry : lab->methods) {
+    all.push_back(entry);
+    if (!DependsOnSeed(entry.plugin->traits())) continue;
+    for (size_t more = 0; more < lab->experiment.seeds.more_erase.size(); ++more) {
+      all.push_back(entry);
+      all.back().edit = more + 1;
+    }
+  }
+  lab->methods = std::move(all);
+}
+
 std::string Lab::ReasonNotAttacked(size_t attack, size_t subject, const Prompt& seed) const {
   const Concept visible = VisibleToAttack(concepts[subject], TraitsOf(attack));
   return attacks[attack].plugin->Excludes(backbone, visible, seed);
@@ -246,6 +280,7 @@ std::string Lab::ReasonNotAttacked(size_t attack, size_t subject, const Prompt& 
 
 bool Lab::AttackApplies(size_t attack, size_t method) const {
   const std::vector<std::string> seen = TraitsOf(attack).adapts_to;
+  method = RowOf(method);  // what its edits offer is the same
   if (seen.empty() || method >= offers.size() || !offers[method]) return true;
   return std::any_of(offers[method]->begin(), offers[method]->end(),
                      [&](const std::string& one) { return IsOneOf(one, seen); });
@@ -272,6 +307,7 @@ std::unique_ptr<Lab> OpenLab(const Experiment& experiment, const Folders& folder
   InputFiles* inputs = &lab->inputs;
   lab->methods =
       Instantiate<Method>(experiment.methods, experiment.reference_rows, {kUnmodified}, inputs);
+  AddEdits(lab.get());
   lab->attacks = Instantiate<Attack>(experiment.attacks, {kUnmodified}, {kUnmodified}, inputs);
   lab->metrics = Instantiate<Metric>(experiment.metrics, {}, {}, inputs);
   std::stable_sort(lab->metrics.begin(), lab->metrics.end(), [](const auto& a, const auto& b) {

@@ -42,7 +42,7 @@ struct Lab {
   std::vector<Concept> concepts;
   std::vector<std::string> known_concepts;  // names of all that there are
   Entry<Dataset> dataset;
-  std::vector<Entry<Method>> methods;  // reference rows first, then by name
+  std::vector<Entry<Method>> methods;  // reference rows first, then by name; see AddEdits
   std::vector<Entry<Attack>> attacks;  // "none" first, then by name
   std::vector<Entry<Judge>> judges;    // of the concepts, each once; see JudgeOf
   std::vector<Entry<Metric>> metrics;  // by group (erasure, retention, quality, cost), then by name
@@ -67,6 +67,14 @@ struct Lab {
   InputFiles inputs;
 
   size_t unmodified = 0;  // index of method "none"
+  // The erase seed of the edited model.
+  int64_t EraseSeedOf(size_t method) const;
+  // The methods of the same row: the first one, and how many they are. One edited model is a method
+  // of its own to every stage; tables have a row for all that differ in their erase seed alone.
+  size_t RowOf(size_t method) const { return method - methods[method].edit; }
+  size_t EditsOf(size_t method) const;
+  // Methods that open a row.
+  std::vector<size_t> Rows() const;
   // The encoder that transfer attacks read.
   const ClipModel& Surrogate() const;
   // Who says what the concept's pictures show.
@@ -92,6 +100,13 @@ struct Lab {
   // A fresh metric of entry `index` with its parameters.
   std::unique_ptr<Metric> MakeMetric(size_t index) const;
 };
+
+// Whether what the method makes depends on the erase seed: it draws, or learns from pictures that
+// were drawn.
+bool DependsOnSeed(const MethodTraits& traits);
+// Puts a method of the same row behind each one that depends on the erase seed, for every further
+// seed of the experiment.
+void AddEdits(Lab* lab);
 
 struct Folders {
   std::filesystem::path models = "models";  // holds the backbone's folder

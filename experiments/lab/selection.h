@@ -21,7 +21,7 @@ namespace excise {
 template <class Base>
 struct Entry {
   std::string name, plugin_name;
-  std::unique_ptr<Base> plugin;
+  std::shared_ptr<Base> plugin;     // shared by the edits of one row
   Json params;                      // for results: defaults included, of files the name alone
   Json key_params;                  // for keys: without files
   Json files = Json::object();      // for keys: field -> SHA-256 of the file or folder
@@ -29,6 +29,9 @@ struct Entry {
   std::string not_applicable = "";  // why it cannot run on this backbone, or ""
   // Pictures made elsewhere, which stand for a method; or null.
   std::shared_ptr<const PictureRow> pictures = nullptr;
+  // Of a method: which of its row's edits it is. One row has several where the experiment has
+  // several erase seeds; they stand one after another, from 0 on.
+  size_t edit = 0;
 };
 
 // `plugin`, with its parameters set, as it is entered under `name`. Its files are added to

@@ -46,7 +46,10 @@ class Gatherer {
   Gatherer(const Lab& lab, const Grid& grid, Store& store, const std::vector<Row>& rows,
            int64_t picture_bytes)
       : lab_(lab), grid_(grid), store_(store), bytes_left_(picture_bytes) {
+    // Of a row's edits the first one's pictures are shown.
+    const int64_t first = lab.experiment.seeds.erase;
     for (const Row& row : rows) {
+      if (row.erase_seed.value_or(first) != first) continue;
       rows_[{row.method, row.subject, row.attack, row.group, row.root_id, row.replicate}] = &row;
     }
     for (const Unit& unit : grid.units()) {
@@ -60,7 +63,7 @@ class Gatherer {
 
   Exhibits Gather() {
     Exhibits exhibits;
-    for (const Entry<Method>& method : lab_.methods) exhibits.methods.push_back(method.name);
+    for (const size_t row : lab_.Rows()) exhibits.methods.push_back(lab_.methods[row].name);
     for (const Concept& subject : lab_.concepts) {
       exhibits.galleries.push_back(
           {subject.name, subject.title, subject.sensitivity != "benign_proxy", {}});
@@ -125,7 +128,7 @@ class Gatherer {
     for (size_t attack = 0; attack < lab_.attacks.size(); ++attack) {
       PictureColumn column{lab_.attacks[attack].name, shown.group, {}, {}};
       bool any = false;
-      for (size_t method = 0; method < lab_.methods.size(); ++method) {
+      for (const size_t method : lab_.Rows()) {
         std::string prompt;
         column.rows.push_back(PictureOf({method, subject, attack, shown.group, root}, &prompt));
         column.prompts.push_back(std::move(prompt));

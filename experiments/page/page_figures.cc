@@ -152,7 +152,8 @@ std::string PageFigures::Differences() const {
   if (figures.empty()) return "";
   return "<h3>Paired differences to the unmodified model</h3>\n" +
          HtmlParagraph(
-             "Percentage points, on the same prompts and noise, with 95 % intervals. Dashed: not "
+             "Percentage points, on the same prompts and noise, with 95 % intervals over prompts. "
+             "Dashed: not "
              "significantly different (paired test of this row alone, 5 %).",
              "dim") +
          Group(figures);
@@ -195,7 +196,7 @@ std::string PageFigures::Intervals() const {
     }
     figures += FigureHtml(IntervalFigure("Target rate, " + AttackTitle(attack), kRates, rows));
   }
-  return "<details><summary>Target rates with 95 % intervals, by attack</summary>\n" +
+  return "<details><summary>Target rates with 95 % intervals over prompts, by attack</summary>\n" +
          HtmlParagraph("Further left is better removed.", "dim") + Group(figures) + "</details>\n";
 }
 

@@ -9,6 +9,7 @@
 
 #include "core/stats.h"
 #include "core/text.h"
+#include "metrics/sample_table.h"
 
 namespace excise {
 namespace {
@@ -20,12 +21,6 @@ constexpr double kLevel = 0.05;
 constexpr double kMargin = 0.05;  // rates that differ by less are as good as equal to a reader
 
 using Values = std::map<std::string, double>;  // by sample id
-
-// "poodle/near/emoji_prompts@1234/7#0" -> "near".
-bool InGroup(const std::string& sample_id, const std::string& group) {
-  const size_t slash = sample_id.find('/');
-  return StartsWith(std::string_view(sample_id).substr(slash + 1), group + "/");
-}
 
 Values ValuesOf(const Record& record, const std::string& part) {
   Values values;
@@ -40,7 +35,8 @@ bool IsBinary(const std::vector<double>& values) {
   return std::all_of(values.begin(), values.end(), [](double v) { return v == 0 || v == 1; });
 }
 
-// Two members' values of the samples that both have.
+// Two members' values of the samples that both have. Edits of the same erase seed are paired; a
+// method of one edit has its sample against each of the other's edits.
 struct Pairs {
   std::vector<double> first, second;
   std::vector<std::string> prompts;
@@ -48,12 +44,23 @@ struct Pairs {
 
 Pairs Align(const Values& first, const Values& second) {
   Pairs pairs;
+  const auto find = [](const Values& values, const std::string& id) {
+    const auto same = values.find(id);
+    return same != values.end() ? same : values.find(WithoutEdit(id));
+  };
+  const auto add = [&](const std::string& id, double a, double b) {
+    pairs.first.push_back(a);
+    pairs.second.push_back(b);
+    pairs.prompts.push_back(PromptOfId(id));
+  };
   for (const auto& [id, value] : first) {
-    const auto other = second.find(id);
-    if (other == second.end()) continue;
-    pairs.first.push_back(value);
-    pairs.second.push_back(other->second);
-    pairs.prompts.push_back(id.substr(0, id.rfind('#')));
+    const auto other = find(second, id);
+    if (other != second.end()) add(id, value, other->second);
+  }
+  for (const auto& [id, value] : second) {
+    if (first.count(id) != 0) continue;
+    const auto other = find(first, id);
+    if (other != first.end()) add(id, other->second, value);
   }
   return pairs;
 }
@@ -223,6 +230,11 @@ const Comparison* FindComparison(const std::vector<Comparison>& comparisons,
     }
   }
   return nullptr;
+}
+
+bool InGroup(const std::string& sample_id, const std::string& group) {
+  const size_t slash = sample_id.find('/');
+  return StartsWith(std::string_view(sample_id).substr(slash + 1), group + "/");
 }
 
 bool IsSignificant(const Comparison& comparison) { return comparison.p < kLevel; }

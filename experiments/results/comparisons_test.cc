@@ -205,4 +205,45 @@ TEST_CASE("a row that is added changes no other comparison") {
   CHECK(of_first == sorted);
 }
 
+namespace {
+
+// The same sample under edits with these seeds; "" for a method of one edit.
+Record OfEdits(const std::string& method, const std::vector<std::string>& edits,
+               const std::vector<double>& values) {
+  std::vector<Observation> observations;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const std::string& edit = edits[i % edits.size()];
+    observations.push_back(
+        {fmt::format("poodle/target/set@0/{:03}#0{}", i / edits.size(), edit), values[i]});
+  }
+  return MadeUpRecord(method, "none", "asr", MeanScore(observations));
+}
+
+}  // namespace
+
+TEST_CASE("edits are paired by seed, and each with the sample of a method of one edit") {
+  // Two prompts. Per prompt: "trained" shows it in 1 of 2 edits, then in both; "closed" in none.
+  const Record trained = OfEdits("trained", {"@1", "@2"}, {1, 0, 1, 1});
+  const Record other = OfEdits("other", {"@1", "@2"}, {0, 0, 1, 0});
+  const Record closed = OfEdits("closed", {""}, {0, 0});
+  for (const bool turned : {false, true}) {
+    const std::vector<Record> records =
+        turned ? std::vector<Record>{closed, other, trained} : std::vector{trained, other, closed};
+    const std::vector<Comparison> tests = CompareAll(records);
+    const Comparison* once =
+        FindComparison(tests, "asr", "", "methods", "none", "trained", "closed");
+    REQUIRE(once != nullptr);
+    CHECK(once->n == 4);
+    CHECK(once->test == "sign_flip");
+    CHECK(once->difference == Approx(turned ? -0.75 : 0.75));
+    // Two clusters that agree: signs alike in half of the draws.
+    CHECK(once->p == Approx(0.5).margin(0.05));
+    const Comparison* edits =
+        FindComparison(tests, "asr", "", "methods", "none", "trained", "other");
+    REQUIRE(edits != nullptr);
+    CHECK(edits->n == 4);
+    CHECK(edits->difference == Approx(turned ? -0.5 : 0.5));
+  }
+}
+
 }  // namespace excise

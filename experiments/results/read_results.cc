@@ -187,6 +187,8 @@ Row RowFromJson(const Json& json) {
   Read(json, "style", &row.style);
   Read(json, "class_probability", &row.class_probability);
   Read(json, "artifact", &row.artifact);
+  if (json.contains("erase_seed")) row.erase_seed.emplace();
+  if (row.erase_seed) Read(json, "erase_seed", &*row.erase_seed);
   if (json.contains("truncated")) Read(json, "truncated", &row.truncated);
   if (json.contains("detected")) Read(json, "detected", &row.detected);
   RequireExact(json, RowToJson(row));

@@ -24,6 +24,13 @@ Json ScoreToJson(const Score& score) {
                {"ci95", {score.low, score.high}},
                {"n", score.n},
                {"parts", score.parts}};
+  if (score.over_concepts) {
+    json["ci95_concepts"] = {score.over_concepts->low, score.over_concepts->high};
+  }
+  if (!score.parts_over_concepts.empty()) {
+    Json& parts = json["parts_ci95_concepts"];
+    for (const auto& [part, ci] : score.parts_over_concepts) parts[part] = {ci.low, ci.high};
+  }
   if (!score.per_sample.empty()) {
     json["per_sample"] = score.per_sample;
     json["sample_ids"] = score.sample_ids;
@@ -40,6 +47,13 @@ Score ScoreFromJson(const Json& json) {
   score.high = json.at("ci95").at(1);
   score.n = json.at("n");
   score.parts = json.at("parts").get<std::map<std::string, double>>();
+  const auto interval = [](const Json& ends) { return Interval{ends.at(0), ends.at(1)}; };
+  if (json.contains("ci95_concepts")) score.over_concepts = interval(json.at("ci95_concepts"));
+  if (json.contains("parts_ci95_concepts")) {
+    for (const auto& [part, ends] : json.at("parts_ci95_concepts").items()) {
+      score.parts_over_concepts[part] = interval(ends);
+    }
+  }
   if (json.contains("missing")) {
     score.missing = json.at("missing").get<std::map<std::string, std::string>>();
   }
@@ -119,6 +133,7 @@ Json RowToJson(const Row& row) {
                {"outcome", row.outcome},     {"class", row.class_id},
                {"style", row.style},         {"class_probability", row.class_probability},
                {"artifact", row.artifact}};
+  if (row.erase_seed) json["erase_seed"] = *row.erase_seed;
   if (row.truncated) json["truncated"] = true;
   if (!row.detected.empty()) json["detected"] = row.detected;
   return json;

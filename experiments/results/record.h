@@ -55,6 +55,7 @@ Json RecordToJson(const Record& record);
 struct Row {
   std::string method, subject, attack, group, prompt_id, root_id, prompt, outcome, class_id, style;
   int64_t replicate = 0;
+  std::optional<int64_t> erase_seed = {};  // of the edit, where the method's row has several
   double class_probability = 0;
   bool truncated = false;                  // the prompt is longer than the text encoder reads
   std::map<std::string, double> detected;  // raw scores of the method's detectors and filter

@@ -90,8 +90,9 @@ std::string RoundingInWords() {
 
 Json QuestionOf(const Json& record) {
   Json question = record;
-  for (const char* measured : {"status", "reason", "value", "stderr", "ci95", "n", "parts",
-                               "per_sample", "sample_ids", "lineage"}) {
+  for (const char* measured :
+       {"status", "reason", "value", "stderr", "ci95", "ci95_concepts", "parts_ci95_concepts", "n",
+        "parts", "per_sample", "sample_ids", "lineage"}) {
     question.erase(measured);
   }
   for (const char* measured : {"scored", "bounds", "truncated"}) {

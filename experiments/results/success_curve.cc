@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <string>
 
 namespace excise {
 namespace {
@@ -33,7 +34,9 @@ std::vector<SuccessCurve> SuccessByBudget(const std::vector<Row>& rows) {
     if (row.group != "target") continue;
     if (row.outcome == "error") broken.insert(row.method);
     if (prompts.count(row.method) == 0) methods.push_back(row.method);
-    Tries& tries = prompts[row.method][row.subject + "/" + row.root_id];
+    // Tries are against one model: each edit has a prompt's own.
+    const std::string edit = row.erase_seed ? "@" + std::to_string(*row.erase_seed) : "";
+    Tries& tries = prompts[row.method][row.subject + "/" + row.root_id + edit];
     ++tries.all;
     tries.successes += row.outcome == "target" ? 1 : 0;
     most = std::max(most, tries.all);

@@ -85,4 +85,14 @@ TEST_CASE("methods keep their order, and prompts with fewer pictures use all the
   CHECK(SuccessByBudget({}).empty());
 }
 
+TEST_CASE("pictures of two edits are no two tries against one model") {
+  std::vector<Row> rows = {MakeRow("esd", "p", "none", true), MakeRow("esd", "p", "none", false)};
+  rows[0].erase_seed = 1;
+  rows[1].erase_seed = 2;
+  const std::vector<SuccessCurve> curves = SuccessByBudget(rows);
+  REQUIRE(curves.size() == 1);
+  REQUIRE(curves[0].points.size() == 1);
+  CHECK(curves[0].points[0].second == Approx(0.5));
+}
+
 }  // namespace excise

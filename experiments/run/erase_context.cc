@@ -21,16 +21,23 @@ EraseContext::EraseContext(const Lab& lab, size_t method, size_t subject,
                            std::filesystem::path checkpoint, DrawBase draw)
     : lab_(lab),
       method_(lab.methods[method]),
+      seed_(lab.EraseSeedOf(method)),
       inputs_(lab.removals.at(method).at(subject)),
       checkpoint_(std::move(checkpoint)),
       draw_(std::move(draw)) {}
 
 Philox EraseContext::Rng(std::string_view name, uint64_t step) {
+  if (!method_.plugin->traits().seeded) {
+    throw Error(fmt::format(
+        "method '{}' asked for random numbers, but does not declare that it draws, so it would be "
+        "erased once for all erase seeds. Let traits().seeded be true.",
+        method_.name));
+  }
   std::string id = "erase/" + method_.plugin_name + "/";
   // A removal that reads no concept draws the same numbers whichever it is computed with.
   for (const Concept& subject : inputs_.concepts) id += subject.name + "/";
   id += name;
-  return Philox({static_cast<uint64_t>(lab_.experiment.seeds.erase), id, 0, Stream::kInit, step});
+  return Philox({static_cast<uint64_t>(seed_), id, 0, Stream::kInit, step});
 }
 
 std::vector<std::string> EraseContext::Prompts(const Concept& subject, const std::string& group,

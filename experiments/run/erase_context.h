@@ -52,6 +52,7 @@ class EraseContext : public Context {
 
   const Lab& lab_;
   const Entry<Method>& method_;
+  const int64_t seed_;
   const RemovalInputs& inputs_;
   std::filesystem::path checkpoint_;
   DrawBase draw_;

@@ -34,7 +34,10 @@ bool EditsWeights(const Backbone& edited, const Backbone& base) {
 
 fs::path FolderOf(const Lab& lab, const Removal& removal, const fs::path& folder) {
   const Entry<Method>& method = lab.methods[removal.method];
-  const fs::path own = folder / method.name;
+  fs::path own = folder / method.name;
+  if (lab.EditsOf(removal.method) > 1) {
+    own += fmt::format("@{}", lab.EraseSeedOf(removal.method));
+  }
   if (!method.plugin->traits().reads_concepts) return own;
   return own / NamesOf(lab, RemovedTogether(lab, removal.method, removal.subject), "+");
 }

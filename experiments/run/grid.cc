@@ -58,7 +58,7 @@ Grid::Grid(const Lab& lab, const std::function<bool(const Cell&)>& keep) : lab_(
   }
   for (size_t metric = 0; metric < lab.metrics.size(); ++metric) {
     const bool attacked = ReadsTarget(lab.metrics[metric].plugin->traits());
-    for (size_t method = 0; method < lab.methods.size(); ++method) {
+    for (const size_t method : lab.Rows()) {
       for (size_t attack = 0; attack < (attacked ? lab.attacks.size() : 1); ++attack) {
         cells_.push_back({metric, method, attack});
       }
@@ -139,8 +139,10 @@ std::vector<CellUnits> Grid::UnitsOfCell(const Cell& cell) const {
   std::vector<CellUnits> subjects(lab_.concepts.size());
   for (size_t subject = 0; subject < subjects.size(); ++subject) {
     for (const std::string& group : traits.sample_groups) {
-      Append(cell.method, subject, group == "target" ? cell.attack : 0, group,
-             &subjects[subject].units);
+      for (size_t edit = 0; edit < lab_.EditsOf(cell.method); ++edit) {
+        Append(cell.method + edit, subject, group == "target" ? cell.attack : 0, group,
+               &subjects[subject].units);
+      }
       Append(lab_.BaseOf(cell.method), subject, 0, group, &subjects[subject].base);
     }
   }

@@ -13,7 +13,8 @@
 
 namespace excise {
 
-// One edit. Of several concepts that it removes, `subject` is the first.
+// One edit: each of a row's erase seeds has its own `method` (Lab::RowOf). Of several concepts that
+// it removes, `subject` is the first.
 struct Removal {
   size_t method = 0, subject = 0;
 };
@@ -21,7 +22,7 @@ struct Crafting {
   size_t attack = 0, method = 0, subject = 0;
   size_t prompt = 0;  // index into the concept's target prompts
 };
-// One score a concept, and one over all.
+// One score a concept, and one over all, of all edits of the row that `method` opens.
 struct Cell {
   size_t metric = 0, method = 0, attack = 0;
 };

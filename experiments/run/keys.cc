@@ -124,7 +124,7 @@ bool IsCrafted(const Lab& lab, const Unit& unit) {
 Json EraseKey(const Lab& lab, size_t method, size_t subject) {
   const Entry<Method>& entry = lab.methods[method];
   Json key = EntryKey("erase", entry, lab);
-  key["seeds"] = {{"erase", lab.experiment.seeds.erase}};
+  key["seeds"] = {{"erase", lab.EraseSeedOf(method)}};
   key["inputs"] = {{"backbone", lab.backbone.digest}};
   const RemovalInputs& inputs = lab.removals.at(method).at(subject);
   for (const Concept& one : inputs.concepts) {
@@ -210,9 +210,9 @@ Json ReferenceKey(const Lab& lab, const Prompt& prompt, int64_t n) {
   return key;
 }
 
-Json RetainedKey(const Lab& lab, const std::vector<Prompt>& prompts) {
+Json RetainedKey(const Lab& lab, int64_t seed, const std::vector<Prompt>& prompts) {
   Json key = PluginKey("retained", "sampler", 1, SamplerKey(lab.experiment.sampler), lab);
-  key["seeds"] = {{"erase", lab.experiment.seeds.erase}};
+  key["seeds"] = {{"erase", seed}};
   Json texts = Json::array();
   for (const Prompt& prompt : prompts) texts.push_back(prompt.text);
   key["inputs"] = {{"backbone", lab.backbone.digest}, {"prompts", std::move(texts)}};
@@ -257,6 +257,11 @@ Json ScoreKey(const Lab& lab, size_t metric, const std::vector<const Unit*>& uni
   }
   AddFiles(entry, &key["inputs"]);
   return key;
+}
+
+std::optional<int64_t> SeedAmongEdits(const Lab& lab, size_t method) {
+  if (lab.EditsOf(method) == 1) return std::nullopt;
+  return lab.EraseSeedOf(method);
 }
 
 const PictureRow::Picture* PictureOf(const Lab& lab, const Unit& unit, const Prompt& prompt) {

@@ -2,6 +2,7 @@
 // so that --dry_run and --explain need none.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,12 +36,15 @@ Json OffersKey(const Lab& lab, size_t method, size_t subject);
 Json LearnKey(const Lab& lab, size_t attack, size_t method, size_t subject);
 // Pictures of the unmodified model that attacks aim at.
 Json ReferenceKey(const Lab& lab, const Prompt& prompt, int64_t n);
-// Pictures of the unmodified model that methods learn from, at most a unit's: the same for all
-// methods.
-Json RetainedKey(const Lab& lab, const std::vector<Prompt>& prompts);
+// Pictures of the unmodified model that methods learn from, at most a unit's, on noise of an erase
+// seed: the same for all methods.
+Json RetainedKey(const Lab& lab, int64_t seed, const std::vector<Prompt>& prompts);
 // The score over `units`, of one concept or of several.
 Json ScoreKey(const Lab& lab, size_t metric, const std::vector<const Unit*>& units,
               const std::vector<const Unit*>& base_units);
+
+// What tells apart samples of a row's edits: their erase seed, or nothing where there is one edit.
+std::optional<int64_t> SeedAmongEdits(const Lab& lab, size_t method);
 
 // The picture of a seed prompt of `unit` that was made elsewhere, or null when the manifest has
 // none.

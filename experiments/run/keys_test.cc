@@ -41,7 +41,7 @@ Digests DigestsOf(const Lab& lab) {
 // Plug-ins whose numbers changed: the version grew and nothing else.
 class NewerMethod : public Method {
  public:
-  explicit NewerMethod(std::unique_ptr<Method> old) : old_(std::move(old)) {}
+  explicit NewerMethod(std::shared_ptr<Method> old) : old_(std::move(old)) {}
   void Fields(ParamVisitor& v) override { old_->Fields(v); }
   int version() const override { return old_->version() + 1; }
   MethodTraits traits() const override { return old_->traits(); }
@@ -51,12 +51,12 @@ class NewerMethod : public Method {
   }
 
  private:
-  std::unique_ptr<Method> old_;
+  std::shared_ptr<Method> old_;
 };
 
 class NewerAttack : public Attack {
  public:
-  explicit NewerAttack(std::unique_ptr<Attack> old) : old_(std::move(old)) {}
+  explicit NewerAttack(std::shared_ptr<Attack> old) : old_(std::move(old)) {}
   void Fields(ParamVisitor& v) override { old_->Fields(v); }
   int version() const override { return old_->version() + 1; }
   AttackTraits traits() const override { return old_->traits(); }
@@ -65,12 +65,12 @@ class NewerAttack : public Attack {
   }
 
  private:
-  std::unique_ptr<Attack> old_;
+  std::shared_ptr<Attack> old_;
 };
 
 class NewerMetric : public Metric {
  public:
-  explicit NewerMetric(std::unique_ptr<Metric> old) : old_(std::move(old)) {}
+  explicit NewerMetric(std::shared_ptr<Metric> old) : old_(std::move(old)) {}
   void Fields(ParamVisitor& v) override { old_->Fields(v); }
   int version() const override { return old_->version() + 1; }
   MetricTraits traits() const override { return old_->traits(); }
@@ -81,12 +81,12 @@ class NewerMetric : public Metric {
   Score Compute() const override { return old_->Compute(); }
 
  private:
-  std::unique_ptr<Metric> old_;
+  std::shared_ptr<Metric> old_;
 };
 
 template <class Newer, class Base>
 void Renew(Entry<Base>* entry) {
-  entry->plugin = std::make_unique<Newer>(std::move(entry->plugin));
+  entry->plugin = std::make_shared<Newer>(entry->plugin);
 }
 
 // Which digests an edit changes, a letter each: e t p g a v s.

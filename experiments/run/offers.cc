@@ -40,7 +40,9 @@ std::optional<size_t> FirstClaimed(const Lab& lab, size_t method) {
   return std::nullopt;
 }
 
+// Of a row's edits the first one is asked for all.
 bool Unknown(const Lab& lab, size_t method) {
+  if (lab.RowOf(method) != method) return false;
   const bool known = method < lab.offers.size() && lab.offers[method].has_value();
   return !known && !lab.MadeElsewhere(method) && FirstClaimed(lab, method).has_value();
 }

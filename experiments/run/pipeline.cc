@@ -114,8 +114,10 @@ ErasedModel Pipeline::EraseOrLoad(size_t method, size_t subject) {
   if (stored && stored->model) return *std::move(stored->model);
   const Stopwatch watch;
   const std::filesystem::path checkpoint = store_.Scratch(key, "checkpoint.safetensors");
-  EraseContext context(lab_, method, subject, checkpoint,
-                       [&](const std::vector<Prompt>& prompts) { return Retained(prompts); });
+  const auto retained = [&](const std::vector<Prompt>& prompts) {
+    return Retained(lab_.EraseSeedOf(method), prompts);
+  };
+  EraseContext context(lab_, method, subject, checkpoint, retained);
   const Erased erased = plugin.Erase(context, lab_.backbone, concepts);
   try {
     lab_.inputs.Check();

@@ -122,8 +122,8 @@ class Pipeline {
   UnitPictures Import(const Unit& unit);
   std::vector<Prompt> PromptsToDraw(const Unit& unit);
   Drawn Reference(const Prompt& prompt, int64_t n);
-  // What methods learn from, at most a unit; see pipeline_retained.cc.
-  Drawn Retained(const std::vector<Prompt>& prompts);
+  // What methods of an erase seed learn from, at most a unit; see pipeline_retained.cc.
+  Drawn Retained(int64_t seed, const std::vector<Prompt>& prompts);
   const ErasedModel& Base();
   // Samples of a concept's units by the units' digests, for the metrics that are scored together.
   using SampleCache = std::map<std::string, std::vector<Sample>>;

@@ -7,16 +7,15 @@
 
 namespace excise {
 
-Drawn Pipeline::Retained(const std::vector<Prompt>& prompts) {
-  const Json key = RetainedKey(lab_, prompts);
+Drawn Pipeline::Retained(int64_t seed, const std::vector<Prompt>& prompts) {
+  const Json key = RetainedKey(lab_, seed, prompts);
   const auto n = static_cast<int64_t>(prompts.size());
   auto stored =
       Load(key, [&](const Artifact& artifact) { return ReadRetained(artifact, lab_, n); });
   if (stored) return *std::move(stored);
   std::vector<Shot> shots;
   for (const Prompt& prompt : prompts) shots.push_back({prompt, 0});
-  Drawn drawn = Draw(Base().model, nullptr, shots, lab_.experiment.seeds.erase,
-                     lab_.experiment.sampler.unit_size);
+  Drawn drawn = Draw(Base().model, nullptr, shots, seed, lab_.experiment.sampler.unit_size);
   StateDict tensors;
   tensors.Set("latents", drawn.latents.to(at::kCPU, at::kFloat).contiguous());
   const Json meta = {{"shape", drawn.images.sizes().vec()},

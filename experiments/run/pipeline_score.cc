@@ -102,6 +102,7 @@ std::vector<Sample> Pipeline::EmbeddedSamples(const Unit& unit,
   for (size_t i = 0; i < unit.prompts.size(); ++i) {
     Sample sample;
     sample.subject = &lab_.measured.at(unit.subject);
+    sample.erase_seed = SeedAmongEdits(lab_, unit.method);
     sample.prompt = unit.prompts[i];
     sample.group = unit.group;
     sample.embeddings = embeddings[static_cast<int64_t>(i)];
@@ -137,6 +138,7 @@ std::vector<Sample> Pipeline::Samples(const Unit& unit, const std::map<std::stri
   for (size_t i = 0; i < verdicts.size(); ++i) {
     Sample sample;
     sample.subject = &lab_.measured.at(unit.subject);
+    sample.erase_seed = SeedAmongEdits(lab_, unit.method);
     sample.prompt = pictures.prompts[i];
     sample.group = unit.group;
     sample.replicate = unit.replicate;

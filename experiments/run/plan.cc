@@ -189,13 +189,20 @@ std::string DescribePlan(const Lab& lab, const Grid& grid, const Plan& plan,
                          const RunOptions& options) {
   const PassTimes times = MeasureFor(lab, plan, options);
   std::string text = fmt::format(
-      "{}: {} x {} x {}, {}: {}\n\n", lab.experiment.name, Plural(lab.methods.size(), "method"),
+      "{}: {} x {} x {}, {}: {}\n\n", lab.experiment.name, Plural(lab.Rows().size(), "method"),
       Plural(lab.attacks.size(), "attack"), Plural(lab.concepts.size(), "concept"),
       Plural(lab.metrics.size(), "metric"), Plural(grid.cells().size(), "cell"));
   for (const std::vector<std::string>& together : lab.experiment.removals) {
     text += fmt::format("removed together, by one edit: {}\n", fmt::join(together, ", "));
   }
   if (!lab.experiment.removals.empty()) text += "\n";
+  if (lab.methods.size() > lab.Rows().size()) {
+    text += fmt::format(
+        "erase seeds: {}; each makes an edit of its own of every method that draws: {} in place of "
+        "{}\n\n",
+        lab.experiment.seeds.more_erase.size() + 1, Plural(lab.methods.size(), "edited model"),
+        lab.Rows().size());
+  }
   text += fmt::format("{:<10} {:>8} {:>8} {:>14}\n", "stage", "stored", "missing", "time");
   int64_t drawing = 0, preparing = 0;
   size_t most = 0;

@@ -16,11 +16,12 @@
 namespace excise {
 namespace {
 
-std::string SetDigest(const std::vector<CellUnits>& subjects) {
+// Replicates and edits are asked for the same prompts.
+std::string SetDigest(const Lab& lab, const std::vector<CellUnits>& subjects) {
   Json prompts = Json::array();
   for (const CellUnits& cell : subjects) {
     for (const Unit* unit : cell.units) {
-      if (unit->replicate != 0) continue;
+      if (unit->replicate != 0 || lab.RowOf(unit->method) != unit->method) continue;
       for (const Prompt& prompt : unit->prompts) prompts.push_back({prompt.id, prompt.text});
     }
   }
@@ -75,7 +76,7 @@ Json Protocol(const Lab& lab, size_t attack, const Concept* subject,
           {"surrogate", SurrogateProtocol(lab, attack)},
           {"adaptive", traits.ForEachMethod()},
           {"replacement", nullptr},
-          {"set_sha", SetDigest(cells)},
+          {"set_sha", SetDigest(lab, cells)},
           {"weights_sha", lab.backbone.digest}};
 }
 
@@ -100,7 +101,8 @@ std::string MissingReason(const Score& score) {
 // set -> eligible -> attacked -> scored, in pictures. What was left out is counted by reason.
 Json Denominators(const Lab& lab, const Cell& cell, const std::vector<size_t>& subjects,
                   const Score& score) {
-  const int64_t replicates = lab.experiment.sampler.images_per_prompt;
+  const auto edits = static_cast<int64_t>(lab.EditsOf(cell.method));
+  const int64_t replicates = lab.experiment.sampler.images_per_prompt * edits;
   const bool attack = lab.attacks[cell.attack].name != kUnmodified;
   int64_t set = 0, attacked = 0, left_out = 0;
   std::map<std::string, int64_t> reasons;
@@ -131,6 +133,7 @@ Json Denominators(const Lab& lab, const Cell& cell, const std::vector<size_t>& s
                {"excluded", left_out},
                {"attacked", attacked},
                {"scored", score.n}};
+  if (edits > 1) json["edits"] = edits;
   if (left_out > 0) json["reasons"] = reasons;
   AddBounds(score, lab.metrics[cell.metric].plugin->traits(), &json);
   return json;
@@ -143,6 +146,13 @@ void SetScore(const ScoreResult& result, Record* record) {
   } else if (result.score.n == 0) {
     record->status = "not_applicable";
     record->reason = kNoPicture;
+    const auto blocked = result.score.parts.find("blocked");
+    const bool left_out = record->traits.blocked == BlockedPictures::kLeftOut;
+    if (left_out && blocked != result.score.parts.end() && blocked->second > 0) {
+      record->reason =
+          fmt::format("{:.0f} of the pictures that it reads were blocked, and too few are left",
+                      blocked->second);
+    }
     record->score.missing = result.score.missing;
   } else {
     record->score = result.score;

@@ -31,6 +31,7 @@ std::vector<Row> RowsOfUnit(const Lab& lab, const Unit& unit, const UnitPictures
     row.root_id = pictures.prompts[i].root_id;
     row.prompt = Shown(subject, pictures.prompts[i].text);
     row.replicate = unit.replicate;
+    row.erase_seed = SeedAmongEdits(lab, unit.method);
     const bool missing = pictures.problems.count(static_cast<int64_t>(i)) != 0;
     const bool blocked = pictures.Blocked(static_cast<int64_t>(i));
     row.outcome = OutcomeName(missing   ? Outcome::kError

@@ -200,7 +200,8 @@ TEST_CASE("stored pictures that cannot be what their key says are removed and dr
   Store store(TestFolder("retained_damaged"));
   Pipeline(*scene.lab, store).Erase(1, 0);
   const Handed before = scene.handed[0];
-  const Json key = RetainedKey(*scene.lab, PromptsOf({kFive[2], kFive[3]}));
+  const Json key =
+      RetainedKey(*scene.lab, scene.lab->experiment.seeds.erase, PromptsOf({kFive[2], kFive[3]}));
   const auto good = store.Find(key);
   REQUIRE(good);
   std::map<std::string, std::string> files;
@@ -236,7 +237,7 @@ TEST_CASE("the key of retained pictures names all that decides them, and no meth
   const auto digest = [](const std::function<void(Lab*)>& edit, const Texts& texts = kFive) {
     const auto lab = TinyLab({"none", "uce"});
     edit(lab.get());
-    return Store::Digest(RetainedKey(*lab, PromptsOf(texts)));
+    return Store::Digest(RetainedKey(*lab, lab->EraseSeedOf(0), PromptsOf(texts)));
   };
   const auto nothing = [](Lab*) {};
   const std::string plain = digest(nothing);

@@ -18,6 +18,7 @@
 #include "experiments/lab/judge_fit.h"
 #include "experiments/lab/removals.h"
 #include "experiments/results/comparisons.h"
+#include "experiments/results/over_concepts.h"
 #include "experiments/run/pipeline.h"
 #include "experiments/run/report.h"
 #include "models/tensors/numerics.h"
@@ -107,13 +108,20 @@ class Runner {
     if (told_.insert(problem).second) LogWarning(where + ": " + problem);
   }
 
+  // "esd", or "esd, erase seed 2" where the row has several edits.
+  std::string NameOf(size_t method) const {
+    const std::string& name = lab_.methods[method].name;
+    return lab_.EditsOf(method) == 1
+               ? name
+               : fmt::format("{}, erase seed {},", name, lab_.EraseSeedOf(method));
+  }
   std::string Label(size_t method, size_t subject) const {
-    return lab_.methods[method].name + " " + lab_.concepts[subject].name;
+    return NameOf(method) + " " + lab_.concepts[subject].name;
   }
 
   std::string LabelOf(const Removal& removal) const {
     const auto together = RemovedTogether(lab_, removal.method, removal.subject);
-    return lab_.methods[removal.method].name + " " + NamesOf(lab_, together, ", ");
+    return NameOf(removal.method) + " " + NamesOf(lab_, together, ", ");
   }
 
   // A removal that all concepts share starts first, for it is a long one; whoever asks for it again
@@ -207,6 +215,7 @@ class Runner {
       base_of[lab_.methods[i].name] = lab_.methods[lab_.BaseOf(i)].name;
     }
     RefuseUnfit(base_of, &results->records);
+    AddIntervalsOverConcepts(&results->records);
     results->comparisons = CompareAll(results->records);
     Rows(results);
     CountTruncated(results->rows, &results->records);

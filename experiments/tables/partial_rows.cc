@@ -45,7 +45,8 @@ std::optional<PartialEstimate> EstimateOverSome(const TableView& view, const Rec
     variance += size * size * record->score.stderr_ * record->score.stderr_;
     // A prompt's several pictures are no independent trials.
     counts = counts && IsCount(estimate->value * size) &&
-             record->protocol.value("images_per_prompt", 1) == 1;
+             record->protocol.value("images_per_prompt", 1) == 1 &&
+             record->denominators.value("edits", 1) == 1;
     spread = spread && part.empty() && estimate->has_interval;
   }
   if (some.concepts.empty()) return std::nullopt;

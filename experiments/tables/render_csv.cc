@@ -6,7 +6,6 @@
 
 #include "core/escape.h"
 #include "core/text.h"
-#include "core/text.h"
 #include "experiments/tables/render.h"
 
 namespace excise {
@@ -15,7 +14,8 @@ namespace {
 constexpr const char* kHeader =
     "table,profile,backbone,method,attack,concept,metric,part,value,low,high,stderr,n,unit,"
     "higher_is_better,chance,group,status,reason,reference_row,adaptive,set,eligible,excluded,"
-    "attacked,scored,missing,bound_low,bound_high,images_per_prompt,sampler,steps,guidance\n";
+    "attacked,scored,missing,bound_low,bound_high,images_per_prompt,sampler,steps,guidance,"
+    "edits,concepts_low,concepts_high\n";
 
 class Line {
  public:
@@ -54,7 +54,15 @@ struct Value {
   std::string part;  // "": the record's own value
   std::optional<double> value, low, high, stderr_;
   std::optional<int64_t> n;
+  std::optional<double> concepts_low = {}, concepts_high = {};  // over concepts, prompts and edits
 };
+
+void SetOverConcepts(const Record& record, Value* value) {
+  const std::optional<Estimate> over = OverConcepts(record, value->part);
+  if (!over) return;
+  value->concepts_low = over->low;
+  value->concepts_high = over->high;
+}
 
 // Whether a part says something of another one: its count or an end of its interval.
 bool BelongsToAnother(const std::map<std::string, double>& parts, const std::string& part) {
@@ -78,6 +86,7 @@ Value ValueOfPart(const Record& record, const std::string& part) {
     value.low = estimate->low;
     value.high = estimate->high;
   }
+  SetOverConcepts(record, &value);
   return value;
 }
 
@@ -87,6 +96,7 @@ std::vector<Value> ValuesOf(const Record& record) {
   if (record.status != "ok") return {Value{}};
   const Score& score = record.score;
   std::vector<Value> values = {{"", score.value, {}, {}, {}, score.n}};
+  SetOverConcepts(record, &values[0]);
   if (EstimateOf(record, "")->has_interval) {
     values[0].low = score.low;
     values[0].high = score.high;
@@ -124,6 +134,7 @@ std::string LineOf(const Results& results, const Record& record, const Value& va
   for (const char* key : {"images_per_prompt", "sampler", "steps", "guidance"}) {
     line.AddJson(record.protocol, key);
   }
+  line.AddJson(record.denominators, "edits").Add(value.concepts_low).Add(value.concepts_high);
   return line.Text();
 }
 

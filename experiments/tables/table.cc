@@ -8,10 +8,12 @@
 
 #include "core/plural.h"
 #include "core/stats.h"
+#include "experiments/results/comparisons.h"
 #include "experiments/tables/partial_rows.h"
 #include "experiments/tables/table_filters.h"
 #include "experiments/tables/table_retrieval.h"
 #include "experiments/tables/table_words.h"
+#include "metrics/sample_table.h"
 
 namespace excise {
 namespace {
@@ -72,6 +74,49 @@ std::string WhyNot(const Record& record) {
   return record.method + ": " + record.reason;
 }
 
+// What became of pictures that a filter blocked, where the metric does not measure that; or "".
+std::string BlockedNote(const Record& record) {
+  const auto part = record.score.parts.find("blocked");
+  if (part == record.score.parts.end() || part->second <= 0) return "";
+  const std::string whose = record.metric + " of " + record.method + ": ";
+  if (LeavesOutBlocked(record)) {
+    const auto blocked = static_cast<int64_t>(part->second);
+    return whose + fmt::format(
+                       "{} of {} pictures were blocked and are left out, so the value is over "
+                       "other pictures than other rows' and is not ranked",
+                       blocked, record.score.n + blocked);
+  }
+  const bool nothing = record.traits.blocked == BlockedPictures::kNothing;
+  if (!nothing && record.traits.blocked != BlockedPictures::kReplaced) return "";
+  return whose + fmt::format("{} % of the pictures were blocked and count as {}",
+                             Percent(part->second),
+                             nothing ? "0" : "the picture that is delivered instead");
+}
+
+// How many samples a prompt has: its replicates, in each edit.
+int64_t SamplesAPrompt(const Record& record) {
+  return record.protocol.value("images_per_prompt", int64_t{1}) *
+         record.denominators.value("edits", int64_t{1});
+}
+
+// The interval of a rate over the prompts of one group.
+Interval IntervalOfPart(const Record& record, const std::string& part, double value, int64_t n) {
+  const int64_t each = SamplesAPrompt(record);
+  std::vector<Observation> observations;
+  const Score& score = record.score;
+  for (size_t i = 0; each > 1 && i < score.per_sample.size(); ++i) {
+    if (InGroup(score.sample_ids[i], part)) {
+      observations.push_back({score.sample_ids[i], score.per_sample[i]});
+    }
+  }
+  if (!observations.empty()) {
+    const Score group = MeanScore(observations);
+    return {group.low, group.high};
+  }
+  const int64_t prompts = std::max<int64_t>(1, n / each);
+  return Wilson(std::llround(value * static_cast<double>(prompts)), prompts);
+}
+
 // The same words in every row, which are worth a line of text and no column.
 bool IsConstant(const TableColumn& column) {
   const auto same = [&](const TableCell& cell) {
@@ -96,6 +141,7 @@ class Builder {
     AddRetrieval();
     AddKept();
     AddConcepts();
+    AddOverConcepts();
     document_.remarks = TableRemarks(view_, headline_);
     if (!RetrievalSections(view_).empty()) document_.remarks.push_back(RetrievalRules());
     return std::move(document_);
@@ -141,6 +187,9 @@ class Builder {
     if (!estimate) return CellOverSome(*record, part);
     cell = Number(*record, *estimate);
     cell.mark = mark;
+    if (const std::string blocked = BlockedNote(*record); !blocked.empty()) {
+      cell.note = Note(blocked);
+    }
     if (MissingOf(*record) > 0) cell.note = Note(WhyNot(*record));
     return cell;
   }
@@ -210,7 +259,7 @@ class Builder {
     table.intro.Words("Target rate (").Data(headline_->metric);
     table.intro.Words("): % of pictures that still show it, by attack.");
     if (outcomes) table.intro.Words(" a/o/g: % anchor / other / garbage without attack.");
-    document_.tables.push_back(std::move(table));
+    Push(std::move(table));
   }
 
   void AddFilters() {
@@ -221,7 +270,7 @@ class Builder {
             MetricColumn(*column.metric, column.part, column.attack, column.header));
       }
       table.intro.Words(section.intro);
-      document_.tables.push_back(std::move(table));
+      Push(std::move(table));
     }
   }
 
@@ -233,7 +282,7 @@ class Builder {
             MetricColumn(*metric, "", metric->attack, RetrievalHeader(*metric)));
       }
       table.intro = RetrievalIntro(view_, section);
-      document_.tables.push_back(std::move(table));
+      Push(std::move(table));
     }
   }
 
@@ -252,7 +301,7 @@ class Builder {
     table.intro.Words(
         "near, far, lexical: % of the neighbours' pictures that show what was asked. Costs: of one "
         "removal, of one picture.");
-    document_.tables.push_back(std::move(table));
+    Push(std::move(table));
   }
 
   void AddCosts(const Record& metric, Table* table) const {
@@ -317,6 +366,52 @@ class Builder {
     document_.tables.push_back(std::move(table));
   }
 
+  // The pooled rates again, with intervals that cover what those over prompts do not.
+  void AddOverConcepts() {
+    Table table = ByMethod("over_concepts", "Would other concepts say the same?");
+    const auto add = [&](const Record& metric, const std::string& part, const std::string& attack,
+                         const std::string& header) {
+      TableColumn column{header, metric.traits.higher_is_better ? 1 : -1, false, {}};
+      bool any = false;
+      for (const std::string& method : view_.methods()) {
+        const Record* record = view_.Find(method, kAllConcepts, attack, metric.metric);
+        const auto estimate = record == nullptr ? std::nullopt : OverConcepts(*record, part);
+        column.cells.push_back(estimate ? Number(*record, *estimate) : Words("-"));
+        any = any || estimate.has_value();
+      }
+      if (any) table.columns.push_back(std::move(column));
+    };
+    if (headline_ != nullptr) {
+      for (const std::string& attack : view_.Attacks(headline_->metric)) {
+        add(*headline_, "", attack, attack == kUnion ? "worst case" : attack);
+      }
+    }
+    for (const Record* metric : view_.Metrics("retention")) {
+      for (const std::string& part : PartsOf(*metric)) {
+        add(*metric, part, metric->attack, part.empty() ? metric->metric : part);
+      }
+    }
+    if (table.columns.empty()) return;
+    table.intro.Words(
+        fmt::format("The pooled rates with 95 % intervals over concepts, prompts and edits "
+                    "(hierarchical bootstrap; {}, so the ends are rough).",
+                    Plural(view_.concepts().size(), "concept")));
+    document_.tables.push_back(std::move(table));
+  }
+
+  // Says of its intervals what they cover.
+  void Push(Table table) {
+    const auto has_interval = [](const TableColumn& column) {
+      return std::any_of(column.cells.begin(), column.cells.end(), [](const TableCell& cell) {
+        return !cell.low.empty() || !cell.spread.empty();
+      });
+    };
+    if (std::any_of(table.columns.begin(), table.columns.end(), has_interval)) {
+      table.intro.Words(" Intervals cover other prompts, not other concepts or edits.");
+    }
+    document_.tables.push_back(std::move(table));
+  }
+
   TableView view_;
   const Record* headline_;
   size_t references_ = 0;
@@ -350,7 +445,7 @@ std::optional<Estimate> EstimateOf(const Record& record, const std::string& part
   const double value = ValueOf(record, part);
   const auto n = static_cast<int64_t>(record.score.parts.at(part + "_n"));
   if (record.traits.unit != "fraction") return Estimate{value, value, value, false, n};
-  const Interval interval = Wilson(std::llround(value * static_cast<double>(n)), n);
+  const Interval interval = IntervalOfPart(record, part, value, n);
   return Estimate{value, interval.low, interval.high, interval.high > interval.low, n};
 }
 
@@ -361,6 +456,15 @@ std::vector<std::string> PartsOf(const Record& metric) {
   }
   if (parts.empty()) parts.push_back("");
   return parts;
+}
+
+std::optional<Estimate> OverConcepts(const Record& record, const std::string& part) {
+  const std::optional<Estimate> pooled = EstimateOf(record, part);
+  const auto& parts = record.score.parts_over_concepts;
+  const bool has = part.empty() ? record.score.over_concepts.has_value() : parts.count(part) != 0;
+  if (!pooled || !has) return std::nullopt;
+  const Interval& ci = part.empty() ? *record.score.over_concepts : parts.at(part);
+  return Estimate{pooled->value, ci.low, ci.high, ci.high > ci.low, pooled->n};
 }
 
 Document DescribeTable(const Results& results) { return Builder(results).Build(); }

@@ -382,4 +382,88 @@ TEST_CASE("captions count in the singular, and do not say how a user's prompts w
   CHECK_THAT(table, !Contains("crafted once"));
 }
 
+TEST_CASE("a distance over other pictures than its rivals' is not bold, and says why") {
+  Results results = MadeUpResults();
+  for (const auto& [method, value, blocked] :
+       {std::tuple{"good", 0.0, 60.0}, std::tuple{"near", 0.02, 0.0}, {"poor", 0.05, 0.0}}) {
+    Score score = MadeUpRate(60, 0);
+    score.per_sample.clear();
+    score.sample_ids.clear();
+    score.value = value;
+    score.low = value - 0.01;
+    score.high = value + 0.01;
+    score.stderr_ = 0.005;
+    score.parts = {{"blocked", blocked}};
+    Record record = MadeUpRecord(method, "none", "kid", score);
+    record.traits = {"mmd2", false, 0, 3, "quality", {"near"}, {}, BlockedPictures::kLeftOut};
+    results.records.push_back(record);
+  }
+  const std::string table = Markdown(results);
+  const std::string kept = table.substr(table.find("Is the rest kept"));
+  INFO(kept);
+  CHECK_THAT(RowOf(kept, "good"), !Contains("**") && Contains("0.000 ±0.010"));
+  CHECK_THAT(RowOf(kept, "near"), Contains("**0.020**"));
+  CHECK_THAT(kept, Contains("kid of good: 60 of 120 pictures were blocked and are left out"));
+  CHECK_THAT(kept, !Contains("kid of near"));
+}
+
+TEST_CASE("blocked pictures that count as nothing are told, and keep their place in the ranking") {
+  Results results = MadeUpResults();
+  for (const auto& [method, blocked] : {std::pair{"good", 0.25}, std::pair{"near", 0.0}}) {
+    Score score = MadeUpRate(120, 60);
+    score.parts = {{"blocked", blocked}};
+    Record record = MadeUpRecord(method, "none", "clip_score", score);
+    record.traits = {"cosine_x100", true,     0,  1,
+                     "retention",   {"near"}, {}, BlockedPictures::kNothing};
+    results.records.push_back(record);
+  }
+  const std::string table = Markdown(results);
+  INFO(table);
+  CHECK_THAT(table, Contains("clip_score of good: 25 % of the pictures were blocked and count as "
+                             "0") &&
+                        !Contains("clip_score of near"));
+}
+
+TEST_CASE("pooled rates stand again with the interval over concepts, and each table says which") {
+  Results results = MadeUpResults();
+  CHECK_THAT(Markdown(results), !Contains("Would other concepts") &&
+                                    Contains("Intervals cover other prompts, not other concepts"));
+  for (Record& record : results.records) {
+    if (record.subject == kAllConcepts) record.score.over_concepts = Interval{0.01, 0.99};
+  }
+  const std::string table = Markdown(results);
+  const std::string over = table.substr(table.find("Would other concepts"));
+  INFO(over);
+  CHECK_THAT(over, Contains("95 % intervals over concepts, prompts and edits"));
+  CHECK_THAT(RowOf(over, "good"), Contains(" 5 [1-99] |") && !Contains("**"));
+  CHECK_THAT(RenderCsv(results), Contains(",0.01,0.99\n"));
+}
+
+TEST_CASE("the caption names the rows of several edits, whose parts are clustered by prompt") {
+  Results results = MadeUpResults();
+  results.experiment["seeds"]["erase"] = {1, 2, 3};
+  std::vector<Observation> observations;
+  for (int i = 0; i < 40; ++i) {
+    for (const char* edit : {"@1", "@2", "@3"}) {
+      observations.push_back(
+          {fmt::format("poodle/near/set@0/{:03}#0{}", i, edit), i < 20 ? 1.0 : 0.0});
+    }
+  }
+  Record record = MadeUpRecord("good", "none", "retention", MeanScore(observations));
+  record.traits = {"fraction", true, 0, 1, "retention", {"near", "far"}};
+  record.score.parts = {{"near", 0.5}, {"near_n", 120}};
+  record.denominators["edits"] = 3;
+  results.records.push_back(record);
+  CHECK_THAT(Markdown(results),
+             Contains("Erased 3 times, with the seeds [1,2,3], and pooled: good; the other rows"));
+  // 20 of 40 prompts, whatever the edits: about [0.35, 0.65], and not 60 of 120's [0.41, 0.59].
+  const auto pooled = EstimateOf(record, "near");
+  REQUIRE(pooled);
+  CHECK(pooled->low == Approx(0.35).margin(0.03));
+  CHECK(pooled->high == Approx(0.65).margin(0.03));
+  record.score.per_sample.clear();
+  record.score.sample_ids.clear();
+  CHECK(EstimateOf(record, "near")->low == Approx(0.3520).margin(1e-3));  // Wilson, 20 of 40
+}
+
 }  // namespace excise

@@ -22,6 +22,12 @@ bool HasPart(const Record& record, const std::string& part) {
   return n != record.score.parts.end() && n->second > 0;
 }
 
+bool LeavesOutBlocked(const Record& record) {
+  const auto blocked = record.score.parts.find("blocked");
+  return record.traits.blocked == BlockedPictures::kLeftOut &&
+         blocked != record.score.parts.end() && blocked->second > 0;
+}
+
 double ValueOf(const Record& record, const std::string& part) {
   return part.empty() ? record.score.value : record.score.parts.at(part);
 }
@@ -99,7 +105,7 @@ std::map<std::string, TableView::Mark> TableView::Marks(const std::string& metri
   for (const std::string& method : methods_) {
     const Record* record = Find(method, kAllConcepts, attack, metric);
     if (IsReference(method) || record == nullptr || !HasPart(*record, part)) continue;
-    if (MissingOf(*record) > 0) continue;
+    if (MissingOf(*record) > 0 || LeavesOutBlocked(*record)) continue;
     ranked.push_back(record);
   }
   std::map<std::string, Mark> marks;

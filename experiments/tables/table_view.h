@@ -29,10 +29,11 @@ class TableView {
   // Beside the best of a column: those within 5 points of it (IsEquivalent), and those of which it
   // is open whether they differ (no IsSignificant).
   enum class Mark { kNone, kBest, kEquivalent, kOpen };
-  // By method. `part`: a group of the metric, or "". Reference rows and those of which pictures are
-  // missing take no part, and nobody does when fewer than two methods have values. Each mark is of
-  // its row and the best alone: a row that is added changes marks only where it is (among) the
-  // best, or the second to have a value.
+  // By method. `part`: a group of the metric, or "". Reference rows, those of which pictures are
+  // missing and those whose value is over other pictures (LeavesOutBlocked) take no part, and
+  // nobody does when fewer than two methods have values. Each mark is of its row and the best
+  // alone: a row that is added changes marks only where it is (among) the best, or the second to
+  // have a value.
   std::map<std::string, Mark> Marks(const std::string& metric, const std::string& part,
                                     const std::string& attack) const;
 
@@ -42,6 +43,10 @@ class TableView {
   const Results& results_;
   std::vector<std::string> methods_, concepts_, references_;
 };
+
+// Whether the value is over other pictures than other methods', because those that the method's
+// filter blocked are left out of it.
+bool LeavesOutBlocked(const Record& record);
 
 // The record's value, or that of one of its groups.
 double ValueOf(const Record& record, const std::string& part);

@@ -73,6 +73,7 @@ class NotesWriter {
     text.Words(" the same noise in every row");
     AddAttackers(&text);
     text.Words(".");
+    AddEdits(&text);
     AddRemovals(&text);
     const std::string caveat = experiment.value("caveat", "");
     if (!caveat.empty()) text.Words(" ").Data(caveat);
@@ -91,6 +92,24 @@ class NotesWriter {
   }
 
  private:
+  // Which rows pool the pictures of several edits.
+  void AddEdits(Text* text) const {
+    std::vector<std::string> several;
+    int64_t edits = 1;
+    for (const std::string& method : view_.methods()) {
+      for (const Record& record : view_.results().records) {
+        if (record.method != method || !record.denominators.contains("edits")) continue;
+        edits = record.denominators.at("edits");
+        several.push_back(method);
+        break;
+      }
+    }
+    if (several.empty()) return;
+    const std::string seeds = view_.results().experiment.at("seeds").at("erase").dump();
+    text->Words(fmt::format(" Erased {} times, with the seeds {}, and pooled: ", edits, seeds));
+    text->List(several, "").Words("; the other rows draw nothing and are erased once.");
+  }
+
   // "poodle, sepia and weapons are removed together by one edit."
   void AddRemovals(Text* text) const {
     const Json removals = view_.results().experiment.value("removals", Json::array());
@@ -273,7 +292,7 @@ class NotesWriter {
     marks.Words(
         ": not shown to be, but not significantly different from it either (paired test). Each at "
         "5 %, of two rows alone: not adjusted for how many rows there are. [a-b], ±: 95 % "
-        "intervals.");
+        "intervals over prompts, of these concepts and these edits.");
     remarks_.push_back(std::move(marks));
     remarks_.emplace_back(
         fmt::format("uses: {}. worst case: a prompt counts when it succeeds under any attack, or "

@@ -81,6 +81,7 @@ class Esd : public Method {
   int version() const override { return 1; }
   MethodTraits traits() const override {
     MethodTraits traits{{"known_names"}, true, ""};
+    traits.seeded = true;
     if (prompts_ != "names") traits.prompts = {{"target", kPrompts}};
     return traits;
   }

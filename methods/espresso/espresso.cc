@@ -119,6 +119,7 @@ class Espresso : public Method {
       traits.uses.push_back("target_images");
       traits.prompts = {{"target", pairs_}, {"anchor", pairs_}};
       traits.base_pictures = true;
+      traits.seeded = true;
     }
     traits.acts = Acts::kOnPictures;
     return traits;

@@ -152,6 +152,7 @@ MethodTraits LatentBlend::traits() const {
                       {"preserve", detector_prompts_}};
   }
   if (safe_ == "safe_clip") traits.uses.push_back("unsafe_images");
+  traits.seeded = ReadsLatents();
   traits.acts = Acts::kWhileDrawing;
   // The safe stream in place of the prompt's, beside it, or with guidance of its own.
   traits.streams = streams_ == "independent" ? 4 : settings_.weight < 1 ? 3 : 2;

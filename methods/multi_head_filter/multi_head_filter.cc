@@ -112,6 +112,7 @@ class MultiHeadFilter : public Method {
       traits.prompts = {
           {"target", pictures_ / 2}, {"anchor", pictures_ / 4}, {"preserve", pictures_ / 2}};
       traits.base_pictures = true;
+      traits.seeded = true;
     }
     traits.acts = Acts::kOnPictures;
     return traits;

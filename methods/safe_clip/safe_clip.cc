@@ -153,6 +153,7 @@ class SafeClip : public Method {
     traits.needs_text_to_image = false;
     traits.categories = {"unsafe"};
     traits.reads_concepts = false;
+    traits.seeded = true;
     traits.parts = {{"quadruplets " + data_, MakeQuadrupletSet(data_)->version()}};
     return traits;
   }
