@@ -62,6 +62,7 @@ struct AttackTraits {
   // Crafted for a prompt (Craft), or once for all prompts of a concept (Learn, Use).
   enum class Per { kPrompt, kConcept } per = Per::kPrompt;
   int64_t seeds = 0;                    // Seeds(): the most prompts, for an attack on a concept
+  Ledger most = {};                     // that it spends on one; 0: not told. Queries: see above
   PromptForm form = PromptForm::kText;  // of the prompts that it makes
   bool latents = false;                 // it chooses initial latents, too
   // What of an edited model it adapts to: "text_encoder" (it is another one), "text_view",
@@ -133,6 +134,10 @@ class Attack : public Parameterised {
   // The attack of which this one is the adaptive form, or "". Both draw the same random numbers, so
   // that they search alike where there is nothing to adapt to.
   virtual std::string adaptive_form_of() const { return ""; }
+  // The attack of which this one is the control, or "": as much is spent, without what makes the
+  // other one an attack. Where no model is known that never saw the concept, what the control finds
+  // is subtracted from what the other one does (see experiments/results/recovery.h).
+  virtual std::string control_of() const { return ""; }
 
   // Of an attack on prompts: what it finds for one, at least one candidate.
   virtual Trajectory Craft(Target& target, const Concept& subject, const Prompt& prompt) const;

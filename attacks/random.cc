@@ -35,6 +35,7 @@ class Random : public Attack {
     AttackTraits traits;
     traits.surrogate = true;
     traits.unmodified = target_ == "image";
+    traits.most.candidate_evaluations = evaluations_;
     return traits;
   }
   std::map<std::string, Json> presets() const override {
@@ -43,6 +44,7 @@ class Random : public Attack {
             {"smoke", {{"evaluations", 4}, {"reference_images", 1}}}};
   }
 
+  std::string control_of() const override { return "pez"; }
   Work work(Acts) const override {
     // Sequences are read without padding: three of them are about one row.
     const double batches = static_cast<double>(evaluations_) / kBatch;

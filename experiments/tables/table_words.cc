@@ -9,6 +9,7 @@
 #include "core/text.h"
 #include "experiments/formats/experiment.h"
 #include "experiments/results/comparisons.h"
+#include "experiments/tables/table_recovery.h"
 
 namespace excise {
 namespace {
@@ -73,6 +74,7 @@ class NotesWriter {
     text.Words(" the same noise in every row");
     AddAttackers(&text);
     text.Words(".");
+    if (headline_ != nullptr) AddBudgets(view_, headline_->metric, &text);
     AddRemovals(&text);
     const std::string caveat = experiment.value("caveat", "");
     if (!caveat.empty()) text.Words(" ").Data(caveat);
