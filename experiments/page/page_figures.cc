@@ -8,6 +8,7 @@
 #include "experiments/page/figures.h"
 #include "experiments/page/headline.h"
 #include "experiments/page/html_parts.h"
+#include "experiments/page/recovery_figures.h"
 #include "experiments/results/comparisons.h"
 #include "experiments/results/success_curve.h"
 
@@ -73,7 +74,8 @@ PageFigures::PageFigures(const TableView& view, const Looks& looks, const Exhibi
 
 std::string PageFigures::All() const {
   if (headline_ == nullptr) return Budget();
-  return AtAGlance() + Differences() + Intervals() + Budget() + Fronts();
+  return AtAGlance() + RecoveryFigures(view_, looks_, headline_->metric) + Differences() +
+         Intervals() + Budget() + BudgetFigures(view_, looks_, headline_->metric) + Fronts();
 }
 
 std::string PageFigures::AtAGlance() const {
@@ -296,20 +298,33 @@ std::string PageFigures::Fronts() const {
          Group(figures);
 }
 
-std::string PlotFile(const Results& results) {
+std::filesystem::path PlotPath(const std::filesystem::path& file, const std::string& added) {
+  return file.parent_path() / (file.stem().string() + added + file.extension().string());
+}
+
+std::map<std::string, std::string> PlotFiles(const Results& results) {
   const TableView view(results);
+  const Looks looks(view);
   const Record* headline = HeadlineMetric(view);
   const auto kept = FindKeptRate(view);
+  std::map<std::string, std::string> files;
   std::vector<FrontPoint> points;
-  if (headline != nullptr && kept) points = FrontPoints(view, Looks(view), *headline, *kept);
-  if (points.empty()) {
-    throw Error(
-        "--plot: no method has both a target rate and a rate of what is kept, over all concepts. "
-        "Let the metrics asr and retention take part, and prompts of neighbours (near, far).");
+  if (headline != nullptr && kept) points = FrontPoints(view, looks, *headline, *kept);
+  if (!points.empty()) {
+    Drawing drawing = DrawFront(*kept, points);
+    drawing.title = results.experiment.value("title", drawing.title);
+    files[""] = SvgFile(drawing);
   }
-  Drawing drawing = DrawFront(*kept, points);
-  drawing.title = results.experiment.value("title", drawing.title);
-  return SvgFile(drawing);
+  if (headline != nullptr) {
+    for (const auto& [plugin, drawing] : BudgetDrawings(view, looks, headline->metric)) {
+      files["_" + plugin] = SvgFile(drawing);
+    }
+  }
+  if (!files.empty()) return files;
+  throw Error(
+      "--plot: no method has both a target rate and a rate of what is kept, over all concepts, and "
+      "no attack takes part with several budgets. Let the metrics asr and retention take part, and "
+      "prompts of neighbours (near, far).");
 }
 
 }  // namespace excise
