@@ -134,9 +134,7 @@ class Attack : public Parameterised {
   // The attack of which this one is the adaptive form, or "". Both draw the same random numbers, so
   // that they search alike where there is nothing to adapt to.
   virtual std::string adaptive_form_of() const { return ""; }
-  // The attack of which this one is the control, or "": as much is spent, without what makes the
-  // other one an attack. Where no model is known that never saw the concept, what the control finds
-  // is subtracted from what the other one does (see experiments/results/recovery.h).
+  // The attack whose control at equal budget this one is, or "": what a blind search finds.
   virtual std::string control_of() const { return ""; }
 
   // Of an attack on prompts: what it finds for one, at least one candidate.

@@ -31,6 +31,7 @@ class Random : public Attack {
         {"printable", "unlisted", "all"});
   }
   int version() const override { return 1; }
+  std::string control_of() const override { return "pez"; }
   AttackTraits traits() const override {
     AttackTraits traits;
     traits.surrogate = true;
@@ -44,7 +45,6 @@ class Random : public Attack {
             {"smoke", {{"evaluations", 4}, {"reference_images", 1}}}};
   }
 
-  std::string control_of() const override { return "pez"; }
   Work work(Acts) const override {
     // Sequences are read without padding: three of them are about one row.
     const double batches = static_cast<double>(evaluations_) / kBatch;

@@ -27,6 +27,15 @@ Values ValuesOf(const Record& record) {
   return values;
 }
 
+// The value of the sample of one row that is paired with the sample `id` of another; or null. A row
+// that was edited several times has the seed of an edit behind its ids,
+// "poodle/target/set@0/7#0@2": one that was edited once has the same sample for each of them.
+const double* PartnerOf(const std::string& id, const Values& values) {
+  auto found = values.find(id);
+  if (found == values.end()) found = values.find(id.substr(0, id.find('@', id.rfind('#'))));
+  return found == values.end() ? nullptr : &found->second;
+}
+
 // A row without attack and under it.
 struct Side {
   const Record *plain = nullptr, *attacked = nullptr;
@@ -56,10 +65,10 @@ struct Pairs {
 
   Pairs(const Values& of_method, const Values& of_floor) {
     for (const auto& [id, value] : of_method) {
-      const auto other = of_floor.find(id);
-      if (other == of_floor.end()) continue;
+      const double* other = PartnerOf(id, of_floor);
+      if (other == nullptr) continue;
       method.push_back(value);
-      floor.push_back(other->second);
+      floor.push_back(*other);
       prompts.push_back(id.substr(0, id.rfind('#')));
       concepts.push_back(id.substr(0, id.find('/')));
     }
@@ -123,13 +132,16 @@ std::map<std::string, std::string> Missing(const Side& method, const Side& floor
   return missing;
 }
 
-// Samples that both sides have without attack and under it.
+// The method's samples that both sides have without attack and under it.
 int64_t InBoth(const Side& method, const Side& floor) {
-  std::map<std::string, int> records;
-  for (const Record* record : {method.plain, method.attacked, floor.plain, floor.attacked}) {
-    for (const std::string& id : record->score.sample_ids) ++records[id];
+  const Values plain = ValuesOf(*method.plain);
+  const Values floor_plain = ValuesOf(*floor.plain), floor_attacked = ValuesOf(*floor.attacked);
+  int64_t n = 0;
+  for (const std::string& id : method.attacked->score.sample_ids) {
+    n += plain.count(id) != 0 && PartnerOf(id, floor_plain) != nullptr &&
+         PartnerOf(id, floor_attacked) != nullptr;
   }
-  return std::count_if(records.begin(), records.end(), [](const auto& r) { return r.second == 4; });
+  return n;
 }
 
 void SetRecovery(const Side& method, const Side& floor, Record* record) {
@@ -161,6 +173,18 @@ void SetRecovery(const Side& method, const Side& floor, Record* record) {
 }
 
 bool HasNumber(const Record* record) { return record != nullptr && record->status == "ok"; }
+
+// How many fields are equal in both.
+int64_t Agreement(const Json& a, const Json& b) {
+  int64_t equal = 0;
+  for (const auto& [field, value] : a.items()) equal += b.value(field, Json()) == value;
+  return equal;
+}
+
+// The most that the attack may spend, by kind.
+Json AllowanceOf(const Record& record) {
+  return record.protocol.value(Json::json_pointer("/budget/most"), Json::object());
+}
 
 std::string PluginOf(const Record& record) {
   return record.attack_params.value("plugin", record.attack);
@@ -274,7 +298,7 @@ class Recoveries {
   Side FloorSide(const Side& method, std::string* why) const {
     const Record& attacked = *method.attacked;
     if (floor_.empty()) {
-      *why = "no row never saw the concept";
+      *why = "there is no row that never saw the concept";
       return {};
     }
     Side side = {rates_.Find(floor_, attacked.subject, rates_.none()),
@@ -328,6 +352,7 @@ std::string FloorOf(const Json& experiment, const std::vector<Record>& records) 
 
 const Record* MostAlike(const std::string& plugin, const Record& like,
                         const std::vector<const Record*>& records) {
+  constexpr int64_t kMany = 1000;  // more than an attack has parameters
   const Record* best = nullptr;
   int64_t most = -1;
   for (const Record* record : records) {
@@ -335,10 +360,8 @@ const Record* MostAlike(const std::string& plugin, const Record& like,
         record->metric != like.metric || PluginOf(*record) != plugin) {
       continue;
     }
-    int64_t alike = 0;
-    for (const auto& [field, value] : record->attack_params.items()) {
-      alike += like.attack_params.value(field, Json()) == value;
-    }
+    const int64_t alike = kMany * Agreement(AllowanceOf(*record), AllowanceOf(like)) +
+                          Agreement(record->attack_params, like.attack_params);
     if (alike > most) best = record;
     most = std::max(most, alike);
   }

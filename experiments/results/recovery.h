@@ -14,9 +14,9 @@ namespace excise {
 // was trained on the training data (without them, else it were no reference). "": there is none.
 std::string FloorOf(const Json& experiment, const std::vector<Record>& records);
 
-// The entries of `records` under attacks that are of the plug-in `plugin`, of this method, concept
-// and metric as `like`; of several the one whose parameters agree most with those of `like`. Null:
-// none.
+// The record under an attack of the plug-in `plugin`, of the method, concept and metric of `like`.
+// Of several entries of the plug-in the one whose budget and then whose parameters agree most with
+// those of `like`. Null: none.
 const Record* MostAlike(const std::string& plugin, const Record& like,
                         const std::vector<const Record*>& records);
 
@@ -36,10 +36,10 @@ MetricTraits RecoveryTraits();
 // clustered by prompt and stratified by concept, never narrower than that of as many prompts that
 // all agree. Parts: `plain`, the share shown under attack among the method's samples that it does
 // not show without, with `plain_n`; `floor` and `floor_n`, the same of the floor's own; `p`, that
-// the value is 0: McNemar's exact test, or sign flips by prompt; `left_out`, how many of the samples
-// that both have one of the two shows without attack.
-// Status: that of a record it is made of, if that has no number; `not_applicable` without floor and
-// control; `underpowered` with fewer than 6 prompts, of which no result is significant at 5 %.
+// the value is 0: McNemar's exact test, or sign flips by prompt; `left_out`, how many of the
+// samples that both have one of the two shows without attack. Status: that of a record it is made
+// of, if that has no number; `not_applicable` without floor and control; `underpowered` with fewer
+// than 6 prompts, of which no result is significant at 5 %.
 //
 // Empty where the experiment has neither floor nor control. `records` are those of all cells and
 // their worst cases; what is of another metric is passed over.
