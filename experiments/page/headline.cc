@@ -43,9 +43,9 @@ class Author {
     AddReferences([&](const std::string& method) { return RateOf(method); });
     AddPrice();
     text_.Words(".");
-    AddRecovery();
     AddOthers(" Within 5 points of that: ", equivalent_);
     AddOthers(" Not significantly different in removal: ", open_);
+    AddRecovery();
     return std::move(text_);
   }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 
 #include "core/error.h"
 #include "experiments/page/figures.h"
@@ -298,6 +299,18 @@ std::string PageFigures::Fronts() const {
          Group(figures);
 }
 
+namespace {
+
+// Of a results file that anybody may have written: no path comes of it.
+std::string FileName(std::string name) {
+  const auto plain = [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-'; };
+  std::replace_if(
+      name.begin(), name.end(), [&](char c) { return !plain(static_cast<unsigned char>(c)); }, '_');
+  return name;
+}
+
+}  // namespace
+
 std::filesystem::path PlotPath(const std::filesystem::path& file, const std::string& added) {
   return file.parent_path() / (file.stem().string() + added + file.extension().string());
 }
@@ -317,7 +330,7 @@ std::map<std::string, std::string> PlotFiles(const Results& results) {
   }
   if (headline != nullptr) {
     for (const auto& [plugin, drawing] : BudgetDrawings(view, looks, headline->metric)) {
-      files["_" + plugin] = SvgFile(drawing);
+      files["_" + FileName(plugin)] = SvgFile(drawing);
     }
   }
   if (!files.empty()) return files;
