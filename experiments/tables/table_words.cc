@@ -193,7 +193,18 @@ class NotesWriter {
     text.Words("Below ").Data(view_.methods().front());
     text.Words(" without attack (paired test, 5 % each): ").List(lower, "none of them");
     text.Words(". Attacks that raise a method's rate above its own without attack: ");
-    return text.List(raised, "none of them").Words(".");
+    text.List(raised, "none of them").Words(".");
+    const std::vector<std::string> recoveries = RecoveryAttacks(view_, metric);
+    if (recoveries.empty()) return text;
+    std::vector<std::string> above;
+    for (const std::string& attack : recoveries) {
+      for (const std::string& method : view_.methods()) {
+        const Record* record = view_.Find(method, kAllConcepts, attack, kRecovery);
+        const bool counts = record != nullptr && IsAboveFloor(*record);
+        if (counts) above.push_back((attack == kUnion ? "any" : attack) + " on " + method);
+      }
+    }
+    return text.Words(" Recovery above zero: ").List(above, "nowhere").Words(".");
   }
 
   // Whether `small` is significantly below `big`.
