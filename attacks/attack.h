@@ -63,6 +63,7 @@ struct AttackTraits {
   enum class Per { kPrompt, kConcept } per = Per::kPrompt;
   int64_t seeds = 0;                    // Seeds(): the most prompts, for an attack on a concept
   bool held_out_names = false;          // its concept keeps them; nobody else's has any
+  Ledger most = {};                     // that it spends on one; 0: not told. Queries: see above
   PromptForm form = PromptForm::kText;  // of the prompts that it makes
   bool latents = false;                 // it chooses initial latents, too
   // What of an edited model it adapts to: "text_encoder" (it is another one), "text_view",

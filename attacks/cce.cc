@@ -52,6 +52,7 @@ class Cce : public Attack {
     traits.unmodified = traits.gradients = true;
     traits.per = AttackTraits::Per::kConcept;
     traits.seeds = pictures_;
+    traits.most.gradient_steps = iterations_;
     traits.form = PromptForm::kTokenEmbeddings;
     return traits;
   }

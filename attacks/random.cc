@@ -36,6 +36,7 @@ class Random : public Attack {
     AttackTraits traits;
     traits.surrogate = true;
     traits.unmodified = target_ == "image";
+    traits.most.candidate_evaluations = evaluations_;
     return traits;
   }
   std::map<std::string, Json> presets() const override {

@@ -32,6 +32,7 @@ class Relearn : public Attack {
     traits.unmodified = traits.weights = true;
     traits.per = AttackTraits::Per::kConcept;
     traits.seeds = pictures_;
+    traits.most.gradient_steps = iterations_;
     return traits;
   }
   std::map<std::string, Json> presets() const override {

@@ -62,9 +62,27 @@ std::vector<Cluster> Gather(const std::vector<double>& values,
   return clusters;
 }
 
-double MeanOf(const std::vector<Cluster>& clusters) {
+// The clusters of each stratum, in the order of their names.
+std::vector<std::vector<Cluster>> GatherStrata(const std::vector<double>& values,
+                                               const std::vector<std::string>& ids,
+                                               const std::vector<std::string>& strata) {
+  if (strata.empty()) return {Gather(values, ids)};
+  std::map<std::string, std::pair<std::vector<double>, std::vector<std::string>>> parts;
+  for (size_t i = 0; i < values.size(); ++i) {
+    auto& [own_values, own_ids] = parts[strata[i]];
+    own_values.push_back(values[i]);
+    if (!ids.empty()) own_ids.push_back(ids[i]);
+  }
+  std::vector<std::vector<Cluster>> gathered;
+  for (const auto& [name, part] : parts) gathered.push_back(Gather(part.first, part.second));
+  return gathered;
+}
+
+double MeanOf(const std::vector<std::vector<Cluster>>& strata) {
   Cluster all;
-  for (const Cluster& c : clusters) all.sum += c.sum, all.count += c.count;
+  for (const std::vector<Cluster>& clusters : strata) {
+    for (const Cluster& c : clusters) all.sum += c.sum, all.count += c.count;
+  }
   return all.sum / static_cast<double>(all.count);
 }
 
@@ -252,24 +270,32 @@ Bootstrap FromResamples(double value, std::vector<double> means, double confiden
 }
 
 Bootstrap BootstrapMean(const std::vector<double>& values, const std::vector<std::string>& ids,
-                        Philox& rng, int64_t resamples, double confidence) {
+                        Philox& rng, int64_t resamples, double confidence,
+                        const std::vector<std::string>& strata_of) {
   if (values.empty()) throw Error("Bootstrap of no values: no row was eligible.");
   if (!ids.empty() && ids.size() != values.size()) {
     throw Error(fmt::format("Bootstrap: {} values but {} cluster ids.", values.size(), ids.size()));
   }
+  if (!strata_of.empty() && strata_of.size() != values.size()) {
+    throw Error(fmt::format("Bootstrap: {} values but {} names of strata.", values.size(),
+                            strata_of.size()));
+  }
   if (resamples < 1) throw Error("Bootstrap: at least one resample is needed.");
-  const std::vector<Cluster> clusters = Gather(values, ids);
+  RequireConfidence(confidence);
+  const std::vector<std::vector<Cluster>> strata = GatherStrata(values, ids, strata_of);
   std::vector<double> means(static_cast<size_t>(resamples));
   for (double& mean : means) {
     Cluster drawn;
-    for (size_t i = 0; i < clusters.size(); ++i) {
-      const Cluster& c = clusters[rng.Below(clusters.size())];
-      drawn.sum += c.sum;
-      drawn.count += c.count;
+    for (const std::vector<Cluster>& clusters : strata) {
+      for (size_t i = 0; i < clusters.size(); ++i) {
+        const Cluster& c = clusters[rng.Below(clusters.size())];
+        drawn.sum += c.sum;
+        drawn.count += c.count;
+      }
     }
     mean = drawn.sum / static_cast<double>(drawn.count);
   }
-  return FromResamples(MeanOf(clusters), std::move(means), confidence);
+  return FromResamples(MeanOf(strata), std::move(means), confidence);
 }
 
 Bootstrap BootstrapPairedDifference(const std::vector<double>& first,

@@ -76,8 +76,11 @@ Bootstrap FromResamples(double value, std::vector<double> means, double confiden
 // Percentile bootstrap of a mean. `clusters` has an id for each value (a root prompt id): values of
 // one id are drawn together, since images of one prompt are not independent. Empty: every value by
 // itself. Clusters are drawn in the order of their ids, so the order of the rows does not matter.
+// `strata` has a name for each value, the same within a cluster: each keeps its number of clusters
+// in every resample, for what was chosen beforehand (concepts) is no chance. Empty: one stratum.
 Bootstrap BootstrapMean(const std::vector<double>& values, const std::vector<std::string>& clusters,
-                        Philox& rng, int64_t resamples = 10000, double confidence = 0.95);
+                        Philox& rng, int64_t resamples = 10000, double confidence = 0.95,
+                        const std::vector<std::string>& strata = {});
 
 // The same of first[i] - second[i].
 Bootstrap BootstrapPairedDifference(const std::vector<double>& first,

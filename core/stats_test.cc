@@ -205,6 +205,23 @@ TEST_CASE("copies of a value in one cluster add no information", "[stats]") {
         Approx(single / std::sqrt(5.0)).epsilon(0.05));
 }
 
+TEST_CASE("a stratum keeps its share in every resample", "[stats]") {
+  Philox a = Rng(1), b = Rng(2);
+  std::vector<double> values;
+  std::vector<std::string> strata;
+  for (int i = 0; i < 80; ++i) {
+    values.push_back(i < 40 ? 0 : i % 2);
+    strata.push_back(i < 40 ? "none" : "half");
+  }
+  const Bootstrap within = BootstrapMean(values, {}, a, 10000, 0.95, strata);
+  CHECK(within.value == 0.25);
+  // Only the second stratum varies: its mean's error is sqrt(.25 / 40), and it is half of all.
+  CHECK(within.standard_error == Approx(std::sqrt(0.25 / 40) / 2).epsilon(0.03));
+  const Bootstrap across = BootstrapMean(values, {}, b, 10000);
+  CHECK(across.standard_error == Approx(std::sqrt(0.25 * 0.75 / 80)).epsilon(0.03));
+  CHECK_THROWS_AS(BootstrapMean({1, 2}, {}, a, 10, 0.95, {"one"}), Error);
+}
+
 TEST_CASE("a bootstrap is a function of its stream, not of the order of the rows", "[stats]") {
   Philox a = Rng(), b = Rng(), c = Rng(1);
   const Bootstrap x = BootstrapMean(kFirst, kIds, a, 2000);

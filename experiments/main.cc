@@ -159,11 +159,14 @@ fs::path ResultsFile(const Flags& f, const Experiment& experiment, const Selecte
   return CacheFolder(f) / "results" / ResultsName(experiment, selection);
 }
 
-void WritePlot(const Results& results, const fs::path& file) {
-  const std::string figure = PlotFile(results);
+void WritePlots(const Results& results, const fs::path& file) {
+  const std::map<std::string, std::string> figures = PlotFiles(results);
   CreateFolders(fs::absolute(file).parent_path());
-  WriteFileAtomically(file, figure);
-  LogInfo(fmt::format("plot: {}", file.string()));
+  for (const auto& [name, figure] : figures) {
+    const fs::path plot = PlotPath(file, name);
+    WriteFileAtomically(plot, figure);
+    LogInfo(fmt::format("plot: {}", plot.string()));
+  }
 }
 
 void Finish(const Flags& f, const SelectedBy& selection, const Lab& lab, const Grid& grid,
@@ -184,7 +187,7 @@ void Finish(const Flags& f, const SelectedBy& selection, const Lab& lab, const G
   TellCommitted(lab.experiment, ResultsToJson(results));
   LogInfo(fmt::format("results: {}", file.string()));
   LogInfo(CostLine(watch.Seconds()));
-  if (!f.plot.empty()) WritePlot(results, UserPath(f.plot));
+  if (!f.plot.empty()) WritePlots(results, UserPath(f.plot));
   const bool good = CheckNumbers(f, lab, results);
   const std::string problems = ProblemsOf(results);
   if (!problems.empty()) throw Error(problems);

@@ -37,7 +37,11 @@ void Render(const Options& options) {
   const Results results = LoadResults(file);
   const std::string rendered =
       RenderAs(options.format, DescribeTable(results), results, ExhibitsWithoutStore());
-  if (!options.plot.empty()) Write(options.plot, PlotFile(results));
+  if (!options.plot.empty()) {
+    for (const auto& [name, figure] : PlotFiles(results)) {
+      Write(PlotPath(options.plot, name).string(), figure);
+    }
+  }
   if (!options.out.empty()) return Write(options.out, rendered);
   PrintAs(options.format, rendered);
 }

@@ -163,6 +163,7 @@ TEST_CASE("traits fit together") {
   const AttackTraits traits = attack->traits();
   // An adaptive form sees the victim; what it adapts to is what a model can offer.
   if (!attack->adaptive_form_of().empty()) CHECK(traits.gradients);
+  CHECK(traits.most.victim_queries == 0);  // `queries` says it
   for (const std::string& offer : traits.adapts_to) {
     INFO(offer);
     CHECK((offer == "text_encoder" || offer == "text_view" || offer == "text_margin"));
@@ -211,6 +212,9 @@ TEST_CASE("an attack repeats itself, harms nothing, asks for what it declares an
     CHECK(last.victim_queries == asked);
     CHECK(asked <= traits.queries);
     CHECK((traits.queries > 0) == (asked > 0));
+    if (traits.most.gradient_steps > 0) {
+      CHECK(first_target.ledger().gradient_steps <= traits.most.gradient_steps);
+    }
     // Who asked knows; who did not claims nothing.
     for (const Candidate& candidate : first) {
       CHECK(candidate.success.has_value() == (traits.queries > 0));

@@ -61,6 +61,7 @@ AttackTraits PezSearch::traits() const {
   AttackTraits traits;
   traits.surrogate = true;
   traits.unmodified = target_kind == "image";
+  traits.most.gradient_steps = traits.most.candidate_evaluations = iterations * restarts;
   return traits;
 }
 

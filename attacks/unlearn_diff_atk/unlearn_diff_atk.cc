@@ -93,6 +93,7 @@ class UnlearnDiffAtk : public Attack {
     AttackTraits traits;
     traits.unmodified = traits.gradients = true;
     traits.queries = timesteps_ + 1;
+    traits.most.gradient_steps = timesteps_ * iterations_;
     return traits;
   }
 

@@ -11,6 +11,7 @@
 #include "experiments/check/check.h"
 #include "experiments/results/comparisons.h"
 #include "experiments/results/over_concepts.h"
+#include "experiments/results/recovery.h"
 #include "experiments/run/report.h"
 #include "experiments/tables/render.h"
 #include "metrics/sample_table.h"
@@ -155,14 +156,23 @@ std::vector<std::string> DerivedProblems(const Results& read) {
   std::map<std::string, const Record*> claimed;
   for (const Record& record : read.records) {
     if (record.subject != kAllConcepts) continue;
-    if (record.attack == kUnion) {
+    if (record.attack == kUnion || record.metric == kRecovery) {
       claimed[RecordName(record)] = &record;
     } else {
       members.push_back(record);
     }
   }
   try {
-    for (const Record& worst : UnionRecords(members)) {
+    std::vector<Record> derived = UnionRecords(members);
+    members.insert(members.end(), derived.begin(), derived.end());
+    // Earlier files have none.
+    const bool recovers = std::any_of(read.records.begin(), read.records.end(),
+                                      [](const Record& r) { return r.metric == kRecovery; });
+    if (recovers) {
+      const std::vector<Record> recoveries = RecoveryRecords(read.experiment, members);
+      derived.insert(derived.end(), recoveries.begin(), recoveries.end());
+    }
+    for (const Record& worst : derived) {
       const auto found = claimed.find(RecordName(worst));
       if (found == claimed.end()) {
         lines.push_back(RecordName(worst) + ": is missing in the file");

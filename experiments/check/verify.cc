@@ -33,7 +33,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // Records over one metric, method and attack are computed together; those of the worst case follow
-// from all attacks.
+// from all attacks, and recovery from the rates of its method and of the reference rows.
 struct CellName {
   std::string metric, method, attack;
   bool operator<(const CellName& other) const {
@@ -45,17 +45,24 @@ CellName CellOf(const Json& record) {
   return {record.at("metric"), record.at("method"), record.at("attack")};
 }
 
-// The cells that the records `names` are computed from.
-std::set<CellName> CellsOf(const Json& records, const std::vector<std::string>& names) {
+// The cells that the records `names` of the results are computed from.
+std::set<CellName> CellsOf(const Json& results, const std::vector<std::string>& names) {
+  const Json& records = results.at("records");
   const std::set<std::string> chosen(names.begin(), names.end());
   std::set<CellName> cells;
   for (const Json& record : records) {
     if (chosen.count(RecordNameOf(record)) == 0) continue;
     cells.insert(CellOf(record));
-    if (record.at("attack") != kUnion) continue;
+    const bool recovery = record.at("metric") == kRecovery;
+    if (record.at("attack") != kUnion && !recovery) continue;
+    std::vector<std::string> methods = {record.at("method")};
+    if (recovery) {
+      for (const Json& row : results.at("experiment").at("reference_rows")) methods.push_back(row);
+    }
+    const Json& metric = recovery ? record.at("metric_params").at("of") : record.at("metric");
     for (const Json& member : records) {
-      if (member.at("metric") == record.at("metric") &&
-          member.at("method") == record.at("method")) {
+      if (member.at("metric") == metric &&
+          IsOneOf(member.at("method").get<std::string>(), methods)) {
         cells.insert(CellOf(member));
       }
     }
@@ -74,7 +81,7 @@ std::vector<std::string> VersionProblems(const Json& records, const Lab& lab) {
       const std::string name = record.at(kind);
       const auto found = here.find(kind + " " + name);
       const int there = record.at(kind + "_version");
-      if (name == kUnion) continue;
+      if (name == kUnion || name == kRecovery) continue;
       if (found == here.end()) {
         problems.insert(fmt::format(
             "{} {}: takes no part here; pictures made elsewhere need --images=DIR", kind, name));
@@ -246,7 +253,7 @@ namespace {
 Verification VerifyFile(const VerifyRequest& request) {
   const Json results = ReadResults(request.file);
   const std::vector<Json> rows = ReadResultRows(request.file);
-  const std::set<CellName> cells = CellsOf(results.at("records"), ChooseRecords(results, request));
+  const std::set<CellName> cells = CellsOf(results, ChooseRecords(results, request));
   const Experiment experiment = ExperimentOf(results, request.file.string(), request.settings);
   const bool narrowed = PinAsIn(results);
   DistrustDigests();

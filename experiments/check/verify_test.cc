@@ -11,7 +11,9 @@
 #include "experiments/results/comparisons.h"
 #include "experiments/results/numerics_claim.h"
 #include "experiments/results/read_results.h"
+#include "experiments/results/recovery.h"
 #include "experiments/run/grid.h"
+#include "experiments/run/report.h"
 #include "experiments/run/runner.h"
 #include "models/tensors/numerics.h"
 #include "tests/made_up_results.h"
@@ -323,6 +325,32 @@ TEST_CASE("a claim of other numerics is believed only where this machine cannot 
   // What no run of this program has.
   other["intra_op_threads"] = 64;
   CHECK_THAT(doubt(Claim(false, other, "that CPU"), wide), Contains("intra_op_threads is 64"));
+}
+
+TEST_CASE("recovery must follow from the rates that a file has") {
+  Results results;
+  results.experiment = {{"reference_rows", {"none", "retrained"}}};
+  for (const char* method : {"none", "retrained", "uce"}) {
+    const bool edited = method == std::string("uce");
+    results.records.push_back(MadeUpRecord(method, "none", "asr", MadeUpRate(20, 0)));
+    results.records.push_back(MadeUpRecord(method, "pez", "asr", MadeUpRate(20, edited ? 9 : 1)));
+    if (method == std::string("retrained")) results.records.back().uses = {"training_data"};
+  }
+  for (Record& record : UnionRecords(results.records)) results.records.push_back(record);
+  results.comparisons = CompareAll(results.records);
+  CHECK(DerivedProblems(results).empty());  // earlier files have none
+  for (Record& record : RecoveryRecords(results.experiment, results.records)) {
+    results.records.push_back(record);
+  }
+  CHECK(DerivedProblems(results).empty());
+  Results forged = results;
+  REQUIRE(RecordName(forged.records.back()) == "uce / * / union / recovery");
+  forged.records.back().score.value = 0;
+  REQUIRE(DerivedProblems(forged).size() == 1);
+  CHECK_THAT(DerivedProblems(forged)[0], Contains("uce / * / union / recovery"));
+  forged.records.pop_back();
+  CHECK(DerivedProblems(forged) ==
+        std::vector<std::string>{"uce / * / union / recovery: is missing in the file"});
 }
 
 TEST_CASE("tables beside a file that are not what its records render to are named") {

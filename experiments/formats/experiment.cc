@@ -14,9 +14,9 @@ namespace excise {
 namespace {
 
 const std::vector<std::string> kKeys = {
-    "name",      "title",          "backbone", "concepts",    "methods",  "attacks",
-    "metrics",   "reference_rows", "prompts",  "sampler",     "seeds",    "profiles",
-    "surrogate", "golden",         "caveat",   "quadruplets", "removals", "judge"};
+    "name",           "title",       "backbone", "concepts", "methods",  "attacks",   "metrics",
+    "reference_rows", "prompts",     "sampler",  "seeds",    "profiles", "surrogate", "golden",
+    "caveat",         "quadruplets", "removals", "judge",    "floor"};
 
 void CheckKeys(const Json& object, const std::vector<std::string>& known,
                const std::string& origin) {
@@ -246,6 +246,11 @@ Experiment ParseExperiment(const Json& object, const std::string& origin) {
   e.concepts = Texts(object, "concepts", origin);
   e.removals = ParseRemovals(object, e.concepts, origin);
   e.reference_rows = Texts(object, "reference_rows", origin);
+  e.floor = Text(object, "floor", "", origin);
+  if (!e.floor.empty() && !IsOneOf(e.floor, e.reference_rows)) {
+    throw UsageError(fmt::format("{}/floor: '{}' is not among \"reference_rows\".{}", origin,
+                                 e.floor, DidYouMeanOrKnown(e.floor, e.reference_rows)));
+  }
   const auto section = [&](const char* key) {
     return object.contains(key) ? object[key] : Json::object();
   };
@@ -406,6 +411,7 @@ Json ExperimentToJson(Experiment e) {
                {"prompts", EncodeParams(e.prompts)},
                {"sampler", EncodeParams(e.sampler)},
                {"seeds", SeedsToJson(e.seeds)}};
+  if (!e.floor.empty()) json["floor"] = e.floor;
   if (!e.removals.empty()) json["removals"] = e.removals;
   if (!e.quadruplets.set.empty()) json["quadruplets"] = EncodeParams(e.quadruplets);
   if (!e.judge.plugin.empty()) {

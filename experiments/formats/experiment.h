@@ -71,6 +71,9 @@ struct Experiment {
   std::vector<std::vector<std::string>> removals;
   Selection methods, attacks, metrics;
   std::vector<std::string> reference_rows;  // printed first, never ranked
+  // The reference row that never saw the concepts, from which recovery is measured; "": the first
+  // one that was trained on the training data (see experiments/results/recovery.h).
+  std::string floor;
   PromptCounts prompts;
   Json dataset_params = Json::object();  // "params" of the section "prompts"
   QuadrupletSettings quadruplets;

@@ -13,6 +13,10 @@ namespace excise {
 // The attack of a record over all of them: the per-prompt worst case, no attack included.
 inline constexpr const char* kUnion = "union";
 
+// The metric of records that are made of others: what attacks bring back beyond a floor; see
+// experiments/results/recovery.h.
+inline constexpr const char* kRecovery = "recovery";
+
 // FILE.json. Throws Error when it is missing, truncated or malformed, does not fit
 // results/schema.json, has no record or one twice, or a backbone's name that is a path: with the
 // file, the JSON pointer and what is wrong.

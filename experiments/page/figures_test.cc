@@ -195,7 +195,7 @@ TEST_CASE("colours stand out from the ground, and from each other for every kind
 
 TEST_CASE("--plot: an SVG file that stands alone, whatever the names are") {
   Results results = MadeUpResults();
-  CHECK_THROWS_WITH(PlotFile(results), Contains("--plot") && Contains("retention"));
+  CHECK_THROWS_WITH(PlotFiles(results), Contains("--plot") && Contains("retention"));
   for (const std::string& text : HostileTexts()) {
     results = HostileResults(text);
     for (const std::string method : {"none", "good", "near", "poor"}) {
@@ -204,7 +204,7 @@ TEST_CASE("--plot: an SVG file that stands alone, whatever the names are") {
       kept.traits = {"fraction", true, 0, 1, "retention", {"near"}};
       results.records.push_back(kept);
     }
-    const std::string svg = PlotFile(results);
+    const std::string svg = PlotFiles(results).at("");
     CHECK(svg.find("<svg xmlns=\"http://www.w3.org/2000/svg\"") == 0);
     CHECK(svg.substr(svg.size() - 7) == "</svg>\n");
     CHECK_THAT(svg, Contains("target rate") && !Contains("var(--"));

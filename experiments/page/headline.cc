@@ -45,6 +45,7 @@ class Author {
     text_.Words(".");
     AddOthers(" Within 5 points of that: ", equivalent_);
     AddOthers(" Not significantly different in removal: ", open_);
+    AddRecovery();
     return std::move(text_);
   }
 
@@ -134,6 +135,19 @@ class Author {
       }
       return;
     }
+  }
+
+  // What attacks bring back of what the first of the best hides.
+  void AddRecovery() {
+    const Record* record = view_.Find(best_.front(), kAllConcepts, attack_, kRecovery);
+    if (!IsWhole(record)) return;
+    const Score& score = record->score;
+    const Json& floor = record->protocol.at("floor");
+    const bool control = floor.at("method") == record->method;
+    text_.Words(" Under attack ").Data(record->method);
+    text_.Words(fmt::format(" recovers {:+.0f} points [{:.0f} to {:.0f}] beyond ",
+                            100 * score.value, 100 * score.low, 100 * score.high));
+    text_.Bold(floor.at(control ? "attack" : "method")).Words(".");
   }
 
   // What the best keep, where it is known of any of them.

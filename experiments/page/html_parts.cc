@@ -24,12 +24,14 @@ std::string CellText(const TableCell& cell) {
         "<sup><abbr title=\"not significantly different from the best (paired test), nor shown to "
         "be within 5 points of it\">~</abbr></sup>";
   }
+  if (cell.mark == TableView::Mark::kAbove) {
+    text += "<sup><abbr title=\"significantly above zero (paired test, 5 %)\">&gt;</abbr></sup>";
+  }
   if (cell.note != 0) {
     text += fmt::format("<sup><a href=\"#note{0}\">({0})</a></sup>", cell.note);
   }
   if (!cell.low.empty()) {
-    text +=
-        fmt::format(" <span class=\"ci\">[{}–{}]</span>", HtmlText(cell.low), HtmlText(cell.high));
+    text += " <span class=\"ci\">[" + HtmlText(IntervalText(cell, "–")) + "]</span>";
   }
   if (!cell.spread.empty()) {
     text += fmt::format(" <span class=\"ci\">±{}</span>", HtmlText(cell.spread));

@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 
 #include "core/error.h"
 #include "experiments/page/figures.h"
 #include "experiments/page/headline.h"
 #include "experiments/page/html_parts.h"
+#include "experiments/page/recovery_figures.h"
 #include "experiments/results/comparisons.h"
 #include "experiments/results/success_curve.h"
 
@@ -73,7 +75,8 @@ PageFigures::PageFigures(const TableView& view, const Looks& looks, const Exhibi
 
 std::string PageFigures::All() const {
   if (headline_ == nullptr) return Budget();
-  return AtAGlance() + Differences() + Intervals() + Budget() + Fronts();
+  return AtAGlance() + RecoveryFigures(view_, looks_, headline_->metric) + Differences() +
+         Intervals() + Budget() + BudgetFigures(view_, looks_, headline_->metric) + Fronts();
 }
 
 std::string PageFigures::AtAGlance() const {
@@ -297,20 +300,45 @@ std::string PageFigures::Fronts() const {
          Group(figures);
 }
 
-std::string PlotFile(const Results& results) {
+namespace {
+
+// Of a results file that anybody may have written: no path comes of it.
+std::string FileName(std::string name) {
+  const auto plain = [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-'; };
+  std::replace_if(
+      name.begin(), name.end(), [&](char c) { return !plain(static_cast<unsigned char>(c)); }, '_');
+  return name;
+}
+
+}  // namespace
+
+std::filesystem::path PlotPath(const std::filesystem::path& file, const std::string& added) {
+  return file.parent_path() / (file.stem().string() + added + file.extension().string());
+}
+
+std::map<std::string, std::string> PlotFiles(const Results& results) {
   const TableView view(results);
+  const Looks looks(view);
   const Record* headline = HeadlineMetric(view);
   const auto kept = FindKeptRate(view);
+  std::map<std::string, std::string> files;
   std::vector<FrontPoint> points;
-  if (headline != nullptr && kept) points = FrontPoints(view, Looks(view), *headline, *kept);
-  if (points.empty()) {
-    throw Error(
-        "--plot: no method has both a target rate and a rate of what is kept, over all concepts. "
-        "Let the metrics asr and retention take part, and prompts of neighbours (near, far).");
+  if (headline != nullptr && kept) points = FrontPoints(view, looks, *headline, *kept);
+  if (!points.empty()) {
+    Drawing drawing = DrawFront(*kept, points);
+    drawing.title = results.experiment.value("title", drawing.title);
+    files[""] = SvgFile(drawing);
   }
-  Drawing drawing = DrawFront(*kept, points);
-  drawing.title = results.experiment.value("title", drawing.title);
-  return SvgFile(drawing);
+  if (headline != nullptr) {
+    for (const auto& [plugin, drawing] : BudgetDrawings(view, looks, headline->metric)) {
+      files["_" + FileName(plugin)] = SvgFile(drawing);
+    }
+  }
+  if (!files.empty()) return files;
+  throw Error(
+      "--plot: no method has both a target rate and a rate of what is kept, over all concepts, and "
+      "no attack takes part with several budgets. Let the metrics asr and retention take part, and "
+      "prompts of neighbours (near, far).");
 }
 
 }  // namespace excise

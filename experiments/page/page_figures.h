@@ -2,6 +2,8 @@
 // are those of the records and comparisons; nothing is computed anew.
 #pragma once
 
+#include <filesystem>
+#include <map>
 #include <string>
 
 #include "experiments/page/exhibits.h"
@@ -40,8 +42,13 @@ class PageFigures {
   std::string attack_;  // of the headline
 };
 
-// The figure of --plot as an SVG file: the target rate, in the worst case where attacks take part,
-// against the share of near neighbours kept. Throws Error where no method has both.
-std::string PlotFile(const Results& results);
+// The figures of --plot=FILE.svg as SVG files, by what is added to FILE: "" for the target rate, in
+// the worst case where attacks take part, against the share of near neighbours kept;
+// "_<plug-in>" for success against budget, of an attack that takes part with several. Throws Error
+// where there is neither.
+std::map<std::string, std::string> PlotFiles(const Results& results);
+
+// "a/b.svg" and "_pez" -> "a/b_pez.svg".
+std::filesystem::path PlotPath(const std::filesystem::path& file, const std::string& added);
 
 }  // namespace excise

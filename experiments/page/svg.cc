@@ -48,6 +48,20 @@ std::string SvgFile(const Drawing& drawing) {
       kTitle, drawing.body);
 }
 
+Drawing SideBySide(const std::string& title, const std::vector<Drawing>& drawings) {
+  constexpr double kTitle = 24;
+  Drawing all{title, title, 0, 0, ""};
+  for (const Drawing& drawing : drawings) {
+    all.body +=
+        fmt::format("<g transform=\"translate({:g} {:g})\">{}{}</g>", all.width, kTitle,
+                    SvgWords(drawing.width / 2, -8, "middle", drawing.title, "axis"), drawing.body);
+    all.described += "; " + drawing.described;
+    all.width += drawing.width;
+    all.height = std::max(all.height, drawing.height + kTitle);
+  }
+  return all;
+}
+
 Axis AxisAround(const std::vector<Estimate>& estimates, AxisUnit unit, const std::string& label) {
   Axis axis{0, 1, unit, label};
   if (estimates.empty()) return axis;
@@ -63,7 +77,27 @@ Axis AxisAround(const std::vector<Estimate>& estimates, AxisUnit unit, const std
   return axis;
 }
 
+namespace {
+
+std::vector<double> LogarithmicTicks(const Axis& axis) {
+  constexpr size_t kMost = 6;
+  std::vector<double> ticks, powers;
+  for (double power = std::pow(10, std::floor(std::log10(axis.low))); power <= axis.high;
+       power *= 10) {
+    for (const double step : {1.0, 2.0, 5.0}) {
+      const double tick = step * power;
+      if (tick < axis.low * (1 - 1e-9) || tick > axis.high * (1 + 1e-9)) continue;
+      ticks.push_back(tick);
+      if (step == 1) powers.push_back(tick);
+    }
+  }
+  return ticks.size() > kMost ? powers : ticks;
+}
+
+}  // namespace
+
 std::vector<double> Ticks(const Axis& axis) {
+  if (axis.logarithmic) return LogarithmicTicks(axis);
   const double span = axis.high - axis.low;
   double step = std::pow(10, std::floor(std::log10(span)));
   for (const double part : {1.0, 0.5, 0.25}) {
@@ -101,7 +135,9 @@ std::string Cut(const std::string& text, size_t most) {
 }
 
 double Scale::operator()(double value) const {
-  const double share = (value - axis_.low) / (axis_.high - axis_.low);
+  const auto place = [&](double v) { return axis_.logarithmic ? std::log(v) : v; };
+  const double low = place(axis_.low);
+  const double share = (place(value) - low) / (place(axis_.high) - low);
   return from_ + std::min(1.0, std::max(0.0, share)) * (to_ - from_);
 }
 

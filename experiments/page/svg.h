@@ -25,6 +25,9 @@ std::string FigureHtml(const Drawing& drawing);
 // A file of its own, on white, with its style inside.
 std::string SvgFile(const Drawing& drawing);
 
+// Several drawings as one, from left to right, each below its own title.
+Drawing SideBySide(const std::string& title, const std::vector<Drawing>& drawings);
+
 // How values are written: as they are; times 100 with "%"; times 100 with their sign, for
 // differences of rates.
 enum class AxisUnit { kPlain, kPercent, kPoints };
@@ -33,11 +36,13 @@ struct Axis {
   double low = 0, high = 1;
   AxisUnit unit = AxisUnit::kPercent;
   std::string label;
+  bool logarithmic = false;  // low > 0
 };
 // An axis from a little below the smallest value to a little above the largest one.
 Axis AxisAround(const std::vector<Estimate>& estimates, AxisUnit unit, const std::string& label);
 
-// Round numbers inside the axis, three to six of them.
+// Round numbers inside the axis, three to six of them; on a logarithmic one 1, 2 and 5 times powers
+// of ten, or powers of ten alone where these are many.
 std::vector<double> Ticks(const Axis& axis);
 
 std::string Number(double value, AxisUnit unit);

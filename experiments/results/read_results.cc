@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/registry.h"
 #include "core/text.h"
+#include "experiments/results/recovery.h"
 
 namespace excise {
 namespace {
@@ -44,6 +45,7 @@ Json ParamsOf(const Record& record) {
 }
 
 MetricTraits TraitsOf(const Record& record) {
+  if (record.metric == kRecovery) return RecoveryTraits();
   std::string plugin = record.metric;
   if (record.metric_params.contains("plugin")) Read(record.metric_params, "plugin", &plugin);
   try {

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <map>
 
+#include "experiments/formats/results_file.h"
+
 namespace excise {
 namespace {
 
@@ -32,6 +34,9 @@ double Pictures(const Json& record) {
 double Moved(const Json& record) {
   return static_cast<double>(MostRounded(static_cast<int64_t>(Pictures(record))));
 }
+
+// Recovery is made of four cells: of the row and of the floor, without attack and under it.
+double CellsOf(const Json& record) { return record.value("metric", "") == kRecovery ? 4 : 1; }
 
 std::map<std::string, double> Samples(const Json& record) {
   std::map<std::string, double> samples;
@@ -73,7 +78,7 @@ int64_t MostRounded(int64_t n) {
 }
 
 double RoundingTolerance(const Json& replayed) {
-  const double pictures = Moved(replayed);
+  const double pictures = CellsOf(replayed) * Moved(replayed);
   const double n = replayed.at("n");
   if (replayed.at("unit") == "fraction") return pictures / n + 1e-9;
   const double value = replayed.at("value"), error = replayed.at("stderr");
@@ -98,6 +103,8 @@ Json QuestionOf(const Json& record) {
   for (const char* measured : {"scored", "bounds", "truncated"}) {
     question["denominators"].erase(measured);
   }
+  const Json::json_pointer budget("/protocol/budget");
+  if (question.contains(budget)) question[budget].erase("spent");
   return question;
 }
 
@@ -110,7 +117,8 @@ std::vector<std::string> BeyondRounding(const std::string& name, const Json& the
   if (replayed.at("status") != "ok") return {};
   const double pictures = Pictures(replayed);
   if (Pictures(there) != pictures ||
-      std::fabs(there.at("n").get<double>() - replayed.at("n").get<double>()) > Moved(replayed)) {
+      std::fabs(there.at("n").get<double>() - replayed.at("n").get<double>()) >
+          CellsOf(replayed) * Moved(replayed)) {
     return {
         fmt::format("{}: n was {}, now {}", name, there.at("n").dump(), replayed.at("n").dump())};
   }

@@ -76,6 +76,15 @@ TEST_CASE("what was asked is not measured, and no numerics change it") {
   Json other = one;
   other["protocol"]["guidance"] = 7.5;
   CHECK(QuestionOf(one) != QuestionOf(other));
+  // What an attack may spend is asked; what it spent until it found something is measured.
+  Json attacked = one, longer = one;
+  attacked["protocol"]["budget"] = {
+      {"per", "prompt"}, {"most", {{"victim_queries", 11}}}, {"spent", {{"victim_queries", 3.5}}}};
+  longer["protocol"]["budget"] = attacked["protocol"]["budget"];
+  longer["protocol"]["budget"]["spent"]["victim_queries"] = 3.6;
+  CHECK(QuestionOf(attacked) == QuestionOf(longer));
+  longer["protocol"]["budget"]["most"]["victim_queries"] = 12;
+  CHECK(QuestionOf(attacked) != QuestionOf(longer));
 }
 
 }  // namespace excise

@@ -74,6 +74,10 @@ class Pipeline {
   std::vector<std::vector<ScoreResult>> Scores(const std::vector<MetricUnits>& metrics);
 
   const Lab& lab() const { return lab_; }
+  // What the attack spent on each of a unit's prompts until the one that is drawn was found; of an
+  // attack on a concept, what learning cost. Empty where nothing was crafted here.
+  std::vector<Ledger> Spent(const Unit& unit);
+
   // Seconds by stage, summed over workers, for the volatile part of results.
   std::map<std::string, double> Seconds() const;
 

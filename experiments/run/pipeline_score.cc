@@ -116,6 +116,15 @@ std::vector<Sample> Pipeline::EmbeddedSamples(const Unit& unit,
   return samples;
 }
 
+std::vector<Ledger> Pipeline::Spent(const Unit& unit) {
+  std::vector<Ledger> spent;
+  if (!IsCrafted(lab_, unit)) return spent;
+  for (const Prompt& prompt : unit.prompts) {
+    spent.push_back(Craft(unit.attack, unit.method, unit.subject, prompt).back().ledger);
+  }
+  return spent;
+}
+
 // What the oracle said on the way, where a white-box attack asked it.
 std::vector<Tried> Pipeline::SearchOf(const Unit& unit, size_t prompt) {
   std::vector<Tried> search;

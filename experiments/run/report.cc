@@ -80,6 +80,14 @@ Json Protocol(const Lab& lab, size_t attack, const Concept* subject,
           {"weights_sha", lab.backbone.digest}};
 }
 
+// What other attack this one is compared with; by the plug-in's name.
+void AddRelations(const Attack& attack, Json* protocol) {
+  if (!attack.control_of().empty()) (*protocol)["control_of"] = attack.control_of();
+  if (!attack.adaptive_form_of().empty()) {
+    (*protocol)["adaptive_form_of"] = attack.adaptive_form_of();
+  }
+}
+
 // What is missing, and what a rate would be had all that was left out or is missing failed, or
 // succeeded.
 void AddBounds(const Score& score, const MetricTraits& traits, Json* denominators) {
@@ -307,6 +315,7 @@ std::vector<Record> RecordsOfCell(const Lab& lab, const Grid& grid, const Cell& 
     record.metric_params = ShownParams(metric);
     record.traits = metric.plugin->traits();
     record.protocol = Protocol(lab, cell.attack, whole ? nullptr : &lab.concepts[i], subjects, own);
+    AddRelations(*attack.plugin, &record.protocol);
     record.protocol["replacement"] = method.params.value("replacement", Json(nullptr));
     const Json removals = RemovalsProtocol(lab, whole ? nullptr : &lab.concepts[i]);
     if (!removals.empty()) record.protocol["removals"] = removals;

@@ -19,6 +19,8 @@
 #include "experiments/lab/removals.h"
 #include "experiments/results/comparisons.h"
 #include "experiments/results/over_concepts.h"
+#include "experiments/results/recovery.h"
+#include "experiments/run/budget.h"
 #include "experiments/run/pipeline.h"
 #include "experiments/run/report.h"
 #include "models/tensors/numerics.h"
@@ -216,6 +218,10 @@ class Runner {
     }
     RefuseUnfit(base_of, &results->records);
     AddIntervalsOverConcepts(&results->records);
+    const Json experiment = ExperimentToJson(lab_.experiment);
+    for (Record& record : RecoveryRecords(experiment, results->records)) {
+      results->records.push_back(std::move(record));
+    }
     results->comparisons = CompareAll(results->records);
     Rows(results);
     CountTruncated(results->rows, &results->records);
@@ -239,6 +245,40 @@ class Runner {
     for (size_t i = 0; i < group.size(); ++i) {
       (*records)[group[i]] = RecordsOfCell(lab_, grid_, cells[group[i]], scores[i]);
     }
+    AddBudgets(group, records);
+  }
+
+  // What was spent is not asked where nothing came of it.
+  void AddBudgets(const std::vector<size_t>& group, std::vector<std::vector<Record>>* records) {
+    const auto scored = [&](size_t cell) {
+      const std::vector<Record>& own = (*records)[cell];
+      return std::any_of(own.begin(), own.end(), [](const Record& r) { return r.status == "ok"; });
+    };
+    if (std::none_of(group.begin(), group.end(), scored)) return;
+    const Json budgets = BudgetsOf(grid_.cells()[group.front()]);
+    for (const size_t cell : group) {
+      for (size_t i = 0; i < budgets.size(); ++i) {
+        if (!budgets[i].is_null()) (*records)[cell][i].protocol["budget"] = budgets[i];
+      }
+    }
+  }
+
+  // What the cell's attack spent, a concept and over all.
+  Json BudgetsOf(const Cell& cell) {
+    std::vector<std::vector<Ledger>> spent;
+    try {
+      for (const CellUnits& subject : grid_.UnitsOfCell(cell)) {
+        spent.emplace_back();
+        for (const Unit* unit : subject.units) {
+          if (unit->replicate != 0) continue;
+          const std::vector<Ledger> more = pipeline_.Spent(*unit);
+          spent.back().insert(spent.back().end(), more.begin(), more.end());
+        }
+      }
+    } catch (const std::exception&) {
+      return Json::array();  // the attack failed, and the cell's records say so
+    }
+    return BudgetsByConcept(lab_.TraitsOf(cell.attack), spent);
   }
 
   void Rows(Results* results) {

@@ -31,6 +31,7 @@ std::string CellText(const TableCell& cell) {
   if (cell.mark == TableView::Mark::kBest) text = "\\textbf{" + text + "}";
   if (cell.mark == TableView::Mark::kEquivalent) text += "\\textsuperscript{=}";
   if (cell.mark == TableView::Mark::kOpen) text += "\\textsuperscript{$\\sim$}";
+  if (cell.mark == TableView::Mark::kAbove) text += "\\textsuperscript{$>$}";
   if (cell.note != 0) text += fmt::format("\\textsuperscript{{{}}}", cell.note);
   if (!cell.low.empty()) {
     text += fmt::format(" {{\\scriptsize {{[}}{}, {}{{]}}}}", Safe(cell.low), Safe(cell.high));

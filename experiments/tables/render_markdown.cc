@@ -44,12 +44,16 @@ std::string Plain(const Text& text) {
 }
 
 std::string CellText(const TableCell& cell) {
-  std::string text = cell.value == "-" ? "-" : Safe(cell.value);  // no list can open in a cell
+  // No list can open in a cell, so a number keeps its sign as it is.
+  const bool sign = cell.value.find_first_of("+-") == 0;
+  const bool bare = sign && cell.value.find_first_not_of(".0123456789", 1) == std::string::npos;
+  std::string text = bare ? cell.value : Safe(cell.value);
   if (cell.mark == TableView::Mark::kBest) text = "**" + text + "**";
-  if (!cell.low.empty()) text += " [" + cell.low + "-" + cell.high + "]";
+  if (!cell.low.empty()) text += " [" + IntervalText(cell) + "]";
   if (!cell.spread.empty()) text += " ±" + cell.spread;
   if (cell.mark == TableView::Mark::kEquivalent) text += " =";
   if (cell.mark == TableView::Mark::kOpen) text += " ~";
+  if (cell.mark == TableView::Mark::kAbove) text += " >";
   if (cell.note != 0) text += fmt::format(" ({})", cell.note);
   return text;
 }

@@ -25,12 +25,13 @@ std::string Plain(const Text& text) {
 // Its mark stands last and has its place in every cell of such a column, so that values align.
 std::string CellText(const TableCell& cell, bool marked) {
   std::string text = Safe(cell.value);
-  if (!cell.low.empty()) text += " [" + cell.low + "-" + cell.high + "]";
+  if (!cell.low.empty()) text += " [" + IntervalText(cell) + "]";
   if (!cell.spread.empty()) text += " ±" + cell.spread;
   if (cell.note != 0) text += fmt::format(" ({})", cell.note);
   if (cell.mark == TableView::Mark::kBest) return text + " *";
   if (cell.mark == TableView::Mark::kEquivalent) return text + " =";
   if (cell.mark == TableView::Mark::kOpen) return text + " ~";
+  if (cell.mark == TableView::Mark::kAbove) return text + " >";
   return marked ? text + "  " : text;
 }
 

@@ -11,6 +11,7 @@
 #include "experiments/results/comparisons.h"
 #include "experiments/tables/partial_rows.h"
 #include "experiments/tables/table_filters.h"
+#include "experiments/tables/table_recovery.h"
 #include "experiments/tables/table_retrieval.h"
 #include "experiments/tables/table_words.h"
 #include "metrics/sample_table.h"
@@ -70,6 +71,7 @@ TableCell Words(std::string words) {
 std::string WhyNot(const Record& record) {
   if (record.status == "non_adaptive_only") return record.status + ": " + record.reason;
   if (record.reason == kNoPicture) return record.metric + ": " + record.reason;
+  if (record.metric == kRecovery) return "recovery: " + record.reason;
   if (record.status == kUnfitJudge) return "no removal is reported: " + record.reason;
   return record.method + ": " + record.reason;
 }
@@ -239,27 +241,58 @@ class Builder {
     return column;
   }
 
+  TableColumn RateColumn(const std::string& attack) {
+    return MetricColumn(*headline_, "", attack, HeaderOf(attack));
+  }
+
+  // Points beyond the floor, with their sign.
+  TableColumn RecoveryColumn(const std::string& attack) {
+    TableColumn column{HeaderOf(attack), -1, false, {}};
+    for (const std::string& method : view_.methods()) {
+      const Record* record = view_.Find(method, kAllConcepts, attack, kRecovery);
+      const bool above = record != nullptr && IsAboveFloor(*record);
+      TableCell cell = Cell(record, "", above ? Mark::kAbove : Mark::kNone);
+      const bool sign = record != nullptr && record->status == "ok" && cell.value[0] != '-' &&
+                        cell.value.find_first_not_of("0.") != std::string::npos;
+      if (sign) cell.value = "+" + cell.value;
+      column.cells.push_back(std::move(cell));
+    }
+    return column;
+  }
+
+  static std::string HeaderOf(const std::string& attack) {
+    return attack == kUnion ? "worst case" : attack;
+  }
+
   void AddErased() {
     if (headline_ == nullptr) return;
     Table table = ByMethod("erased", "Is the concept gone?");
     table.columns = {UsesColumn()};
-    const std::vector<std::string> attacks = view_.Attacks(headline_->metric);
-    for (const std::string& attack : attacks) {
-      // The worst of one column is that column.
-      if (attack == kUnion && attacks.size() == 2) continue;
-      table.columns.push_back(
-          MetricColumn(*headline_, "", attack, attack == kUnion ? "worst case" : attack));
+    const std::vector<std::string> attacks = ShownAttacks(view_, headline_->metric);
+    const std::vector<std::string> recoveries = RecoveryAttacks(view_, headline_->metric);
+    std::vector<TableColumn>& columns = table.columns;
+    columns.push_back(RateColumn(attacks.front()));
+    for (const std::string& attack : recoveries) columns.push_back(RecoveryColumn(attack));
+    for (size_t i = 1; i < attacks.size() && recoveries.empty(); ++i) {
+      columns.push_back(RateColumn(attacks[i]));
     }
     for (const Record* metric : view_.Metrics("erasure")) {
       if (metric->metric == headline_->metric) continue;
-      table.columns.push_back(MetricColumn(*metric, "", metric->attack, metric->metric));
+      columns.push_back(MetricColumn(*metric, "", metric->attack, metric->metric));
     }
     const bool outcomes = headline_->status == "ok" && headline_->score.parts.count("garbage") != 0;
-    if (outcomes) table.columns.push_back(InsteadColumn(*headline_));
-    table.intro.Words("Target rate (").Data(headline_->metric);
-    table.intro.Words("): % of pictures that still show it, by attack.");
+    if (outcomes) columns.push_back(InsteadColumn(*headline_));
+    Text plain;
+    plain.Words("Target rate (").Data(headline_->metric);
+    plain.Words("): % of pictures that still show it, by attack.");
+    table.intro = recoveries.empty() ? plain : RecoveryIntro(view_, headline_->metric);
     if (outcomes) table.intro.Words(" a/o/g: % anchor / other / garbage without attack.");
     Push(std::move(table));
+    if (recoveries.empty()) return;
+    Table by_attack = ByMethod("rates", "Target rate by attack");
+    for (const std::string& attack : attacks) by_attack.columns.push_back(RateColumn(attack));
+    by_attack.intro = std::move(plain);
+    Push(std::move(by_attack));
   }
 
   void AddFilters() {
@@ -465,6 +498,10 @@ std::optional<Estimate> OverConcepts(const Record& record, const std::string& pa
   if (!pooled || !has) return std::nullopt;
   const Interval& ci = part.empty() ? *record.score.over_concepts : parts.at(part);
   return Estimate{pooled->value, ci.low, ci.high, ci.high > ci.low, pooled->n};
+}
+
+std::string IntervalText(const TableCell& cell, const char* dash) {
+  return cell.low + (cell.low[0] == '-' ? " to " : dash) + cell.high;
 }
 
 Document DescribeTable(const Results& results) { return Builder(results).Build(); }

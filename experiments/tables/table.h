@@ -50,6 +50,9 @@ struct TableCell {
   size_t note = 0;  // the number of a footnote; 0 = none
 };
 
+// "15-33", with `dash` between the ends; "-3 to 9", where a dash would be read as a sign.
+std::string IntervalText(const TableCell& cell, const char* dash = "-");
+
 struct TableColumn {
   std::string header;  // data
   int better = 0;      // +1: higher is better, -1: lower is, 0: neither

@@ -27,8 +27,8 @@ class TableView {
                      const std::string& attack, const std::string& metric) const;
 
   // Beside the best of a column: those within 5 points of it (IsEquivalent), and those of which it
-  // is open whether they differ (no IsSignificant).
-  enum class Mark { kNone, kBest, kEquivalent, kOpen };
+  // is open whether they differ (no IsSignificant). Of a recovery: significantly above its floor.
+  enum class Mark { kNone, kBest, kEquivalent, kOpen, kAbove };
   // By method. `part`: a group of the metric, or "". Reference rows, those of which pictures are
   // missing and those whose value is over other pictures (LeavesOutBlocked) take no part, and
   // nobody does when fewer than two methods have values. Each mark is of its row and the best

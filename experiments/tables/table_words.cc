@@ -9,6 +9,7 @@
 #include "core/text.h"
 #include "experiments/formats/experiment.h"
 #include "experiments/results/comparisons.h"
+#include "experiments/tables/table_recovery.h"
 
 namespace excise {
 namespace {
@@ -74,6 +75,7 @@ class NotesWriter {
     AddAttackers(&text);
     text.Words(".");
     AddEdits(&text);
+    if (headline_ != nullptr) AddBudgets(view_, headline_->metric, &text);
     AddRemovals(&text);
     const std::string caveat = experiment.value("caveat", "");
     if (!caveat.empty()) text.Words(" ").Data(caveat);
@@ -210,7 +212,18 @@ class NotesWriter {
     text.Words("Below ").Data(view_.methods().front());
     text.Words(" without attack (paired test, 5 % each): ").List(lower, "none of them");
     text.Words(". Attacks that raise a method's rate above its own without attack: ");
-    return text.List(raised, "none of them").Words(".");
+    text.List(raised, "none of them").Words(".");
+    const std::vector<std::string> recoveries = RecoveryAttacks(view_, metric);
+    if (recoveries.empty()) return text;
+    std::vector<std::string> above;
+    for (const std::string& attack : recoveries) {
+      for (const std::string& method : view_.methods()) {
+        const Record* record = view_.Find(method, kAllConcepts, attack, kRecovery);
+        const bool counts = record != nullptr && IsAboveFloor(*record);
+        if (counts) above.push_back((attack == kUnion ? "any" : attack) + " on " + method);
+      }
+    }
+    return text.Words(" Recovery above zero: ").List(above, "nowhere").Words(".");
   }
 
   // Whether `small` is significantly below `big`.
