@@ -2,6 +2,7 @@
 // so that --dry_run and --explain need none.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,16 @@ struct Unit {
 // Whether the unit's prompts are what its attack made of them. What one made against a model whose
 // pictures come from elsewhere is not known here.
 bool IsCrafted(const Lab& lab, const Unit& unit);
+
+// Where an attack crafts for a prompt: prompts of a group in one pass, each in its own lane.
+// Decided by the place in the concept's list alone, so a longer list moves nobody.
+struct LanePlace {
+  size_t group = 0, lane = 0;
+};
+LanePlace PlaceOf(const Lab& lab, size_t attack, size_t subject, const Prompt& prompt);
+// The prompts of its group by lane, itself among them; none where the attack leaves a prompt out.
+std::vector<std::optional<Prompt>> PromptsOfGroup(const Lab& lab, size_t attack, size_t subject,
+                                                  const Prompt& prompt);
 
 Json EraseKey(const Lab& lab, size_t method, size_t subject);
 // Of an attack that is crafted for each method it names the edited model; another's is the same for
