@@ -342,7 +342,7 @@ TEST_CASE("unlearn_diff_atk: both blend branches are in the loss") {
   const std::vector<at::Tensor> gradients = Gradients(loss, {tokens, safe});
   for (const at::Tensor& gradient : gradients) CHECK(gradient.norm().item<double>() > 0);
   // Draws, streams and guidance in one call, and the weights alone.
-  CHECK(target.ledger().unet_evaluations == 2 * 2 * 2 + 2);
+  CHECK(objective.TakeCosts()[0].unet_evaluations == 2 * 2 * 2 + 2);
 }
 
 TEST_CASE("unlearn_diff_atk: at lambda = 0 it is blind to hooks, bit for bit") {

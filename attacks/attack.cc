@@ -6,6 +6,30 @@
 
 namespace excise {
 
+Target& Lanes::any() const {
+  for (Target* target : targets_) {
+    if (target != nullptr) return *target;
+  }
+  throw Error("no lane has a prompt.");
+}
+
+std::vector<std::optional<Answer>> Lanes::Query(const std::vector<std::optional<Prompt>>& prompts) {
+  std::vector<std::optional<Answer>> answers(size());
+  for (size_t lane = 0; lane < size(); ++lane) {
+    if (prompts[lane]) answers[lane] = targets_[lane]->Query(*prompts[lane]);
+  }
+  return answers;
+}
+
+std::vector<Trajectory> Attack::CraftTogether(Lanes& lanes, const Concept& subject,
+                                              const std::vector<Prompt>& prompts) const {
+  std::vector<Trajectory> trajectories(lanes.size());
+  for (size_t lane = 0; lane < lanes.size(); ++lane) {
+    if (lanes[lane] != nullptr) trajectories[lane] = Craft(*lanes[lane], subject, prompts[lane]);
+  }
+  return trajectories;
+}
+
 Trajectory Attack::Craft(Target&, const Concept&, const Prompt&) const {
   throw Error("this attack is made for a whole concept (Learn, Use), not for one prompt.");
 }

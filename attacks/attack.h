@@ -64,6 +64,7 @@ struct AttackTraits {
   int64_t seeds = 0;                    // Seeds(): the most prompts, for an attack on a concept
   bool held_out_names = false;          // its concept keeps them; nobody else's has any
   Ledger most = {};                     // that it spends on one; 0: not told. Queries: see above
+  int64_t lanes = 1;                    // prompts crafted in one pass (CraftTogether)
   PromptForm form = PromptForm::kText;  // of the prompts that it makes
   bool latents = false;                 // it chooses initial latents, too
   // What of an edited model it adapts to: "text_encoder" (it is another one), "text_view",
@@ -104,6 +105,26 @@ class Target {
   virtual Ledger& ledger() = 0;
 };
 
+// Prompts of one concept that are attacked together under one victim, a lane each. What comes of a
+// prompt depends on its own lane alone: a pass has a row for every lane, also for those without a
+// prompt, because the number of rows and a row's place among them change bytes.
+class Lanes {
+ public:
+  // Null where a lane has no prompt; at least one is not.
+  explicit Lanes(std::vector<Target*> targets) : targets_(std::move(targets)) {}
+  virtual ~Lanes() = default;
+  size_t size() const { return targets_.size(); }
+  Target* operator[](size_t lane) const { return targets_[lane]; }
+  // Of the first lane that has a prompt: they share the models.
+  Target& any() const;
+  // Query of every lane that asks something. Default: one after another.
+  virtual std::vector<std::optional<Answer>> Query(
+      const std::vector<std::optional<Prompt>>& prompts);
+
+ private:
+  std::vector<Target*> targets_;
+};
+
 // What an attack on a concept learns once, for all prompts.
 struct Learnt {
   // Of an attack on weights: fp32 replacements for the victim's, whose hooks stay.
@@ -140,6 +161,10 @@ class Attack : public Parameterised {
 
   // Of an attack on prompts: what it finds for one, at least one candidate.
   virtual Trajectory Craft(Target& target, const Concept& subject, const Prompt& prompt) const;
+  // The same for a prompt in each of `lanes`, traits().lanes of them; a trajectory each, empty
+  // where a lane has no prompt. Default: Craft, one after another.
+  virtual std::vector<Trajectory> CraftTogether(Lanes& lanes, const Concept& subject,
+                                                const std::vector<Prompt>& prompts) const;
   // Of an attack on a concept: what it learns; then, for each prompt and without asking anybody,
   // the prompt that uses it. Default: the prompt itself under the attack's id, which is all that an
   // attack on weights needs.

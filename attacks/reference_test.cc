@@ -57,9 +57,9 @@ TEST_CASE("reference: unlearn_diff_atk's loss, gradient and steps on the simplex
   const DenoisingObjective objective(target, inputs.Get("picture"), false);
   const Prompt seed = TinyPrompt("x", kSeedText);
   const std::vector<int64_t> usable = UsableTokens(*target.victim.tokenizer, "all", {});
-  const PrefixedPrompt prefixed(target.victim, seed, usable, 3);
+  const PrefixedPrompts prefixed(target.victim, {seed}, usable, 3);
   const at::Tensor distribution =
-      at::full({3, prefixed.vocabulary()}, 1.0 / static_cast<double>(usable.size()), at::kFloat);
+      at::full({1, 3, prefixed.vocabulary()}, 1.0 / static_cast<double>(usable.size()), at::kFloat);
   OptimizerSpec spec;
   spec.name = "adam";
   spec.lr = 0.05;
@@ -67,7 +67,7 @@ TEST_CASE("reference: unlearn_diff_atk's loss, gradient and steps on the simplex
   Optimizer optimizer(spec, {"distribution"}, {distribution});
   for (int64_t i = 0; i < 2; ++i) {
     const std::string step = std::to_string(i);
-    const at::Tensor drawn = inputs.Get("prefix")[i], ids = prefixed.Ids(drawn);
+    const at::Tensor drawn = inputs.Get("prefix").narrow(0, i, 1), ids = prefixed.Ids(drawn);
     at::Tensor one_hot = at::one_hot(drawn, prefixed.vocabulary()).to(at::kFloat);
     one_hot.requires_grad_(true);
     DenoisingPoint point;
@@ -76,14 +76,13 @@ TEST_CASE("reference: unlearn_diff_atk's loss, gradient and steps on the simplex
     }
     REQUIRE(point.timestep > 0);
     const at::Tensor loss =
-        objective
-            .Score(prefixed.Embed(one_hot, ids), ids, point, inputs.Get("noise").narrow(0, i, 1))
-            .denoising;
+        objective.Score(prefixed.Embed(one_hot), ids, point, inputs.Get("noise").narrow(0, i, 1))
+            .denoising[0];
     CheckClose(loss.detach(), expected.Get("loss" + step));
     const at::Tensor gradient = Gradients(loss, {one_hot})[0];
-    CheckClose(gradient, expected.Get("gradient" + step));
+    CheckClose(gradient[0], expected.Get("gradient" + step));
     StepOnSimplex(gradient, &optimizer, distribution);
-    CheckClose(distribution, expected.Get("distribution" + step));
+    CheckClose(distribution[0], expected.Get("distribution" + step));
   }
 }
 

@@ -173,6 +173,8 @@ TEST_CASE("traits fit together") {
   if (traits.sees_picture || traits.sees_blocked) CHECK(traits.queries > 0);
   // Weights are of a model and not of a prompt; only an attack on a concept has seeds.
   if (traits.weights || traits.seeds > 0) CHECK(traits.per == AttackTraits::Per::kConcept);
+  CHECK(traits.lanes >= 1);
+  if (traits.lanes > 1) CHECK(traits.per == AttackTraits::Per::kPrompt);
 }
 
 TEST_CASE("an attack repeats itself, harms nothing, asks for what it declares and meters it") {
@@ -252,6 +254,37 @@ TEST_CASE("what an attack makes of a prompt does not depend on the prompts befor
     CHECK(alone[i].prompt.token_ids == after[i].prompt.token_ids);
     CHECK(alone[i].score == after[i].score);
   }
+}
+
+TEST_CASE("what an attack makes of a prompt does not depend on who is crafted with it") {
+  const std::unique_ptr<Attack> attack = Smoke();
+  const AttackTraits traits = attack->traits();
+  if (traits.per == AttackTraits::Per::kConcept) return;
+  constexpr size_t kLanes = 3;
+  const std::vector<Prompt> seeds = {TinyPrompt(), TinyPrompt(TinyPrompt().id, "a poodle"),
+                                     TinyPrompt()};
+  // The lanes that `there` says, each with a target of its own.
+  const auto craft = [&](const std::vector<bool>& there) {
+    std::vector<std::unique_ptr<AskedTarget>> targets;
+    std::vector<Target*> lanes;
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      targets.push_back(std::make_unique<AskedTarget>(traits));
+      lanes.push_back(there[lane] ? targets.back().get() : nullptr);
+    }
+    Lanes together(lanes);
+    std::vector<Trajectory> found = attack->CraftTogether(together, TinyConcept(), seeds);
+    REQUIRE(found.size() == kLanes);
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      INFO("lane " << lane);
+      CHECK(found[lane].empty() != there[lane]);
+      CheckLedgers(found[lane], targets[lane]->ledger());
+    }
+    return found;
+  };
+  const std::vector<Trajectory> all = craft({true, true, true});
+  CheckSame(craft({true, false, false})[0], all[0]);
+  CheckSame(craft({false, true, false})[1], all[1]);
+  CheckSame(craft({false, true, true})[2], all[2]);
 }
 
 TEST_CASE("an attack that asks takes the seed first and ends with a success") {

@@ -5,14 +5,13 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/matmul.h>
-#include <ATen/ops/mse_loss.h>
 #include <ATen/ops/tensor.h>
-#include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <cmath>
-#include <memory>
+#include <limits>
+#include <utility>
 
 #include "models/nets/nn.h"
 #include "models/tensors/autograd.h"
@@ -36,26 +35,56 @@ int64_t NearestStep(const std::vector<double>& timesteps, double wanted) {
   return static_cast<int64_t>(best);
 }
 
+// Values of rows (lanes x draws, ...) as a mean a lane.
+at::Tensor LaneMeans(const at::Tensor& rows, int64_t lanes) {
+  return rows.reshape({lanes, -1}).mean(1);
+}
+
+// A row a lane as one a draw.
+at::Tensor ForDraws(const at::Tensor& lanes, int64_t draws) {
+  return draws == 1 ? lanes : lanes.repeat_interleave(draws, 0);
+}
+
 // What an attacker pays for a margin of the hooks or of the filter: (margin + 0.02)+, the hinge of
 // Carlini & Wagner (IEEE S&P 2017, arXiv 1608.04644). Nothing is to be gained behind the boundary,
 // where a smooth loss would go on trading the concept for distance; the little more is for what one
 // step cannot see.
-at::Tensor Alarm(const at::Tensor& margin) { return (margin + 0.02).clamp_min(0).mean(); }
+at::Tensor Alarm(const at::Tensor& margin, int64_t lanes) {
+  return LaneMeans((margin + 0.02).clamp_min(0), lanes);
+}
+
+// The mean excess over tau of those above it never falls, until none drops out (Michelot, Journal
+// of Optimization Theory and Applications 50, 1986): a few passes, and exact.
+double SimplexThreshold(const double* x, int64_t n) {
+  double tau = -std::numeric_limits<double>::infinity();
+  for (int64_t last = n + 1;;) {
+    double sum = 0;
+    int64_t above = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      if (!(x[i] > tau)) continue;
+      sum += x[i];
+      ++above;
+    }
+    if (above >= last) return tau;
+    last = above;
+    tau = (sum - 1) / static_cast<double>(above);
+  }
+}
 
 }  // namespace
 
 at::Tensor ProjectToSimplex(const at::Tensor& rows) {
   const NoGrad no_grad;
-  const at::Tensor x = rows.to(at::kDouble);
-  // sum max(x - tau, 0) falls from at least 1 at max(x) - 1 to 0 at max(x).
-  at::Tensor high = x.amax(-1, /*keepdim=*/true), low = high - 1;
-  for (int i = 0; i < 60; ++i) {
-    const at::Tensor middle = (low + high) / 2;
-    const at::Tensor above = (x - middle).clamp_min(0).sum(-1, /*keepdim=*/true).ge(1);
-    low = at::where(above, middle, low);
-    high = at::where(above, high, middle);
+  const at::Tensor x = rows.to(at::kDouble).contiguous();
+  const int64_t n = x.size(-1);
+  std::vector<double> taus;
+  for (int64_t start = 0; start < x.numel(); start += n) {
+    taus.push_back(SimplexThreshold(x.data_ptr<double>() + start, n));
   }
-  return (x - (low + high) / 2).clamp_min(0).to(rows.scalar_type());
+  std::vector<int64_t> shape = x.sizes().vec();
+  shape.back() = 1;
+  const at::Tensor tau = at::tensor(taus, at::kDouble).view(shape);
+  return (x - tau).clamp_min(0).to(rows.scalar_type());
 }
 
 at::Tensor DrawTokens(const at::Tensor& distributions, Philox* rng) {
@@ -77,33 +106,43 @@ void StepOnSimplex(const at::Tensor& gradient, Optimizer* optimizer, at::Tensor 
   distribution.copy_(ProjectToSimplex(distribution));
 }
 
-PrefixedPrompt::PrefixedPrompt(const Backbone& victim, const Prompt& seed,
-                               const std::vector<int64_t>& usable, int64_t prefix_len)
-    : victim_(victim), seed_(seed), usable_(at::tensor(usable, at::kLong)), length_(prefix_len) {
+PrefixedPrompts::PrefixedPrompts(const Backbone& victim, std::vector<Prompt> seeds,
+                                 const std::vector<int64_t>& usable, int64_t prefix_len)
+    : victim_(victim),
+      seeds_(std::move(seeds)),
+      usable_(at::tensor(usable, at::kLong)),
+      length_(prefix_len) {
   const NoGrad no_grad;
-  const std::vector<int64_t> own = victim.tokenizer->Encode(seed.text);
-  seed_ids_ = at::tensor(own, at::kLong).view({1, static_cast<int64_t>(own.size())});
   table_ = ClipTokenEmbeddings(victim.text_encoder, usable_.unsqueeze(0))[0];
+  std::vector<at::Tensor> rows;
+  for (const Prompt& seed : seeds_) {
+    std::vector<int64_t> ids(static_cast<size_t>(prefix_len), usable.front());
+    const std::vector<int64_t> own = victim.tokenizer->Encode(seed.text);
+    ids.insert(ids.end(), own.begin(), own.end());
+    rows.push_back(FrameIds(*victim.tokenizer, at::tensor(ids, at::kLong).unsqueeze(0),
+                            victim.clip.text.max_position_embeddings));
+  }
+  framed_ = at::cat(rows);
+  embeddings_ = ClipTokenEmbeddings(victim.text_encoder, framed_);
 }
 
-at::Tensor PrefixedPrompt::Tokens(const at::Tensor& indices) const {
-  return at::cat({usable_.index_select(0, indices).unsqueeze(0), seed_ids_}, 1);
+at::Tensor PrefixedPrompts::Ids(const at::Tensor& indices) const {
+  at::Tensor ids = framed_.clone();
+  ids.narrow(1, 1, length_).copy_(usable_.index_select(0, indices.flatten()).view_as(indices));
+  return ids;
 }
 
-at::Tensor PrefixedPrompt::Ids(const at::Tensor& indices) const {
-  return FrameIds(*victim_.tokenizer, Tokens(indices), victim_.clip.text.max_position_embeddings);
+at::Tensor PrefixedPrompts::Embed(const at::Tensor& weights) const {
+  return PlaceTokens(embeddings_, at::matmul(weights, table_), 1);
 }
 
-at::Tensor PrefixedPrompt::Embed(const at::Tensor& weights, const at::Tensor& ids) const {
-  const at::Tensor all = ClipTokenEmbeddings(victim_.text_encoder, ids);
-  return PlaceTokens(all, at::matmul(weights, table_).unsqueeze(0), 1);
-}
-
-Prompt PrefixedPrompt::Candidate(std::string_view attack, const at::Tensor& indices,
-                                 int64_t index) const {
-  const at::Tensor row = Tokens(indices)[0].contiguous();
-  const std::vector<int64_t> ids(row.data_ptr<int64_t>(), row.data_ptr<int64_t>() + row.numel());
-  Prompt prompt = AdversarialPrompt(seed_, attack, index, victim_.tokenizer->Decode(ids));
+Prompt PrefixedPrompts::Candidate(std::string_view attack, size_t lane, const at::Tensor& indices,
+                                  int64_t index) const {
+  const at::Tensor prefix = usable_.index_select(0, indices);
+  std::vector<int64_t> ids(prefix.data_ptr<int64_t>(), prefix.data_ptr<int64_t>() + length_);
+  const std::vector<int64_t> own = victim_.tokenizer->Encode(seeds_[lane].text);
+  ids.insert(ids.end(), own.begin(), own.end());
+  Prompt prompt = AdversarialPrompt(seeds_[lane], attack, index, victim_.tokenizer->Decode(ids));
   prompt.token_ids = ids;
   prompt.round_trip = victim_.tokenizer->Encode(prompt.text) == ids;
   return prompt;
@@ -113,34 +152,35 @@ at::Tensor DenoisingObjective::Terms::Total(double lambda) const {
   return through.defined() ? denoising + lambda * (through + alarm) : denoising;
 }
 
-DenoisingObjective::DenoisingObjective(Target& target, const at::Tensor& picture, bool adaptive)
-    : target_(target),
-      victim_(target.Victim()),
+DenoisingObjective::DenoisingObjective(Target& target, const at::Tensor& pictures, bool adaptive)
+    : victim_(target.Victim()),
       hooks_(adaptive ? target.VictimHooks() : nullptr),
-      scheduler_(WithScheduler(victim_.scheduler, target.Sampling().scheduler)) {
+      sampling_(target.Sampling()),
+      scheduler_(WithScheduler(victim_.scheduler, sampling_.scheduler)),
+      sampler_(SamplerOf(scheduler_, sampling_)),
+      costs_(static_cast<size_t>(pictures.size(0))) {
   const NoGrad no_grad;
-  x0_ = VaeEncode(victim_.vae_config, victim_.vae, picture * 2 - 1).mean *
+  x0_ = VaeEncode(victim_.vae_config, victim_.vae, pictures * 2 - 1).mean *
         victim_.vae_config.scaling_factor;
   if (hooks_ == nullptr) return;
   empty_states_ = EncodeText(
       victim_, TokenizeBatch(*victim_.tokenizer, {""}, victim_.clip.text.max_position_embeddings),
       hooks_);
-  ++target.ledger().text_evaluations;
+  for (Ledger& cost : costs_) ++cost.text_evaluations;
 }
 
 std::vector<DenoisingPoint> DenoisingObjective::Points(int64_t n) const {
-  const std::unique_ptr<Sampler> sampler = SamplerOf(scheduler_, target_.Sampling());
   const int64_t all = scheduler_.num_train_timesteps;
   std::vector<DenoisingPoint> points;
   for (int64_t j = 0; j < n; ++j) {
     DenoisingPoint point;
     point.timestep = static_cast<double>((2 * j + 1) * all / (2 * n));
     if (hooks_ != nullptr) {
-      point.step = NearestStep(sampler->timesteps(), point.timestep);
+      point.step = NearestStep(sampler_->timesteps(), point.timestep);
       const auto index = static_cast<size_t>(point.step);
-      point.timestep = sampler->timesteps()[index];
-      point.signal = sampler->Level(index).signal;
-      point.noise = sampler->Level(index).noise;
+      point.timestep = sampler_->timesteps()[index];
+      point.signal = sampler_->Level(index).signal;
+      point.noise = sampler_->Level(index).noise;
     } else {
       const NoiseLevel level = LevelOf(scheduler_, static_cast<int64_t>(point.timestep));
       point.signal = level.signal;
@@ -157,67 +197,98 @@ at::Tensor DenoisingObjective::DrawNoise(int64_t draws, Philox* rng) const {
   return noise;
 }
 
-at::Tensor DenoisingObjective::PredictThrough(const at::Tensor& states,
-                                              const at::Tensor& token_embeddings,
-                                              const at::Tensor& ids, const DenoisingPoint& point,
-                                              const at::Tensor& input) const {
-  const SamplerSpec& spec = target_.Sampling();
-  const std::unique_ptr<Sampler> sampler = SamplerOf(scheduler_, spec);
-  GuidanceBatch batch{states, empty_states_.expand_as(states), spec.guidance_scale,
-                      static_cast<int64_t>(sampler->timesteps().size())};
-  batch.prompt_ids = ids.expand({states.size(0), -1});
-  batch.prompt_embeddings = token_embeddings.expand({states.size(0), -1, -1});
-  const std::unique_ptr<HookRun> run = hooks_->Start(batch);
-  return PredictNoise(victim_, *run, batch, scheduler_, *sampler, point.step, input,
-                      &target_.ledger().unet_evaluations);
+std::vector<Ledger> DenoisingObjective::TakeCosts() const {
+  return std::exchange(costs_, std::vector<Ledger>(costs_.size()));
 }
 
-at::Tensor DenoisingObjective::Alarms(const TextBatch& text, const DenoisingPoint& point,
-                                      const at::Tensor& input, const at::Tensor& prediction) const {
-  at::Tensor alarm = at::zeros({}, prediction.options().requires_grad(false));
+at::Tensor DenoisingObjective::PredictThrough(const Shown& shown,
+                                              const DenoisingPoint& point) const {
+  const int64_t draws = shown.input.size(0) / shown.lanes();
+  const at::Tensor states = ForDraws(shown.text.last_hidden_state, draws);
+  GuidanceBatch batch{states, empty_states_.expand_as(states), sampling_.guidance_scale,
+                      static_cast<int64_t>(sampler_->timesteps().size())};
+  batch.prompt_ids = ForDraws(shown.ids, draws);
+  batch.prompt_embeddings = ForDraws(shown.embeddings, draws);
+  const std::unique_ptr<HookRun> run = hooks_->Start(batch);
+  int64_t evaluations = 0;
+  const at::Tensor prediction = PredictNoise(victim_, *run, batch, scheduler_, *sampler_,
+                                             point.step, shown.input, &evaluations);
+  for (int64_t lane = 0; lane < shown.lanes(); ++lane) {
+    costs_[static_cast<size_t>(shown.first + lane)].unet_evaluations += evaluations / shown.lanes();
+  }
+  return prediction;
+}
+
+at::Tensor DenoisingObjective::Alarms(const Shown& shown, const DenoisingPoint& point,
+                                      const at::Tensor& prediction) const {
+  at::Tensor alarm = at::zeros({shown.lanes()}, prediction.options().requires_grad(false));
   const ImageFilter* filter = hooks_->Filter();
   if (filter != nullptr && point.signal >= kLeastSignal) {
-    const at::Tensor x0 = X0At({point.signal, point.noise}, input, prediction);
-    alarm = alarm + Alarm(filter->Margin(DecodeImages(victim_, x0)));
+    const at::Tensor x0 = X0At({point.signal, point.noise}, shown.input, prediction);
+    alarm = alarm + Alarm(filter->Margin(DecodeImages(victim_, x0)), shown.lanes());
   }
-  const at::Tensor margin = hooks_->TextMargin(text);
-  return margin.defined() ? alarm + Alarm(margin) : alarm;
+  TextBatch read{shown.ids, shown.embeddings, shown.text.last_hidden_state, {}};
+  // A text encoder that came without its projection has no embeddings to show.
+  if (victim_.text_encoder.Contains("text_projection.weight")) {
+    read.pooled = nn::Normalised(ClipTextEmbeds(victim_.text_encoder, shown.text.pooler_output));
+  }
+  const at::Tensor margin = hooks_->TextMargin(read);
+  return margin.defined() ? alarm + Alarm(margin, shown.lanes()) : alarm;
+}
+
+void DenoisingObjective::ScoreThrough(const Shown& shown, const DenoisingPoint& point,
+                                      Terms* terms) const {
+  Shown hooked = shown;
+  // What acts inside the text encoder is the hooks', too: their prompt is another one.
+  const std::unique_ptr<LayerHooks> layers = hooks_->TextLayers();
+  if (layers != nullptr) {
+    hooked.text = ClipTextForward(victim_.clip.text, victim_.text_encoder, shown.embeddings,
+                                  shown.ids, {}, layers.get());
+    for (int64_t lane = 0; lane < shown.lanes(); ++lane) {
+      ++costs_[static_cast<size_t>(shown.first + lane)].text_evaluations;
+    }
+  }
+  const at::Tensor prediction = PredictThrough(hooked, point);
+  const auto add = [](const at::Tensor& lanes, at::Tensor* all) {
+    *all = all->defined() ? at::cat({*all, lanes}) : lanes;
+  };
+  add(LaneMeans((prediction - shown.noise).square(), shown.lanes()), &terms->through);
+  add(Alarms(hooked, point, prediction), &terms->alarm);
 }
 
 DenoisingObjective::Terms DenoisingObjective::Score(const at::Tensor& token_embeddings,
                                                     const at::Tensor& ids,
                                                     const DenoisingPoint& point,
                                                     const at::Tensor& noise) const {
-  const int64_t draws = noise.size(0);
+  const int64_t lanes = x0_.size(0), draws = noise.size(0) / lanes;
   const ClipTextOutput text =
       ClipTextForward(victim_.clip.text, victim_.text_encoder, token_embeddings, ids);
-  ++target_.ledger().text_evaluations;
-  const at::Tensor states = text.last_hidden_state.expand({draws, -1, -1});
-  const at::Tensor input = point.signal * x0_ + point.noise * noise;
-  target_.ledger().unet_evaluations += draws;
+  const at::Tensor input = point.signal * ForDraws(x0_, draws) + point.noise * noise;
   const at::Tensor output = UNetForward(victim_.unet_config, victim_.unet, input,
-                                        at::full({}, point.timestep, at::kFloat), states);
+                                        at::full({}, point.timestep, at::kFloat),
+                                        ForDraws(text.last_hidden_state, draws));
+  for (Ledger& cost : costs_) {
+    ++cost.text_evaluations;
+    cost.unet_evaluations += draws;
+  }
+  const NoiseLevel level{point.signal, point.noise};
   Terms terms;
-  terms.denoising = at::mse_loss(
-      ToEpsilon(scheduler_, output, input, NoiseLevel{point.signal, point.noise}), noise);
+  terms.denoising =
+      LaneMeans((ToEpsilon(scheduler_, output, input, level) - noise).square(), lanes);
   if (hooks_ == nullptr) return terms;
-  // What acts inside the text encoder is the hooks', too: their prompt is another one.
-  const std::unique_ptr<LayerHooks> layers = hooks_->TextLayers();
-  ClipTextOutput hooked = text;
-  if (layers != nullptr) {
-    hooked = ClipTextForward(victim_.clip.text, victim_.text_encoder, token_embeddings, ids, {},
-                             layers.get());
-    ++target_.ledger().text_evaluations;
+  const int64_t together = hooks_->RowsApart() ? lanes : 1;
+  for (int64_t first = 0; first < lanes; first += together) {
+    const auto of = [&](const at::Tensor& rows, int64_t each = 1) {
+      return rows.narrow(0, first * each, together * each);
+    };
+    ScoreThrough({first,
+                  of(token_embeddings),
+                  of(ids),
+                  {of(text.last_hidden_state), of(text.pooler_output)},
+                  of(input, draws),
+                  of(noise, draws)},
+                 point, &terms);
   }
-  const at::Tensor prediction = PredictThrough(hooked.last_hidden_state.expand({draws, -1, -1}),
-                                               token_embeddings, ids, point, input);
-  terms.through = at::mse_loss(prediction, noise);
-  TextBatch read{ids, token_embeddings, hooked.last_hidden_state, {}};
-  // A text encoder that came without its projection has no embeddings to show.
-  if (victim_.text_encoder.Contains("text_projection.weight")) {
-    read.pooled = nn::Normalised(ClipTextEmbeds(victim_.text_encoder, hooked.pooler_output));
-  }
-  terms.alarm = Alarms(read, point, input, prediction);
   return terms;
 }
 

@@ -22,9 +22,11 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/one_hot.h>
+#include <ATen/ops/stack.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 
 #include "attacks/unlearn_diff_atk/denoising_attack.h"
 #include "core/error.h"
@@ -37,18 +39,113 @@ namespace {
 
 constexpr const char* kName = "unlearn_diff_atk";
 
-// Asks the victim, and keeps what was asked with the answer.
-bool Try(Target& target, Prompt prompt, Trajectory* trajectory) {
-  const std::optional<Answer> answer = target.Query(prompt);
-  if (!answer) return true;
-  Candidate candidate;
-  candidate.prompt = std::move(prompt);
-  candidate.ledger = target.ledger();
-  candidate.score = answer->target_probability;
-  candidate.success = answer->success;
-  trajectory->push_back(std::move(candidate));
-  return answer->success;
+// The rows of all lanes; where a lane has none, nobody reads what comes of another's in its place.
+at::Tensor Filled(std::vector<at::Tensor> rows) {
+  const at::Tensor any =
+      *std::find_if(rows.begin(), rows.end(), [](const at::Tensor& row) { return row.defined(); });
+  for (at::Tensor& row : rows) {
+    if (!row.defined()) row = any;
+  }
+  return at::stack(rows);
 }
+
+// What every lane has tried, and which of them go on.
+class Search {
+ public:
+  Search(Lanes& lanes, const std::vector<Prompt>& seeds) : lanes_(lanes), own_(lanes.size()) {
+    for (size_t lane = 0; lane < own_.size(); ++lane) {
+      if (lanes[lane] == nullptr) continue;
+      own_[lane].searches = true;
+      own_[lane].rng = {lanes[lane]->Rng(seeds[lane], 0), lanes[lane]->Rng(seeds[lane], 1)};
+    }
+  }
+
+  bool Searches() const {
+    return std::any_of(own_.begin(), own_.end(), [](const Own& own) { return own.searches; });
+  }
+
+  // make(lane) for every lane that goes on, stacked.
+  template <class Make>
+  at::Tensor Rows(const Make& make) {
+    std::vector<at::Tensor> rows(own_.size());
+    ForEach([&](size_t lane) { rows[lane] = make(lane); });
+    return Filled(std::move(rows));
+  }
+  Philox* TokenRng(size_t lane) { return &own_[lane].rng[0]; }
+  Philox* NoiseRng(size_t lane) { return &own_[lane].rng[1]; }
+
+  // What a step has cost each lane that goes on.
+  void Spend(const std::vector<Ledger>& costs) {
+    ForEach([&](size_t lane) {
+      Ledger& ledger = lanes_[lane]->ledger();
+      ledger.unet_evaluations += costs[lane].unet_evaluations;
+      ledger.text_evaluations += costs[lane].text_evaluations;
+      ++ledger.candidate_evaluations;
+      ++ledger.gradient_steps;
+    });
+  }
+
+  // Asks the victim about make(lane, index of the candidate) of every lane that goes on, unless it
+  // was asked before, and keeps what was asked with the answer. A success ends a lane, and so does
+  // no answer.
+  template <class Make>
+  void Try(const Make& make) {
+    std::vector<std::optional<Prompt>> asked(own_.size());
+    ForEach([&](size_t lane) {
+      Own& own = own_[lane];
+      Prompt prompt = make(lane, static_cast<int64_t>(own.trajectory.size()) - 1);
+      if (IsOneOf(prompt.text, own.asked)) return;
+      own.asked.push_back(prompt.text);
+      asked[lane] = std::move(prompt);
+    });
+    std::vector<std::optional<Answer>> answers = lanes_.Query(asked);
+    ForEach([&](size_t lane) {
+      if (!asked[lane]) return;
+      own_[lane].searches = answers[lane] && !answers[lane]->success;
+      if (!answers[lane]) return;
+      Candidate candidate;
+      candidate.prompt = *std::move(asked[lane]);
+      candidate.ledger = lanes_[lane]->ledger();
+      candidate.score = answers[lane]->target_probability;
+      candidate.success = answers[lane]->success;
+      own_[lane].trajectory.push_back(std::move(candidate));
+    });
+  }
+
+  std::vector<Trajectory> Trajectories() {
+    ForEach([&](size_t lane) { ChooseBest(&own_[lane].trajectory); });
+    std::vector<Trajectory> all;
+    for (Own& own : own_) all.push_back(std::move(own.trajectory));
+    return all;
+  }
+
+ private:
+  struct Own {
+    bool searches = false;
+    std::vector<Philox> rng;  // for tokens and for noise
+    std::vector<std::string> asked;
+    Trajectory trajectory;
+  };
+
+  void ForEach(const std::function<void(size_t)>& work) {
+    for (size_t lane = 0; lane < own_.size(); ++lane) {
+      if (own_[lane].searches) work(lane);
+    }
+  }
+
+  // Nothing worked: what came nearest, by the oracle, is what the attacker would send.
+  static void ChooseBest(Trajectory* trajectory) {
+    const auto best =
+        std::max_element(trajectory->begin(), trajectory->end(),
+                         [](const auto& a, const auto& b) { return a.score < b.score; });
+    Candidate chosen = *best;
+    chosen.ledger = trajectory->back().ledger;
+    if (best + 1 != trajectory->end()) trajectory->push_back(std::move(chosen));
+  }
+
+  Lanes& lanes_;
+  std::vector<Own> own_;
+};
 
 class UnlearnDiffAtk : public Attack {
  public:
@@ -71,8 +168,12 @@ class UnlearnDiffAtk : public Attack {
         "tokens that may be used: text on their own, such as pass a block-list of the known names, "
         "or all",
         {"printable", "unlisted", "all"});
+    v.Integer("lanes", &lanes_,
+              "prompts attacked together in one pass; memory grows with them, and what is found is "
+              "the same up to rounding",
+              {.min = 1, .max = 64});
   }
-  int version() const override { return 2; }
+  int version() const override { return 3; }
   std::map<std::string, Json> presets() const override {
     return {{"paper",
              {{"prefix_len", 5},
@@ -82,7 +183,8 @@ class UnlearnDiffAtk : public Attack {
               {"lr", 0.01},
               {"weight_decay", 0.1},
               {"lambda", 0},
-              {"tokens", "all"}}},
+              {"tokens", "all"},
+              {"lanes", 1}}},
             {"smoke", {{"timesteps", 2}, {"iterations", 2}}}};
   }
   // The budget (timesteps, iterations, noise_draws) is the experiment's, not the attack's.
@@ -94,6 +196,7 @@ class UnlearnDiffAtk : public Attack {
     traits.unmodified = traits.gradients = true;
     traits.queries = timesteps_ + 1;
     traits.most.gradient_steps = timesteps_ * iterations_;
+    traits.lanes = lanes_;
     return traits;
   }
 
@@ -118,40 +221,47 @@ class UnlearnDiffAtk : public Attack {
   }
 
   Trajectory Craft(Target& target, const Concept& subject, const Prompt& seed) const override {
-    const Backbone& victim = target.Victim();
-    if (!Excludes(victim, subject, seed).empty()) {
+    Lanes one({&target});
+    return CraftTogether(one, subject, {seed}).front();
+  }
+
+  std::vector<Trajectory> CraftTogether(Lanes& lanes, const Concept& subject,
+                                        const std::vector<Prompt>& seeds) const override {
+    const Backbone& victim = lanes.any().Victim();
+    for (size_t lane = 0; lane < lanes.size(); ++lane) {
+      if (lanes[lane] == nullptr || Excludes(victim, subject, seeds[lane]).empty()) continue;
       throw UsageError(fmt::format(
           "unlearn_diff_atk: prompt {} leaves no room for {} tokens before it. Lower prefix_len.",
-          seed.id, prefix_len_));
+          seeds[lane].id, prefix_len_));
     }
-    Trajectory trajectory;
-    if (Try(target, seed, &trajectory)) return trajectory;
-    const PrefixedPrompt prefixed(
-        victim, seed, UsableTokens(*victim.tokenizer, tokens_, subject.known), prefix_len_);
-    const DenoisingObjective objective(target, target.ReferenceImages(seed, 1), lambda_ > 0);
-    const at::Tensor distribution =
-        at::full({prefix_len_, prefixed.vocabulary()},
+    Search search(lanes, seeds);
+    search.Try([&](size_t lane, int64_t) { return seeds[lane]; });
+    if (!search.Searches()) return search.Trajectories();
+    const PrefixedPrompts prefixed(
+        victim, seeds, UsableTokens(*victim.tokenizer, tokens_, subject.known), prefix_len_);
+    const DenoisingObjective objective(lanes.any(), search.Rows([&](size_t lane) {
+      return lanes[lane]->ReferenceImages(seeds[lane], 1)[0];
+    }),
+                                       lambda_ > 0);
+    const at::Tensor distributions =
+        at::full({static_cast<int64_t>(lanes.size()), prefix_len_, prefixed.vocabulary()},
                  1.0 / static_cast<double>(prefixed.vocabulary()), at::kFloat);
     OptimizerSpec spec;
     spec.name = "adam";
     spec.lr = lr_;
     spec.weight_decay = weight_decay_;
-    Optimizer optimizer(spec, {"distribution"}, {distribution});
-    Philox token_rng = target.Rng(seed, 0), noise_rng = target.Rng(seed, 1);
-    std::vector<std::string> asked = {seed.text};
+    Optimizer optimizer(spec, {"distributions"}, {distributions});
     for (const DenoisingPoint& point : objective.Points(timesteps_)) {
       for (int64_t i = 0; i < iterations_; ++i) {
-        Improve(target, prefixed, objective, point, distribution, &optimizer, &token_rng,
-                &noise_rng);
+        Improve(prefixed, objective, point, distributions, &optimizer, &search);
       }
-      Prompt found = prefixed.Candidate(kName, distribution.argmax(1),
-                                        static_cast<int64_t>(trajectory.size()) - 1);
-      if (IsOneOf(found.text, asked)) continue;
-      asked.push_back(found.text);
-      if (Try(target, std::move(found), &trajectory)) return trajectory;
+      search.Try([&](size_t lane, int64_t index) {
+        return prefixed.Candidate(kName, lane, distributions[static_cast<int64_t>(lane)].argmax(1),
+                                  index);
+      });
+      if (!search.Searches()) break;
     }
-    ChooseBest(&trajectory);
-    return trajectory;
+    return search.Trajectories();
   }
 
  private:
@@ -160,35 +270,28 @@ class UnlearnDiffAtk : public Attack {
     return model.clip.text.max_position_embeddings - 2 - prefix_len_;
   }
 
-  // One step of the distribution, which is changed in place.
-  void Improve(Target& target, const PrefixedPrompt& prefixed, const DenoisingObjective& objective,
-               const DenoisingPoint& point, const at::Tensor& distribution, Optimizer* optimizer,
-               Philox* token_rng, Philox* noise_rng) const {
-    const at::Tensor drawn = DrawTokens(distribution, token_rng);
+  // One step of the distributions (lanes, prefix, usable), which are changed in place.
+  void Improve(const PrefixedPrompts& prefixed, const DenoisingObjective& objective,
+               const DenoisingPoint& point, const at::Tensor& distributions, Optimizer* optimizer,
+               Search* search) const {
+    const at::Tensor drawn = search->Rows([&](size_t lane) {
+      return DrawTokens(distributions[static_cast<int64_t>(lane)], search->TokenRng(lane));
+    });
+    const at::Tensor noise = search->Rows(
+        [&](size_t lane) { return objective.DrawNoise(noise_draws_, search->NoiseRng(lane)); });
     at::Tensor one_hot = at::one_hot(drawn, prefixed.vocabulary()).to(at::kFloat);
     one_hot.requires_grad_(true);
-    const at::Tensor ids = prefixed.Ids(drawn);
-    const at::Tensor loss = objective
-                                .Score(prefixed.Embed(one_hot, ids), ids, point,
-                                       objective.DrawNoise(noise_draws_, noise_rng))
-                                .Total(lambda_);
+    // The sum: what one lane loses does not depend on another's tokens.
+    const at::Tensor loss =
+        objective.Score(prefixed.Embed(one_hot), prefixed.Ids(drawn), point, noise.flatten(0, 1))
+            .Total(lambda_)
+            .sum();
     // Straight through: the gradient at the drawn tokens moves the distribution.
-    StepOnSimplex(Gradients(loss, {one_hot})[0], optimizer, distribution);
-    ++target.ledger().candidate_evaluations;
-    ++target.ledger().gradient_steps;
+    StepOnSimplex(Gradients(loss, {one_hot})[0], optimizer, distributions);
+    search->Spend(objective.TakeCosts());
   }
 
-  // Nothing worked: what came nearest, by the oracle, is what the attacker would send.
-  static void ChooseBest(Trajectory* trajectory) {
-    const auto best =
-        std::max_element(trajectory->begin(), trajectory->end(),
-                         [](const auto& a, const auto& b) { return a.score < b.score; });
-    Candidate chosen = *best;
-    chosen.ledger = trajectory->back().ledger;
-    if (best + 1 != trajectory->end()) trajectory->push_back(std::move(chosen));
-  }
-
-  int64_t prefix_len_ = 5, timesteps_ = 2, iterations_ = 5, noise_draws_ = 1;
+  int64_t prefix_len_ = 5, timesteps_ = 2, iterations_ = 5, noise_draws_ = 1, lanes_ = 8;
   double lr_ = 0.1, weight_decay_ = 0.1, lambda_ = 1;
   std::string tokens_ = "printable";
 };

@@ -1,5 +1,6 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
@@ -191,6 +192,110 @@ TEST_CASE("unlearn_diff_atk: the seed first, then a try a timestep, until one wo
   }
 }
 
+TEST_CASE("unlearn_diff_atk: what a lane computes depends on its own rows, bit for bit") {
+  const IdleHooks idle;
+  TinyTarget target(&idle);
+  const Backbone& victim = target.victim;
+  constexpr int64_t kLanes = 3, kDraws = 2;
+  struct Result {
+    at::Tensor loss, gradient;
+  };
+  // Lane `own` sees picture, text and noise of number `own`; the others those of their numbers.
+  const auto score = [&](const std::vector<int64_t>& numbers) {
+    const auto lanes = static_cast<int64_t>(numbers.size());
+    std::vector<at::Tensor> pictures, noise;
+    std::vector<std::string> texts;
+    for (const int64_t number : numbers) {
+      pictures.push_back(TinyImages(1, static_cast<uint64_t>(20 + number)));
+      texts.push_back(number % 2 == 0 ? "a cat" : "a picture of a dog");
+    }
+    const DenoisingObjective objective(target, at::cat(pictures), true);
+    for (const int64_t number : numbers) {
+      Philox rng({static_cast<uint64_t>(number), "noise", 0, Stream::kAttack, 0});
+      noise.push_back(objective.DrawNoise(kDraws, &rng));
+    }
+    const at::Tensor ids = TokenizeBatch(*victim.tokenizer, texts, 16);
+    at::Tensor tokens = ClipTokenEmbeddings(victim.text_encoder, ids).detach().clone();
+    tokens.requires_grad_(true);
+    const at::Tensor loss =
+        objective.Score(tokens, ids, objective.Points(3)[1], at::cat(noise)).Total(1);
+    REQUIRE(loss.sizes() == std::vector<int64_t>{lanes});
+    const std::vector<Ledger> costs = objective.TakeCosts();
+    REQUIRE(costs.size() == numbers.size());
+    // Two draws by the weights, and as many under guidance; two texts, and the empty one.
+    for (const Ledger& cost : costs) CHECK(cost.unet_evaluations == kDraws + 2 * kDraws);
+    for (const Ledger& cost : costs) CHECK(cost.text_evaluations == 2);
+    return Result{loss.detach(), Gradients(loss.sum(), {tokens})[0]};
+  };
+  const Result all = score({1, 2, 3});
+  for (int64_t lane = 0; lane < kLanes; ++lane) {
+    std::vector<int64_t> others = {7, 8, 9};
+    others[static_cast<size_t>(lane)] = lane + 1;
+    const Result among_others = score(others), alone = score({lane + 1});
+    CHECK(among_others.loss[lane].equal(all.loss[lane]));
+    CHECK(among_others.gradient[lane].equal(all.gradient[lane]));
+    CHECK_FALSE(among_others.loss.equal(all.loss));
+    // A pass of another size may round otherwise.
+    CHECK(alone.loss.item<double>() == Approx(all.loss[lane].item<double>()).epsilon(1e-5));
+    const double moved = (alone.gradient[0] - all.gradient[lane]).norm().item<double>();
+    CHECK(moved <= 1e-4 * all.gradient[lane].norm().item<double>());
+  }
+}
+
+TEST_CASE("unlearn_diff_atk: a prompt's trajectory depends on its own lane alone") {
+  const std::unique_ptr<Attack> attack =
+      Make({{"timesteps", 3}, {"iterations", 2}, {"prefix_len", 2}, {"lanes", 3}});
+  CHECK(attack->traits().lanes == 3);
+  const std::vector<std::string> texts = {"a cat", "a dog picture", "a picture of a cat", "dog"};
+  const SafeHooks hooks(
+      EncodeText(TinyBackbone(), TokenizeBatch(*TinyTokenizer(), {"a dog"}, 16)).detach(), 0.5);
+  // The number of the prompt in each lane, or -1; `open`: lane 0 succeeds with its seed.
+  const auto craft = [&](const std::vector<int>& numbers, bool open, const Hooks* defence) {
+    std::vector<std::unique_ptr<TinyTarget>> targets;
+    std::vector<Target*> lanes;
+    std::vector<Prompt> seeds;
+    for (const int number : numbers) {
+      targets.push_back(std::make_unique<TinyTarget>(defence));
+      targets.back()->red_enough = 2;
+      lanes.push_back(number < 0 ? nullptr : targets.back().get());
+      seeds.push_back(number < 0 ? Prompt()
+                                 : TinyPrompt("t/" + std::to_string(number), texts.at(number)));
+    }
+    if (open) targets[0]->red_enough = -1;
+    Lanes together(lanes);
+    return attack->CraftTogether(together, TinyConcept(), seeds);
+  };
+  for (const Hooks* defence :
+       {static_cast<const Hooks*>(nullptr), static_cast<const Hooks*>(&hooks)}) {
+    INFO("with hooks: " << (defence != nullptr));
+    const std::vector<Trajectory> all = craft({0, 1, 2}, false, defence);
+    REQUIRE(all.size() == 3);
+    CHECK(all[1].size() > 2);
+    CHECK(all[1].back().ledger.gradient_steps == 6);
+    const auto same = [&](const std::vector<Trajectory>& other) {
+      REQUIRE(other[1].size() == all[1].size());
+      for (size_t i = 0; i < all[1].size(); ++i) {
+        const Candidate &a = other[1][i], &b = all[1][i];
+        CHECK(a.prompt.id == b.prompt.id);
+        CHECK(a.prompt.token_ids == b.prompt.token_ids);
+        CHECK(a.score == b.score);
+        CHECK(a.ledger.gradient_steps == b.ledger.gradient_steps);
+        CHECK(a.ledger.unet_evaluations == b.ledger.unet_evaluations);
+        CHECK(a.ledger.text_evaluations == b.ledger.text_evaluations);
+      }
+    };
+    same(craft({3, 1, 0}, false, defence));
+    const std::vector<Trajectory> alone = craft({-1, 1, -1}, false, defence);
+    same(alone);
+    CHECK((alone[0].empty() && alone[2].empty()));
+    // One that ends at once pays for nothing more, and harms nobody.
+    const std::vector<Trajectory> open = craft({0, 1, 2}, true, defence);
+    same(open);
+    REQUIRE(open[0].size() == 1);
+    CHECK(open[0][0].ledger.gradient_steps == 0);
+  }
+}
+
 TEST_CASE("unlearn_diff_atk: without hooks the adaptive form is the published attack bit for bit") {
   Trajectory runs[2];
   for (int i = 0; i < 2; ++i) {
@@ -222,10 +327,10 @@ TEST_CASE("unlearn_diff_atk: hooks that do nothing predict what the sampler's st
   const at::Tensor embeddings = ClipTokenEmbeddings(target.victim.text_encoder, ids);
   for (const DenoisingPoint& point : adaptive.Points(5)) {
     CHECK(point.signal * point.signal + point.noise * point.noise == Approx(1));
-    const int64_t before = target.ledger().unet_evaluations;
+    adaptive.TakeCosts();
     const DenoisingObjective::Terms terms = adaptive.Score(embeddings, ids, point, noise);
     // No guidance: one row a draw by the weights, one through the hooks.
-    CHECK(target.ledger().unet_evaluations == before + 2 + 2);
+    CHECK(adaptive.TakeCosts()[0].unet_evaluations == 2 + 2);
     const double own = terms.denoising.item<double>();
     CHECK(terms.through.item<double>() == Approx(own).epsilon(1e-6));
     CHECK(terms.alarm.item<double>() == 0);

@@ -127,6 +127,19 @@ const Prompt& Grid::PromptOf(const Crafting& crafting) const {
   return lab_.prompts[crafting.subject].at("target")[crafting.prompt];
 }
 
+std::vector<std::vector<size_t>> Grid::CraftedTogether() const {
+  const auto pass = [&](const Crafting& c) {
+    const auto lanes = static_cast<size_t>(lab_.TraitsOf(c.attack).lanes);
+    return std::make_tuple(c.attack, c.method, c.subject, c.prompt / lanes);
+  };
+  std::vector<std::vector<size_t>> all;
+  for (size_t i = 0; i < craftings_.size(); ++i) {
+    if (i == 0 || pass(craftings_[i]) != pass(craftings_[i - 1])) all.emplace_back();
+    all.back().push_back(i);
+  }
+  return all;
+}
+
 void Grid::Append(size_t method, size_t subject, size_t attack, const std::string& group,
                   std::vector<const Unit*>* units) const {
   const auto found = places_.find({method, subject, attack, group});

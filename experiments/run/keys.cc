@@ -121,6 +121,41 @@ bool IsCrafted(const Lab& lab, const Unit& unit) {
   return !lab.ForEachMethod(unit.attack) || !lab.MadeElsewhere(unit.method);
 }
 
+namespace {
+
+const std::vector<Prompt>& TargetsOf(const Lab& lab, size_t subject) {
+  static const std::vector<Prompt> none;
+  const auto found = lab.prompts.at(subject).find("target");
+  return found == lab.prompts[subject].end() ? none : found->second;
+}
+
+}  // namespace
+
+LanePlace PlaceOf(const Lab& lab, size_t attack, size_t subject, const Prompt& prompt) {
+  const auto lanes = static_cast<size_t>(lab.TraitsOf(attack).lanes);
+  const std::vector<Prompt>& all = TargetsOf(lab, subject);
+  const auto found =
+      std::find_if(all.begin(), all.end(), [&](const Prompt& one) { return one.id == prompt.id; });
+  // One that is in no list is crafted by itself.
+  if (found == all.end()) return {all.size(), 0};
+  const auto place = static_cast<size_t>(found - all.begin());
+  return {place / lanes, place % lanes};
+}
+
+std::vector<std::optional<Prompt>> PromptsOfGroup(const Lab& lab, size_t attack, size_t subject,
+                                                  const Prompt& prompt) {
+  std::vector<std::optional<Prompt>> prompts(static_cast<size_t>(lab.TraitsOf(attack).lanes));
+  const LanePlace own = PlaceOf(lab, attack, subject, prompt);
+  const std::vector<Prompt>& all = TargetsOf(lab, subject);
+  for (size_t lane = 0; lane < prompts.size(); ++lane) {
+    const size_t place = own.group * prompts.size() + lane;
+    if (place >= all.size()) break;
+    if (lab.ReasonNotAttacked(attack, subject, all[place]).empty()) prompts[lane] = all[place];
+  }
+  prompts[own.lane] = prompt;
+  return prompts;
+}
+
 Json EraseKey(const Lab& lab, size_t method, size_t subject) {
   const Entry<Method>& entry = lab.methods[method];
   Json key = EntryKey("erase", entry, lab);
@@ -184,6 +219,10 @@ Json AttackKey(const Lab& lab, size_t attack, size_t method, size_t subject, con
   }
   Json key = TargetKey("attack", lab, attack, method, subject, inputs);
   key["inputs"]["prompt"] = PromptToJson(inputs.prompt);
+  // A row's bytes may depend on its place in a pass.
+  if (inputs.traits.lanes > 1) {
+    key["inputs"]["lane"] = PlaceOf(lab, attack, subject, prompt).lane;
+  }
   return key;
 }
 

@@ -26,6 +26,16 @@ struct Unit {
 // pictures come from elsewhere is not known here.
 bool IsCrafted(const Lab& lab, const Unit& unit);
 
+// Where an attack crafts for a prompt: prompts of a group in one pass, each in its own lane.
+// Decided by the place in the concept's list alone, so a longer list moves nobody.
+struct LanePlace {
+  size_t group = 0, lane = 0;
+};
+LanePlace PlaceOf(const Lab& lab, size_t attack, size_t subject, const Prompt& prompt);
+// The prompts of its group by lane, itself among them; none where the attack leaves a prompt out.
+std::vector<std::optional<Prompt>> PromptsOfGroup(const Lab& lab, size_t attack, size_t subject,
+                                                  const Prompt& prompt);
+
 Json EraseKey(const Lab& lab, size_t method, size_t subject);
 // Of an attack that is crafted for each method it names the edited model; another's is the same for
 // all methods. One on a concept is keyed by what it learnt, and nothing is stored under it.

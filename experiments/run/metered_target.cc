@@ -1,6 +1,7 @@
 #include "experiments/run/metered_target.h"
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/stack.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -83,14 +84,48 @@ const SamplerSpec& MeteredTarget::Sampling() {
 }
 
 std::optional<Answer> MeteredTarget::Query(const Prompt& prompt) {
+  return QueryTogether({this}, {prompt}).front();
+}
+
+std::vector<std::optional<Answer>> MeteredTarget::QueryTogether(
+    const std::vector<MeteredTarget*>& targets, const std::vector<std::optional<Prompt>>& prompts) {
+  std::vector<std::optional<Prompt>> asked(targets.size());
+  MeteredTarget* any = nullptr;
+  for (size_t i = 0; i < targets.size(); ++i) {
+    if (!prompts[i] || !targets[i]->MayAsk()) continue;
+    asked[i] = prompts[i];
+    any = targets[i];
+  }
+  std::vector<std::optional<Answer>> answers(targets.size());
+  if (any == nullptr) return answers;
+  const std::vector<SearchedPicture> pictures = any->draw_(asked);
+  // The oracle is asked in a pass of as many rows, too; whatever stands where nobody asked.
+  std::vector<at::Tensor> images;
+  for (size_t i = 0; i < targets.size(); ++i) images.push_back(pictures[i].image);
+  const auto there = std::find_if(images.begin(), images.end(),
+                                  [](const at::Tensor& image) { return image.defined(); });
+  const at::Tensor filling = *there;
+  for (at::Tensor& image : images) {
+    if (!image.defined()) image = filling;
+  }
+  const std::vector<OracleAnswer> words =
+      AskOracle(*any->inputs_.judge, at::stack(images), any->inputs_.judged);
+  for (size_t i = 0; i < targets.size(); ++i) {
+    if (asked[i]) answers[i] = targets[i]->Receive(pictures[i], words[i]);
+  }
+  return answers;
+}
+
+bool MeteredTarget::MayAsk() {
   Require(inputs_.traits.queries > 0, "the oracle", "queries");
-  if (queries_left_ <= 0) return std::nullopt;
+  if (queries_left_ <= 0) return false;
   --queries_left_;
-  const SearchedPicture picture = draw_(prompt);
+  return true;
+}
+
+Answer MeteredTarget::Receive(const SearchedPicture& picture, const OracleAnswer& word) {
   ++ledger_.victim_queries;
   ledger_.unet_evaluations += picture.unet_evaluations;
-  const OracleAnswer word =
-      AskOracle(*inputs_.judge, picture.image.unsqueeze(0), inputs_.judged).front();
   Answer answer;
   if (inputs_.traits.sees_blocked) answer.blocked = picture.blocked;
   if (inputs_.traits.sees_picture) {

@@ -33,7 +33,9 @@ class MeteredTarget : public Target {
  public:
   // Pictures of the unmodified model for one prompt, each on noise of its own.
   using DrawReference = std::function<Drawn(const Prompt&, int64_t)>;
-  using DrawVictim = std::function<SearchedPicture(const Prompt&)>;
+  // Of each prompt that is asked, the picture in its place, all in one pass.
+  using DrawVictim =
+      std::function<std::vector<SearchedPicture>(const std::vector<std::optional<Prompt>>&)>;
 
   // `victim` has no model where the attack is crafted once for all methods. Throws Error when the
   // attack may ask, and there is no oracle.
@@ -50,6 +52,11 @@ class MeteredTarget : public Target {
   const Hooks* VictimHooks() override;
   const SamplerSpec& Sampling() override;
   std::optional<Answer> Query(const Prompt& prompt) override;
+  // Query of several targets of one attack under one victim, those that ask something: drawn and
+  // judged in one pass, which has as many rows as there are targets.
+  static std::vector<std::optional<Answer>> QueryTogether(
+      const std::vector<MeteredTarget*>& targets,
+      const std::vector<std::optional<Prompt>>& prompts);
   Philox Rng(const Prompt& prompt, uint64_t step) override;
   Philox Rng(const Concept& subject, uint64_t step) override;
   Ledger& ledger() override { return ledger_; }
@@ -58,6 +65,9 @@ class MeteredTarget : public Target {
   // `trait`: what traits() would have to say.
   void Require(bool declared, const char* what, const char* trait) const;
   void RequireVictim() const;
+  // Whether a query is left; it is spent.
+  bool MayAsk();
+  Answer Receive(const SearchedPicture& picture, const OracleAnswer& word);
   Philox RngOf(const std::string& what, uint64_t step) const;
 
   const Lab& lab_;
@@ -68,6 +78,19 @@ class MeteredTarget : public Target {
   const DrawVictim draw_;
   int64_t queries_left_;
   Ledger ledger_;
+};
+
+class MeteredLanes : public Lanes {
+ public:
+  explicit MeteredLanes(std::vector<MeteredTarget*> targets)
+      : Lanes({targets.begin(), targets.end()}), targets_(std::move(targets)) {}
+  std::vector<std::optional<Answer>> Query(
+      const std::vector<std::optional<Prompt>>& prompts) override {
+    return MeteredTarget::QueryTogether(targets_, prompts);
+  }
+
+ private:
+  const std::vector<MeteredTarget*> targets_;
 };
 
 }  // namespace excise

@@ -30,6 +30,16 @@ AttackInputs Inputs(const Lab& lab, size_t attack) {
 }
 constexpr size_t kPez = 0, kPezAdaptive = 1, kUnlearnDiffAtk = 2;
 
+MeteredTarget::DrawVictim OneByOne(const std::function<SearchedPicture(const Prompt&)>& draw) {
+  return [draw](const std::vector<std::optional<Prompt>>& prompts) {
+    std::vector<SearchedPicture> pictures(prompts.size());
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      if (prompts[i]) pictures[i] = draw(*prompts[i]);
+    }
+    return pictures;
+  };
+}
+
 Drawn NoReference(const Prompt&, int64_t n) {
   Drawn drawn;
   drawn.images = ToUint8(TinyImages(n, 4));
@@ -48,9 +58,9 @@ TEST_CASE("a victim answers as often as the attack may ask, and counts what it d
   const at::Tensor pictures = ToUint8(TinyImages(4, 11));
   int64_t drawn = 0;
   MeteredTarget target(*lab, kUnlearnDiffAtk, Inputs(*lab, kUnlearnDiffAtk), NoReference, model,
-                       [&](const Prompt&) {
+                       OneByOne([&](const Prompt&) {
                          return SearchedPicture{pictures[drawn++], drawn == 2, 14};
-                       });
+                       }));
   CHECK(&target.Victim() == &lab->backbone);
   CHECK(target.VictimHooks() == nullptr);
   CHECK(target.Sampling().steps == 7);
@@ -85,14 +95,60 @@ TEST_CASE("an attack that says that it looks sees what was delivered, and whethe
   const at::Tensor black = at::full({3, 64, 64}, 0, at::kByte);
   int64_t drawn = 0;
   MeteredTarget target(*lab, kUnlearnDiffAtk, inputs, NoReference, {&lab->backbone},
-                       [&](const Prompt&) {
+                       OneByOne([&](const Prompt&) {
                          return SearchedPicture{pictures[drawn++], drawn == 2, 14, black};
-                       });
+                       }));
   const std::optional<Answer> open = target.Query(TinyPrompt()), held = target.Query(TinyPrompt());
   CHECK(open->blocked == false);
   CHECK(open->picture.equal(pictures[0].to(at::kFloat).div(255.0)));
   CHECK(held->blocked == true);
   CHECK(held->picture.max().item<double>() == 0);
+}
+
+TEST_CASE("victims that are asked together are drawn once, and each pays for itself") {
+  const std::unique_ptr<Lab> lab = TinyLab(true);
+  DecodeParams(Json{{"timesteps", 1}}, *lab->attacks[kUnlearnDiffAtk].plugin, "test");
+  const at::Tensor pictures = ToUint8(TinyImages(3, 11));
+  std::vector<std::vector<bool>> passes;  // who was asked
+  const auto draw = [&](const std::vector<std::optional<Prompt>>& prompts) {
+    std::vector<SearchedPicture> drawn(prompts.size());
+    passes.emplace_back();
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      passes.back().push_back(prompts[i].has_value());
+      if (prompts[i]) drawn[i] = {pictures[static_cast<int64_t>(i)], i == 2, 14};
+    }
+    return drawn;
+  };
+  std::vector<std::unique_ptr<MeteredTarget>> targets;
+  for (const char* id : {"a", "b", "c"}) {
+    targets.push_back(std::make_unique<MeteredTarget>(
+        *lab, kUnlearnDiffAtk, InputsOfAttack(*lab, kUnlearnDiffAtk, 0, TinyPrompt(id)),
+        NoReference, VictimModel{&lab->backbone}, draw));
+  }
+  MeteredLanes lanes({targets[0].get(), nullptr, targets[2].get()});
+  const auto ask = [&](bool first, bool last) {
+    std::vector<std::optional<Prompt>> prompts(3);
+    if (first) prompts[0] = TinyPrompt("a");
+    if (last) prompts[2] = TinyPrompt("c");
+    return lanes.Query(prompts);
+  };
+  const std::vector<std::optional<Answer>> both = ask(true, true);
+  REQUIRE((both[0] && both[2]));
+  CHECK_FALSE(both[1]);
+  const std::vector<OracleAnswer> words =
+      AskOracle(*lab->JudgeOf(0).plugin, pictures, lab->concepts[0]);
+  CHECK(both[0]->target_probability == Approx(words[0].target_probability).epsilon(1e-6));
+  CHECK(both[2]->target_probability == 0);  // blocked
+  CHECK(ask(false, true)[2].has_value());
+  CHECK(targets[0]->ledger().victim_queries == 1);
+  CHECK(targets[2]->ledger().victim_queries == 2);
+  CHECK(targets[2]->ledger().unet_evaluations == 28);
+  // The last one has asked as often as it may: the first is asked alone, and then nobody.
+  const std::vector<std::optional<Answer>> one = ask(true, true);
+  CHECK((one[0] && !one[2]));
+  CHECK_FALSE(ask(true, true)[0].has_value());
+  CHECK(passes == std::vector<std::vector<bool>>{
+                      {true, false, true}, {false, false, true}, {true, false, false}});
 }
 
 TEST_CASE("an adaptive form draws the random numbers of the attack that it adapts") {

@@ -62,7 +62,8 @@ class Pipeline {
   // What adaptive attacks can see of the edited model (see experiments/run/offers.h).
   std::vector<std::string> Offers(size_t method, size_t subject);
   // The attack's trajectory for one prompt. Only one that is crafted for each method looks at
-  // `method`.
+  // `method`. What is missing of the prompts that are crafted in one pass with it is made and
+  // stored as well, each in its own lane.
   Trajectory Craft(size_t attack, size_t method, size_t subject, const Prompt& prompt);
   UnitPictures Generate(const Unit& unit);
   std::vector<Verdict> Judge(const Unit& unit);
@@ -110,6 +111,14 @@ class Pipeline {
   // The edited model that a unit's pictures are drawn with: an attack may have changed its weights.
   std::shared_ptr<const ErasedModel> ModelOf(const Unit& unit);
   MeteredTarget TargetOf(size_t attack, const AttackInputs& inputs, const ErasedModel* victim);
+  // The oracle's pictures of what is asked, in one pass, each in its place.
+  std::vector<SearchedPicture> DrawSearched(const ErasedModel& victim,
+                                            const std::vector<std::optional<Prompt>>& asked) const;
+  // Crafts for those prompts, a lane each, that are there, and stores what is found.
+  std::vector<Trajectory> CraftLanes(size_t attack, size_t method, size_t subject,
+                                     const std::vector<std::optional<Prompt>>& prompts);
+  // Held by who crafts for a group of prompts.
+  std::mutex& Crafting(size_t attack, size_t method, size_t subject, size_t group);
   // What prompts need of what an attack on a concept learnt; made once for all who ask.
   Learnt LearntOf(size_t attack, size_t method, size_t subject);
   Learnt LearnOrLoad(size_t attack, size_t method, size_t subject);
@@ -163,6 +172,7 @@ class Pipeline {
     std::optional<Learnt> learnt;
   };
   std::map<std::array<size_t, 3>, std::unique_ptr<LearntEntry>> learnt_;
+  std::map<std::array<size_t, 4>, std::unique_ptr<std::mutex>> crafting_;
   std::map<std::pair<size_t, size_t>, EraseCost> costs_;
   std::once_flag base_once_;
   ErasedModel base_;

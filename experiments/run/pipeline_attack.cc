@@ -35,21 +35,43 @@ MeteredTarget Pipeline::TargetOf(size_t attack, const AttackInputs& inputs,
                                  const ErasedModel* victim) {
   const auto reference = [this](const Prompt& aim, int64_t n) { return Reference(aim, n); };
   if (victim == nullptr) return {lab_, attack, inputs, reference};
-  const auto draw = [this, victim](const Prompt& candidate) {
-    const Drawn drawn =
-        Draw(victim->exact, victim->hooks.get(), {{candidate, 0}}, SearchedNoise(), 1);
-    return SearchedPicture{drawn.images[0], drawn.Blocked(0), drawn.evaluations_per_image,
-                           drawn.replacement};
+  const auto draw = [this, victim](const std::vector<std::optional<Prompt>>& asked) {
+    return DrawSearched(*victim, asked);
   };
   return {
       lab_, attack, inputs, reference, VictimModel{&victim->exact, victim->hooks.get(), Sampling()},
       draw};
 }
 
+std::vector<SearchedPicture> Pipeline::DrawSearched(
+    const ErasedModel& victim, const std::vector<std::optional<Prompt>>& asked) const {
+  const bool together = victim.hooks == nullptr || victim.hooks->RowsApart();
+  const auto batch = static_cast<int64_t>(together ? asked.size() : 1);
+  std::vector<SearchedPicture> pictures(asked.size());
+  const auto keep = [](const Drawn& drawn, int64_t row, SearchedPicture* picture) {
+    *picture = {drawn.images[row], drawn.Blocked(row), drawn.evaluations_per_image,
+                drawn.replacement};
+  };
+  std::vector<Shot> shots;
+  const auto first = std::find_if(asked.begin(), asked.end(),
+                                  [](const auto& prompt) { return prompt.has_value(); });
+  for (const auto& prompt : asked) shots.push_back({prompt ? *prompt : **first, 0});
+  Drawn all;
+  if (together) all = Draw(victim.exact, victim.hooks.get(), shots, SearchedNoise(), batch);
+  for (size_t i = 0; i < asked.size(); ++i) {
+    if (!asked[i]) continue;
+    if (together) {
+      keep(all, static_cast<int64_t>(i), &pictures[i]);
+    } else {
+      keep(Draw(victim.exact, victim.hooks.get(), {shots[i]}, SearchedNoise(), 1), 0, &pictures[i]);
+    }
+  }
+  return pictures;
+}
+
 Trajectory Pipeline::Craft(size_t attack, size_t method, size_t subject, const Prompt& prompt) {
   const Entry<Attack>& entry = lab_.attacks[attack];
   const AttackTraits traits = entry.plugin->traits();
-  const std::string name = fmt::format("attack '{}'", entry.name);
   if (traits.per == AttackTraits::Per::kConcept) {
     const Learnt learnt = LearntOf(attack, method, subject);
     Candidate candidate;
@@ -65,20 +87,64 @@ Trajectory Pipeline::Craft(size_t attack, size_t method, size_t subject, const P
   const auto stored =
       Load(key, [&](const Artifact& artifact) { return ReadTrajectory(artifact, prompt); });
   if (stored) return *stored;
+  // Another worker may be about it, or about one that is crafted together with it.
+  const LanePlace place = PlaceOf(lab_, attack, subject, prompt);
+  const std::lock_guard<std::mutex> crafting(
+      Crafting(attack, traits.ForEachMethod() ? method : lab_.unmodified, subject, place.group));
+  std::vector<std::optional<Prompt>> prompts = PromptsOfGroup(lab_, attack, subject, prompt);
+  for (size_t lane = 0; lane < prompts.size(); ++lane) {
+    if (!prompts[lane]) continue;
+    auto found =
+        Load(AttackKey(lab_, attack, method, subject, *prompts[lane]),
+             [&](const Artifact& artifact) { return ReadTrajectory(artifact, *prompts[lane]); });
+    if (!found) continue;
+    prompts[lane].reset();
+    if (lane == place.lane) return *std::move(found);
+  }
+  return CraftLanes(attack, method, subject, prompts)[place.lane];
+}
+
+std::mutex& Pipeline::Crafting(size_t attack, size_t method, size_t subject, size_t group) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::unique_ptr<std::mutex>& slot = crafting_[{attack, method, subject, group}];
+  if (!slot) slot = std::make_unique<std::mutex>();
+  return *slot;
+}
+
+std::vector<Trajectory> Pipeline::CraftLanes(size_t attack, size_t method, size_t subject,
+                                             const std::vector<std::optional<Prompt>>& prompts) {
+  const Entry<Attack>& entry = lab_.attacks[attack];
+  const AttackTraits traits = entry.plugin->traits();
+  const std::string name = fmt::format("attack '{}'", entry.name);
   std::shared_ptr<const ErasedModel> victim;
   if (traits.ForEachMethod()) victim = Erase(method, subject);
   const Stopwatch watch;
-  const AttackInputs inputs = InputsOfAttack(lab_, attack, subject, prompt);
-  MeteredTarget target = TargetOf(attack, inputs, victim.get());
-  const Trajectory trajectory = entry.plugin->Craft(target, inputs.subject, inputs.prompt);
-  if (trajectory.empty()) {
-    throw Error(fmt::format("{} returned no candidate for prompt '{}'.", name, prompt.id));
+  std::vector<std::unique_ptr<MeteredTarget>> targets(prompts.size());
+  std::vector<MeteredTarget*> lanes(prompts.size(), nullptr);
+  std::vector<Prompt> seeds(prompts.size());
+  for (size_t lane = 0; lane < prompts.size(); ++lane) {
+    if (!prompts[lane]) continue;
+    const AttackInputs inputs = InputsOfAttack(lab_, attack, subject, *prompts[lane]);
+    targets[lane].reset(new MeteredTarget(TargetOf(attack, inputs, victim.get())));
+    lanes[lane] = targets[lane].get();
+    seeds[lane] = inputs.prompt;
   }
-  CheckTrajectory(trajectory, prompt, name);
-  CheckForms(trajectory, traits, entry.name);
-  Put(key, {{"trajectory.json", CanonicalJson(TrajectoryToJson(trajectory))}});
+  MeteredLanes together(lanes);
+  const std::vector<Trajectory> found =
+      entry.plugin->CraftTogether(together, VisibleToMethods(lab_.concepts[subject]), seeds);
+  for (size_t lane = 0; lane < prompts.size(); ++lane) {
+    if (!prompts[lane]) continue;
+    if (found.at(lane).empty()) {
+      throw Error(
+          fmt::format("{} returned no candidate for prompt '{}'.", name, prompts[lane]->id));
+    }
+    CheckTrajectory(found[lane], *prompts[lane], name);
+    CheckForms(found[lane], traits, entry.name);
+    Put(AttackKey(lab_, attack, method, subject, *prompts[lane]),
+        {{"trajectory.json", CanonicalJson(TrajectoryToJson(found[lane]))}});
+  }
   Spend("attack", watch.Seconds());
-  return trajectory;
+  return found;
 }
 
 Learnt Pipeline::LearntOf(size_t attack, size_t method, size_t subject) {

@@ -2,10 +2,14 @@
 // tiny models.
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
+#include <mutex>
 
 #include "core/error.h"
+#include "core/workers.h"
 #include "experiments/run/export_prompts.h"
+#include "experiments/run/grid.h"
 #include "experiments/run/offers.h"
 #include "experiments/run/pipeline.h"
 #include "experiments/run/stored.h"
@@ -145,6 +149,128 @@ TEST_CASE("an attack that does what it does not declare is refused") {
   const size_t states = scene.Add("hidden", std::make_unique<Hidden>(), {{"makes", "states"}});
   CHECK_THROWS_WITH(scene.pipeline.Craft(states, 1, 0, TinyPrompt("t/0")),
                     Contains("'hidden'") && Contains("text_states"));
+}
+
+namespace {
+
+// Crafts two prompts in a pass, and notes who was in which lane.
+class Paired : public Attack {
+ public:
+  void Fields(ParamVisitor&) override {}
+  int version() const override { return 1; }
+  AttackTraits traits() const override {
+    AttackTraits traits;
+    traits.surrogate = true;
+    traits.lanes = 2;
+    return traits;
+  }
+  std::vector<Trajectory> CraftTogether(Lanes& lanes, const Concept&,
+                                        const std::vector<Prompt>& prompts) const override {
+    std::vector<Trajectory> found(lanes.size());
+    std::string who;
+    for (size_t lane = 0; lane < lanes.size(); ++lane) {
+      if (lanes[lane] == nullptr) {
+        who += "-";
+        continue;
+      }
+      who += prompts[lane].id;
+      Candidate candidate;
+      candidate.prompt = AdversarialPrompt(prompts[lane], "paired", 0,
+                                           "lane " + std::to_string(lane) + prompts[lane].text);
+      ++lanes[lane]->ledger().candidate_evaluations;
+      candidate.ledger = lanes[lane]->ledger();
+      found[lane] = {candidate};
+    }
+    const std::lock_guard<std::mutex> lock(mutex);
+    passes.push_back(who);
+    return found;
+  }
+  static inline std::mutex mutex;
+  static inline std::vector<std::string> passes;
+};
+
+// Of what an attack made of every prompt, the bytes in the store.
+std::vector<std::string> StoredBytes(Scene& scene, size_t attack, size_t method) {
+  std::vector<std::string> bytes;
+  for (const Prompt& prompt : scene.lab->prompts[0].at("target")) {
+    const auto artifact = scene.store.Find(AttackKey(*scene.lab, attack, method, 0, prompt));
+    REQUIRE(artifact.has_value());
+    bytes.push_back(artifact->Read("trajectory.json"));
+  }
+  return bytes;
+}
+
+}  // namespace
+
+TEST_CASE("prompts of a pass are crafted once, by whoever comes first, and each in its lane") {
+  Scene scene("paired");
+  Paired::passes.clear();
+  const size_t attack = scene.Add("paired", std::make_unique<Paired>(), Json::object());
+  const std::vector<Prompt>& prompts = scene.lab->prompts[0].at("target");
+  const Grid grid(*scene.lab);
+  std::vector<size_t> sizes;
+  for (const auto& pass : grid.CraftedTogether()) {
+    if (grid.craftings()[pass[0]].attack == attack) sizes.push_back(pass.size());
+  }
+  CHECK(sizes == std::vector<size_t>{2, 1});
+
+  RunUnits(3, 2, [&](int64_t i) {
+    const Trajectory found =
+        scene.pipeline.Craft(attack, 0, 0, prompts[static_cast<size_t>(2 - i)]);
+    CHECK(found.back().ledger.candidate_evaluations == 1);
+  });
+  std::sort(Paired::passes.begin(), Paired::passes.end());
+  CHECK(Paired::passes == std::vector<std::string>{"t/0t/1", "t/2-"});
+  const std::vector<std::string> whole = StoredBytes(scene, attack, 0);
+
+  // What is lost of a pass is crafted alone, in its own lane.
+  std::filesystem::remove_all(
+      scene.store.Find(AttackKey(*scene.lab, attack, 0, 0, prompts[1]))->folder);
+  Pipeline again(*scene.lab, scene.store);
+  again.Craft(attack, 0, 0, prompts[0]);
+  CHECK(Paired::passes.size() == 2);
+  again.Craft(attack, 0, 0, prompts[1]);
+  CHECK(Paired::passes.back() == "-t/1");
+  CHECK(StoredBytes(scene, attack, 0) == whole);
+
+  // The lane is in the key, and a longer list moves nobody.
+  const Json key = AttackKey(*scene.lab, attack, 0, 0, prompts[1]);
+  CHECK(key["inputs"]["lane"] == 1);
+  CHECK_FALSE(AttackKey(*scene.lab, 1, 0, 0, prompts[1])["inputs"].contains("lane"));
+  scene.lab->prompts[0].at("target").push_back(TinyPrompt("t/3"));
+  CHECK(AttackKey(*scene.lab, attack, 0, 0, prompts[1]) == key);
+}
+
+TEST_CASE("a white-box search in lanes finds the same after a kill, and with other neighbours") {
+  Scene scene("lanes");
+  SetJudge(scene.lab.get(), TinyJudge(true));
+  const size_t attack =
+      scene.Add("unlearn_diff_atk", Registry<Attack>::Get().Make("unlearn_diff_atk"),
+                {{"timesteps", 2}, {"iterations", 2}, {"prefix_len", 2}, {"lanes", 4}});
+  const std::vector<Prompt> prompts = scene.lab->prompts[0].at("target");
+  constexpr size_t kUce = 1;
+  for (const Prompt& prompt : prompts) scene.pipeline.Craft(attack, kUce, 0, prompt);
+  const std::vector<std::string> whole = StoredBytes(scene, attack, kUce);
+  for (size_t lost = 0; lost < prompts.size(); ++lost) {
+    std::filesystem::remove_all(
+        scene.store.Find(AttackKey(*scene.lab, attack, kUce, 0, prompts[lost]))->folder);
+    Pipeline again(*scene.lab, scene.store);
+    again.Craft(attack, kUce, 0, prompts[lost]);
+    CHECK(StoredBytes(scene, attack, kUce) == whole);
+  }
+  // Other neighbours, in another store.
+  Scene other("other_lanes");
+  SetJudge(other.lab.get(), TinyJudge(true));
+  other.Add("unlearn_diff_atk", Registry<Attack>::Get().Make("unlearn_diff_atk"),
+            {{"timesteps", 2}, {"iterations", 2}, {"prefix_len", 2}, {"lanes", 4}});
+  std::vector<Prompt>& others = other.lab->prompts[0].at("target");
+  others[0] = TinyPrompt("u/0", "a dog picture");
+  others.push_back(TinyPrompt("u/3", "a dog"));
+  for (const Prompt& prompt : others) other.pipeline.Craft(attack, kUce, 0, prompt);
+  const std::vector<std::string> bytes = StoredBytes(other, attack, kUce);
+  CHECK(bytes[1] == whole[1]);
+  CHECK(bytes[2] == whole[2]);
+  CHECK(bytes[0] != whole[0]);
 }
 
 TEST_CASE("what adaptive attacks can adapt to is read off the edited model") {

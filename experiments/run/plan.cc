@@ -36,7 +36,7 @@ Work RemovalWork(const Lab& lab, const Removal& removal) {
   return work;
 }
 
-Work CraftingWork(const Lab& lab, const Crafting& crafting) {
+Work WorkForOne(const Lab& lab, const Crafting& crafting) {
   const Acts victim = lab.methods[crafting.method].plugin->traits().acts;
   // The unmodified model draws what the seed prompt asks for: the first answer ends the search.
   const AttackTraits traits = lab.TraitsOf(crafting.attack);
@@ -45,6 +45,18 @@ Work CraftingWork(const Lab& lab, const Crafting& crafting) {
     return {{Pass::kPicture, 1, 1}};
   }
   return lab.attacks[crafting.attack].plugin->work(victim);
+}
+
+// Of a prompt that is crafted in one pass with `together` - 1 others: its share of the pass, which
+// has a row for every lane.
+Work CraftingWork(const Lab& lab, const Crafting& crafting, size_t together) {
+  const auto lanes = static_cast<double>(lab.TraitsOf(crafting.attack).lanes);
+  Work work = WorkForOne(lab, crafting);
+  for (Passes& passes : work) {
+    passes.calls /= static_cast<double>(together);
+    passes.rows *= lanes;
+  }
+  return work;
 }
 
 Work DrawingWork(const Lab& lab, const Unit& unit) {
@@ -78,12 +90,15 @@ std::vector<Planned> AllWork(const Lab& lab, const Grid& grid) {
     work.push_back({"erase", lab.methods[r.method].name, EraseKey(lab, r.method, r.subject),
                     RemovalWork(lab, r)});
   }
-  for (const Crafting& c : grid.craftings()) {
-    const bool whole = lab.TraitsOf(c.attack).per == AttackTraits::Per::kConcept;
-    work.push_back({"attack", lab.attacks[c.attack].name,
-                    whole ? LearnKey(lab, c.attack, c.method, c.subject)
-                          : AttackKey(lab, c.attack, c.method, c.subject, grid.PromptOf(c)),
-                    CraftingWork(lab, c)});
+  for (const std::vector<size_t>& pass : grid.CraftedTogether()) {
+    for (const size_t i : pass) {
+      const Crafting& c = grid.craftings()[i];
+      const bool whole = lab.TraitsOf(c.attack).per == AttackTraits::Per::kConcept;
+      work.push_back({"attack", lab.attacks[c.attack].name,
+                      whole ? LearnKey(lab, c.attack, c.method, c.subject)
+                            : AttackKey(lab, c.attack, c.method, c.subject, grid.PromptOf(c)),
+                      CraftingWork(lab, c, pass.size())});
+    }
   }
   for (const Unit& unit : grid.units()) {
     work.push_back({"generate", lab.methods[unit.method].name, unit.key, DrawingWork(lab, unit)});

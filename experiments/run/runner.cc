@@ -63,18 +63,23 @@ class Runner {
   }
 
  private:
-  // work(i) for every i that `mine` accepts; what throws is reported once and counted.
-  void Stage(const std::string& name, const std::string& unit, size_t count,
-             const std::function<bool(size_t)>& mine,
-             const std::function<std::string(size_t)>& label,
-             const std::function<void(size_t)>& work) {
+  // work(i) for every i that `mine` accepts; what throws is reported once and counted. Of units,
+  // `size(i)` are in each; by default one.
+  void Stage(
+      const std::string& name, const std::string& unit, size_t count,
+      const std::function<bool(size_t)>& mine, const std::function<std::string(size_t)>& label,
+      const std::function<void(size_t)>& work,
+      const std::function<size_t(size_t)>& size = [](size_t) { return 1; }) {
     std::vector<size_t> chosen;
+    size_t units = 0;
     for (size_t i = 0; i < count; ++i) {
-      if (mine(i)) chosen.push_back(i);
+      if (!mine(i)) continue;
+      chosen.push_back(i);
+      units += size(i);
     }
     const auto start = Clock::now();
     {
-      Progress progress(name, static_cast<int64_t>(chosen.size()), unit);
+      Progress progress(name, static_cast<int64_t>(units), unit);
       RunUnits(static_cast<int64_t>(chosen.size()), options_.workers, [&](int64_t i) {
         UseOneThreadPerWorker();
         const size_t index = chosen[static_cast<size_t>(i)];
@@ -85,7 +90,7 @@ class Runner {
           lab_.inputs.Check();
           Report(name + " " + label(index), FirstLine(error));
         }
-        progress.Advance(1, label(index));
+        progress.Advance(static_cast<int64_t>(size(index)), label(index));
       });
     }
     lab_.inputs.Check();
@@ -96,7 +101,7 @@ class Runner {
 
   void TellIdle() const {
     const size_t most =
-        std::max({grid_.removals().size(), grid_.craftings().size(), grid_.units().size()});
+        std::max({grid_.removals().size(), grid_.CraftedTogether().size(), grid_.units().size()});
     const int64_t mine =
         (static_cast<int64_t>(most) + options_.shard.count - 1) / options_.shard.count;
     const std::string idle = TellIdleWorkers(mine, options_.workers);
@@ -151,24 +156,30 @@ class Runner {
         [&](size_t i) { pipeline_.Erase(removal(i).method, removal(i).subject); });
   }
 
+  // Prompts that are crafted in one pass are one worker's.
   void Craft() {
     const auto& craftings = grid_.craftings();
+    const std::vector<std::vector<size_t>> passes = grid_.CraftedTogether();
     Stage(
-        "attack", "prompts", craftings.size(),
+        "attack", "prompts", passes.size(),
         [&](size_t i) {
+          const size_t first = passes[i].front();
           // A shard attacks the models that it erased itself.
-          const bool own = lab_.ForEachMethod(craftings[i].attack);
+          const bool own = lab_.ForEachMethod(craftings[first].attack);
           return options_.shard.Owns(static_cast<int64_t>(
-              own ? grid_.RemovalOf(craftings[i].method, craftings[i].subject) : i));
+              own ? grid_.RemovalOf(craftings[first].method, craftings[first].subject) : first));
         },
         [&](size_t i) {
-          return lab_.attacks[craftings[i].attack].name + " " +
-                 lab_.concepts[craftings[i].subject].name;
+          const Crafting& first = craftings[passes[i].front()];
+          return lab_.attacks[first.attack].name + " " + lab_.concepts[first.subject].name;
         },
         [&](size_t i) {
-          pipeline_.Craft(craftings[i].attack, craftings[i].method, craftings[i].subject,
-                          grid_.PromptOf(craftings[i]));
-        });
+          for (const size_t one : passes[i]) {
+            pipeline_.Craft(craftings[one].attack, craftings[one].method, craftings[one].subject,
+                            grid_.PromptOf(craftings[one]));
+          }
+        },
+        [&](size_t i) { return passes[i].size(); });
   }
 
   // A shard draws with the models that it erased itself.

@@ -227,6 +227,9 @@ class BlendHooks : public Hooks {
     return std::make_unique<BlendRun>(parts_, batch);
   }
 
+  // Where a detector fires at one picture, all of them get the safe stream.
+  bool RowsApart() const override { return !parts_->text && !parts_->latent; }
+
   at::Tensor TextView(const TextBatch& text) const override {
     const BlendSettings& settings = parts_->settings;
     if (!settings.Acts()) return {};

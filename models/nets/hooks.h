@@ -157,6 +157,10 @@ class Hooks {
   virtual std::unique_ptr<HookRun> Start(const GuidanceBatch& /*batch*/) const {
     return std::make_unique<HookRun>();
   }
+  // Whether what is computed of a picture depends on its own rows alone, whatever else is in the
+  // batch. Not so where one picture decides which streams all of them have: attacks that search for
+  // several prompts at once then show the run one after another.
+  virtual bool RowsApart() const { return true; }
   // What acts inside the text encoder while prompts and the empty prompt are encoded, made for one
   // batch of texts; names as models/nets/clip.h has them. Null: nothing.
   virtual std::unique_ptr<LayerHooks> TextLayers() const { return nullptr; }
