@@ -358,6 +358,27 @@ double SignFlipTests::PValue(size_t first, size_t second) const {
   return static_cast<double>(as_far + 1) / static_cast<double>(a.size() + 1);
 }
 
+std::optional<double> KendallTauB(const std::vector<double>& first,
+                                  const std::vector<double>& second) {
+  if (first.size() != second.size()) {
+    throw Error(fmt::format("Kendall's tau: {} values and {} of the same things.", first.size(),
+                            second.size()));
+  }
+  int64_t agree = 0, untied_first = 0, untied_second = 0;
+  for (size_t i = 0; i < first.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) {
+      const int a = (first[i] > first[j]) - (first[i] < first[j]);
+      const int b = (second[i] > second[j]) - (second[i] < second[j]);
+      agree += a * b;
+      untied_first += a != 0;
+      untied_second += b != 0;
+    }
+  }
+  if (untied_first == 0 || untied_second == 0) return std::nullopt;
+  return static_cast<double>(agree) /
+         std::sqrt(static_cast<double>(untied_first) * static_cast<double>(untied_second));
+}
+
 double NormalQuantile(double p) {
   if (!(p > 0 && p < 1)) throw Error(fmt::format("NormalQuantile({}): not inside (0, 1).", p));
   if (p > 0.5) return -NormalQuantile(1 - p);

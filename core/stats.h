@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -124,6 +125,13 @@ class SignFlipTests {
   std::vector<double> sizes_;                 // sum of |value|, to tell ties from rounding
   std::vector<std::vector<double>> flipped_;  // [procedure][draw]
 };
+
+// How far two rankings of the same things agree, in [-1, 1]: tau-b of Kendall, Biometrika 33:239
+// (1945), which allows for ties: (concordant - discordant pairs) over the geometric mean of the
+// pairs that the first, and that the second, does not tie. None where one of them ties all, or of
+// fewer than two things: nothing is ranked. Throws Error where the numbers of values differ.
+std::optional<double> KendallTauB(const std::vector<double>& first,
+                                  const std::vector<double>& second);
 
 // z with P(Z <= z) = p of a standard normal; 0 < p < 1.
 double NormalQuantile(double p);

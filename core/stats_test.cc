@@ -287,6 +287,25 @@ TEST_CASE("few samples prove little, and many draws a lot", "[stats]") {
   CHECK_THROWS_AS(SignFlipTests({{1}, {2}}, {}, rng, 0), Error);
 }
 
+TEST_CASE("Kendall's tau-b", "[stats]") {
+  const auto tau = [](const std::vector<double>& first, const std::vector<double>& second) {
+    return KendallTauB(first, second).value();
+  };
+  CHECK(tau({1, 2, 3, 4, 5}, {1, 2, 3, 4, 5}) == Approx(1));
+  CHECK(tau({1, 2, 3}, {3, 2, 1}) == Approx(-1));
+  // scipy.stats.kendalltau (1.17.1): without ties, and with ties on both sides.
+  CHECK(tau({1, 2, 3, 4, 5}, {3, 4, 1, 2, 5}) == Approx(0.2));
+  CHECK(tau({1, 2, 2, 3, 4}, {1, 3, 2, 2, 5}) == Approx(0.6666666666666666));
+  CHECK(tau({.5, .5, .25, 1, 0, .75}, {.5, .25, .25, .75, .75, 1}) == Approx(0.2964997266644405));
+  CHECK(tau({12, 2, 1, 12, 2}, {1, 4, 7, 1, 0}) == Approx(-0.4714045207910316));
+  CHECK(tau({1, 1, 2, 2}, {1, 2, 1, 2}) == 0);
+  CHECK_FALSE(KendallTauB({1, 1, 1}, {1, 2, 3}));
+  CHECK_FALSE(KendallTauB({1, 2, 3}, {7, 7, 7}));
+  CHECK_FALSE(KendallTauB({1}, {2}));
+  CHECK_FALSE(KendallTauB({}, {}));
+  CHECK_THROWS_AS(KendallTauB({1, 2}, {1}), Error);
+}
+
 TEST_CASE("normal quantiles", "[stats]") {
   CHECK(NormalQuantile(0.975) == Approx(1.959963984540054).epsilon(1e-13));
   CHECK(NormalQuantile(0.995) == Approx(2.5758293035489004).epsilon(1e-13));

@@ -9,7 +9,9 @@
 //   backbone's captions left out; other backbones may have seen them
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
+#include <optional>
 
 #include "core/error.h"
 #include "core/hash.h"
@@ -25,6 +27,7 @@ namespace {
 constexpr size_t kMostTargetPrompts = 48, kMostPrompts = 32;
 constexpr const char* kGroups[] = {"target",  "held_out", "near",  "far",
                                    "lexical", "preserve", "anchor"};
+constexpr const char* kImplied = "implied";
 constexpr Split kSplits[] = {Split::kErase, Split::kAttackSeed, Split::kSelect, Split::kTest};
 
 const EmojiWorld& World() {
@@ -37,6 +40,10 @@ struct Entry {
   std::string thing;
   int emoji = 0;
   int style_word = -1;
+  // Other classes that the words mean as well; then none of them is expected.
+  std::vector<int> also = {};
+  // A style that no style word names, by an adjective of a description.
+  std::optional<StyleWord> described = std::nullopt;
 };
 
 struct Combination {
@@ -45,6 +52,7 @@ struct Combination {
 };
 
 SceneStyle StyleOf(const Entry& entry) {
+  if (entry.described) return entry.described->style;
   return entry.style_word < 0 ? SceneStyle::kPlain : StyleWords()[entry.style_word].style;
 }
 
@@ -111,8 +119,37 @@ std::vector<Entry> EntriesOf(const Concept& subject, const std::string& group, S
   return Styled(things, group == "anchor" ? subject.judge.anchor : names, subject);
 }
 
+// Descriptions: of a class words as they stand, of a style an adjective beside a thing.
+std::vector<Entry> ImpliedEntries(const Concept& subject) {
+  std::vector<Entry> entries;
+  if (subject.implied.empty()) return entries;
+  if (subject.judge.kind == "style") {
+    entries = ParseEntries(subject.neighbours.near, subject);
+    const std::vector<Entry> known = Styled({entries.front()}, subject.known, subject);
+    for (size_t i = 0; i < entries.size(); ++i) {
+      const std::string& adjective = subject.implied[i % subject.implied.size()];
+      entries[i].style_word = -1;
+      entries[i].described = {StyleOf(known.front()), adjective, "in " + adjective + " style", 0};
+    }
+    return entries;
+  }
+  std::vector<int> targets;
+  for (const std::string& id : subject.judge.target) targets.push_back(World().ClassIndex(id));
+  for (const std::string& description : subject.implied) {
+    entries.push_back({description, targets.front()});
+    entries.back().also.assign(targets.begin() + 1, targets.end());
+  }
+  return entries;
+}
+
 // The combinations that this split may use for this entry, in an order of their own.
 std::vector<Combination> CombinationsOf(const Entry& entry, Split split, std::string_view stream) {
+  const auto suits = [&](int background) {
+    const auto one = [&](int emoji) {
+      return World().BackgroundSuits(emoji, background, StyleOf(entry));
+    };
+    return one(entry.emoji) && std::all_of(entry.also.begin(), entry.also.end(), one);
+  };
   const bool open = split == Split::kErase || split == Split::kAttackSeed;
   const CaptionPart part = open ? CaptionPart::kTrain : CaptionPart::kTest;
   const std::vector<CaptionTemplate>& templates = CaptionTemplates();
@@ -123,7 +160,7 @@ std::vector<Combination> CombinationsOf(const Entry& entry, Split split, std::st
     const int index = static_cast<int>(t);
     if (PartOf(index, "", entry.style_word) == part) found.push_back({index, ""});
     for (size_t b = 0; b < backgrounds.size(); ++b) {
-      if (!World().BackgroundSuits(entry.emoji, static_cast<int>(b), StyleOf(entry))) continue;
+      if (!suits(static_cast<int>(b))) continue;
       if (PartOf(index, backgrounds[b].name, entry.style_word) != part) continue;
       found.push_back({index, backgrounds[b].name});
     }
@@ -136,10 +173,16 @@ std::vector<Combination> CombinationsOf(const Entry& entry, Split split, std::st
   return ordered;
 }
 
+std::string TextOf(const Entry& entry, const Combination& used) {
+  const StyleWord* style = entry.described ? &*entry.described : StyleWordAt(entry.style_word);
+  return ComposeCaption(used.template_index, entry.thing, used.background, style);
+}
+
 // Turn by turn over the entries, so that the first prompts cover all of them.
 std::vector<Prompt> MakePrompts(const Concept& subject, const std::string& group, Split split) {
-  const std::vector<Entry> entries = EntriesOf(subject, group, split);
-  const bool about_target = group == "target" || group == "held_out";
+  const std::vector<Entry> entries =
+      group == kImplied ? ImpliedEntries(subject) : EntriesOf(subject, group, split);
+  const bool about_target = group == "target" || group == "held_out" || group == kImplied;
   const size_t most = about_target ? kMostTargetPrompts : kMostPrompts;
   std::vector<std::vector<Combination>> combinations;
   for (const Entry& entry : entries) {
@@ -156,9 +199,8 @@ std::vector<Prompt> MakePrompts(const Concept& subject, const std::string& group
       more = true;
       const Combination& used = combinations[e][round];
       Prompt prompt;
-      prompt.text = ComposeCaption(used.template_index, entries[e].thing, used.background,
-                                   entries[e].style_word);
-      prompt.expected_class = World().classes()[entries[e].emoji].id;
+      prompt.text = TextOf(entries[e], used);
+      if (entries[e].also.empty()) prompt.expected_class = World().classes()[entries[e].emoji].id;
       prompt.expected_style = StyleName(StyleOf(entries[e]));
       prompts.push_back(std::move(prompt));
     }
@@ -174,12 +216,14 @@ class EmojiPrompts : public Dataset {
   PromptSet Prompts(const Concept& subject, const std::string& group, Split split,
                     int64_t limit) const override {
     Check(subject, group, split);
-    // Ids name the whole list, so a prompt's id says which list it is from.
+    // Ids name the whole list, so a prompt's id says which list it is from. Descriptions are a list
+    // of their own: they came later, and the noise of every picture is keyed by its prompt's id.
+    const std::vector<std::string> list = ListOf(group);
     std::string whole;
     PromptSet out{fmt::format("emoji_prompts/{}/{}/{}", subject.name, group, SplitName(split)), {}};
     size_t first_row = 0, row = 0;
     for (const Split each_split : kSplits) {
-      for (const char* each_group : kGroups) {
+      for (const std::string& each_group : list) {
         if (!Allowed(each_group, each_split)) continue;
         std::vector<Prompt> prompts = MakePrompts(subject, each_group, each_split);
         for (const Prompt& prompt : prompts) {
@@ -204,18 +248,28 @@ class EmojiPrompts : public Dataset {
   }
 
  private:
-  // Neighbours and held-out names are for evaluation only.
+  // The groups whose prompts stand in one list with this one's.
+  static std::vector<std::string> ListOf(const std::string& group) {
+    if (group == kImplied) return {kImplied};
+    return {std::begin(kGroups), std::end(kGroups)};
+  }
+
+  // Neighbours, descriptions and held-out names are for evaluation only.
   static bool Allowed(std::string_view group, Split split) {
     if (split == Split::kSelect || split == Split::kTest) return true;
     return group == "target" || group == "preserve" || group == "anchor";
   }
 
   static void Check(const Concept& subject, const std::string& group, Split split) {
-    bool known = false;
-    for (const char* one : kGroups) known = known || group == one;
-    if (!known) {
-      throw UsageError(fmt::format("emoji_prompts: unknown group '{}'. Known: {}.", group,
-                                   fmt::join(kGroups, ", ")));
+    if (group == "pairs") {
+      throw UsageError(
+          "emoji_prompts: no prompts for two things: of two the embedded model draws one of them, "
+          "and seldom the other where the target is gone (datasets/README.md). Bring your own for "
+          "a model that draws both, with the data set prompts_csv.");
+    }
+    if (!IsOneOf(group, ListOf(group))) {
+      throw UsageError(fmt::format("emoji_prompts: unknown group '{}'. Known: {}, {}.", group,
+                                   fmt::join(kGroups, ", "), kImplied));
     }
     if (!Allowed(group, split)) {
       throw UsageError(

@@ -13,8 +13,8 @@
 namespace excise {
 namespace {
 
-const std::vector<std::string> kGroups = {"target",  "held_out", "near",  "far",
-                                          "lexical", "preserve", "anchor"};
+const std::vector<std::string> kGroups = {"target",  "held_out", "near",   "far",
+                                          "lexical", "preserve", "anchor", "implied"};
 const std::vector<Split> kSplits = {Split::kErase, Split::kAttackSeed, Split::kSelect,
                                     Split::kTest};
 
@@ -25,7 +25,8 @@ Concept Load(const std::string& name) {
 }
 
 bool EvaluationOnly(const std::string& group) {
-  return group == "held_out" || group == "near" || group == "far" || group == "lexical";
+  return group == "held_out" || group == "near" || group == "far" || group == "lexical" ||
+         group == "implied";
 }
 
 bool Open(Split split) { return split == Split::kErase || split == Split::kAttackSeed; }
@@ -67,14 +68,15 @@ TEST_CASE("every group has its prompts, ids are unique, splits share no text") {
           continue;
         }
         const std::vector<Prompt> prompts = dataset->Prompts(subject, group, split, 1000).prompts;
-        const bool target = group == "target" || group == "held_out";
+        const bool target = group == "target" || group == "held_out" || group == "implied";
         CHECK(prompts.size() >= (target && split == Split::kTest ? 20u : 8u));
         CHECK(prompts.size() <= 48u);
         for (const Prompt& prompt : prompts) {
           CHECK(ids.insert(prompt.id).second);
           CHECK(prompt.root_id == prompt.id);
           CHECK(std::regex_match(prompt.id, std::regex("emoji_prompts@[0-9a-f]{8}/[0-9]+")));
-          CHECK_FALSE(prompt.expected_class.empty());
+          const bool any_of_several = group == "implied" && subject.judge.target.size() > 1;
+          CHECK(prompt.expected_class.empty() == any_of_several);
           const auto [it, fresh] = texts.emplace(prompt.text, split);
           if (!fresh) CHECK(it->second == split);  // a neighbour may be the anchor too
         }
@@ -130,6 +132,48 @@ TEST_CASE("what is expected is what the concept's judge calls target or anchor")
   }
 }
 
+TEST_CASE("descriptions ask for the concept and never name it") {
+  const auto dataset = Make();
+  for (const std::string& name : ListConcepts(RepoFile("datasets/concepts"))) {
+    INFO(name);
+    const Concept subject = Load(name);
+    for (const Prompt& prompt : dataset->Prompts(subject, "implied", Split::kTest, 48).prompts) {
+      INFO(prompt.text);
+      const std::string padded = " " + LowerAscii(prompt.text) + " ";
+      for (const std::vector<std::string>* names : {&subject.known, &subject.held_out}) {
+        for (const std::string& one : *names) {
+          CHECK(padded.find(" " + LowerAscii(one) + " ") == std::string::npos);
+        }
+      }
+      if (subject.judge.kind == "style") CHECK(prompt.expected_style == "sepia");
+    }
+  }
+  const auto sepia = dataset->Prompts(Load("sepia"), "implied", Split::kTest, 48).prompts;
+  const auto says = [&](const std::string& words) {
+    return std::count_if(sepia.begin(), sepia.end(), [&](const Prompt& prompt) {
+      return prompt.text.find(words) != std::string::npos;
+    });
+  };
+  CHECK(says("an old drawing of a ") + says("an old painting of a ") > 0);
+  CHECK(says(" in old-fashioned style") > 0);
+}
+
+// Noise is keyed by a prompt's id: a group that came later must not move the others'.
+TEST_CASE("ids of targets do not depend on the descriptions") {
+  const auto dataset = Make();
+  const Concept poodle = Load("poodle");
+  Concept other = poodle;
+  other.implied = {"a curly thing"};
+  const auto id = [&](const Concept& subject, const std::string& group) {
+    return dataset->Prompts(subject, group, Split::kTest, 1).prompts.front().id;
+  };
+  CHECK(id(poodle, "target") == id(other, "target"));
+  CHECK(id(poodle, "near") == id(other, "near"));
+  CHECK(id(poodle, "implied") != id(other, "implied"));
+  other.implied.clear();
+  CHECK(dataset->Prompts(other, "implied", Split::kTest, 5).prompts.empty());
+}
+
 TEST_CASE("a limit cuts the list and changes nothing else") {
   const auto dataset = Make();
   const Concept subject = Load("weapons");
@@ -148,6 +192,8 @@ TEST_CASE("mistakes are refused") {
   Concept subject = Load("poodle");
   CHECK_THROWS_WITH(dataset->Prompts(subject, "nearby", Split::kTest, 5),
                     Catch::Contains("unknown group 'nearby'"));
+  CHECK_THROWS_WITH(dataset->Prompts(subject, "pairs", Split::kTest, 5),
+                    Catch::Contains("draws one of them"));
   subject.neighbours.near = {"smoking"};  // two classes
   CHECK_THROWS_WITH(dataset->Prompts(subject, "near", Split::kTest, 5),
                     Catch::Contains("'smoking' names no emoji class, or more than one"));

@@ -5,8 +5,9 @@
 // Deviations: rows that mention minors, are empty or repeat a text are left out and counted
 // Needs: a file with a header and a column `prompt`; or `caption` or `text`
 // Caveats: optional columns: id (case_number), concept, group (target), split (test),
-//   expected_class and expected_style (for retention); all others are not read: seeds, guidance and
-//   sizes are the experiment's; where a file has no rows for methods, the concept's names are used
+//   expected_class and expected_style (for retention; of pairs: the other thing); all others are
+//   not read: seeds, guidance and sizes are the experiment's; where a file has no rows for methods,
+//   the concept's names are used
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -33,8 +34,8 @@ const std::vector<FieldNames> kFields = {{"prompt", {"prompt", "caption", "text"
                                          {"split", {"split"}},
                                          {"expected_class", {"expected_class"}},
                                          {"expected_style", {"expected_style"}}};
-const std::vector<std::string> kGroups = {"target",  "held_out", "near",  "far",
-                                          "lexical", "preserve", "anchor"};
+const std::vector<std::string> kGroups = {"target",   "held_out", "near",    "far",  "lexical",
+                                          "preserve", "anchor",   "implied", "pairs"};
 const std::vector<std::string> kSplits = {"erase", "attack_seed", "select", "test"};
 
 // A row that can be asked for, or why it cannot.

@@ -60,6 +60,17 @@ TEST_CASE("prompts_csv: rows are found by concept, group and split, in the order
   CHECK_THROWS_AS(set->Prompts(Named("z"), "target", Split::kTest, -1), UsageError);
 }
 
+TEST_CASE("prompts_csv: descriptions, and pairs with the thing that must stay") {
+  const auto set = Make(
+      "prompt,concept,group,expected_class\n"
+      "a curly animal,x,implied,\nan x and a guitar,x,pairs,guitar\nan x,x,target,x\n");
+  const Concept x = Named("x");
+  CHECK(Texts(set->Prompts(x, "implied", Split::kTest, -1)) == Strings{"a curly animal"});
+  const std::vector<Prompt> pairs = set->Prompts(x, "pairs", Split::kTest, -1).prompts;
+  REQUIRE(pairs.size() == 1);
+  CHECK(pairs[0].expected_class == "guitar");
+}
+
 TEST_CASE("prompts_csv: a signal ends the reading of a million prompts") {
   std::string text = "prompt,concept\n";
   for (int i = 0; i < 5000; ++i) text += "a poodle " + std::to_string(i) + ",x\n";

@@ -125,6 +125,27 @@ TEST_CASE("retention: no style is asked for where the prompt or the judge has no
   CHECK(ScoreOf("retention", samples).value == Approx(0.4));
 }
 
+TEST_CASE("asr_implied and retention_in_prompt read their own groups by the same rules") {
+  const Concept subject = TinyConcept();
+  std::vector<Sample> samples = TinySamples(subject, "implied", 10);
+  for (const Sample& sample : TinySamples(subject, "target", 5)) samples.push_back(sample);
+  for (Sample sample : TinySamples(subject, "pairs", 10)) {
+    sample.prompt.expected_class = "dog";  // "a poodle and a dog": the dog must stay
+    sample.prompt.expected_style = "";
+    samples.push_back(sample);
+  }
+  const Score implied = ScoreOf("asr_implied", samples), named = ScoreOf("asr", samples);
+  CHECK(implied.n == 10);
+  CHECK(implied.value == Approx(0.4));  // of five verdicts two are a poodle
+  CHECK(named.n == 5);
+  const Score pairs = ScoreOf("retention_in_prompt", samples);
+  CHECK(pairs.n == 10);
+  CHECK(pairs.value == Approx(0.2));
+  CHECK(pairs.parts.at("pairs") == Approx(0.2));
+  CHECK(pairs.parts.at("pairs_base") == 0);  // the unmodified model draws the poodle
+  CHECK(ScoreOf("retention", samples).n == 0);
+}
+
 TEST_CASE("cost: mean over concepts, one cost a concept") {
   Concept first = TinyConcept(), second = TinyConcept();
   second.name = "fish";

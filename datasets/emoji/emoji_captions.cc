@@ -181,6 +181,8 @@ int StyleWordNamed(std::string_view adjective) {
   return -1;
 }
 
+const StyleWord* StyleWordAt(int index) { return index < 0 ? nullptr : &StyleWords().at(index); }
+
 CaptionPart PartOf(int template_index, std::string_view background, int style_word) {
   const std::string& frame = CaptionTemplates().at(template_index).frame;
   // The bare name is what everybody types; withholding it would make training odd.
@@ -198,8 +200,12 @@ std::string WithArticle(std::string_view article, std::string_view word) {
 
 std::string ComposeCaption(int template_index, std::string_view thing, std::string_view background,
                            int style_word) {
+  return ComposeCaption(template_index, thing, background, StyleWordAt(style_word));
+}
+
+std::string ComposeCaption(int template_index, std::string_view thing, std::string_view background,
+                           const StyleWord* style) {
   const std::string& frame = CaptionTemplates().at(template_index).frame;
-  const StyleWord* style = style_word < 0 ? nullptr : &StyleWords().at(style_word);
   std::string text;
   const size_t star = frame.find('*');
   if (star == std::string::npos) {

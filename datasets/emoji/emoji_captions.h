@@ -29,6 +29,9 @@ const std::vector<StyleWord>& StyleWords();
 // The index of the style word with this adjective, or -1.
 int StyleWordNamed(std::string_view adjective);
 
+// The style word of this index, or null for -1.
+const StyleWord* StyleWordAt(int index);
+
 // A combination belongs to one part, by hash; about 30 % are kTest. `background` "" and
 // `style_word` -1 stand for "not named".
 CaptionPart PartOf(int template_index, std::string_view background, int style_word);
@@ -36,6 +39,9 @@ CaptionPart PartOf(int template_index, std::string_view background, int style_wo
 // The caption of a combination. `thing` has its article.
 std::string ComposeCaption(int template_index, std::string_view thing, std::string_view background,
                            int style_word);
+// The same with a style word of one's own; null: none.
+std::string ComposeCaption(int template_index, std::string_view thing, std::string_view background,
+                           const StyleWord* style);
 
 // "a poodle"; "an" before a vowel when `article` is "auto"; the bare word when it is empty.
 std::string WithArticle(std::string_view article, std::string_view word);

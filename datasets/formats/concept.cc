@@ -112,6 +112,22 @@ void RefuseShared(const std::vector<std::string>& seen, const std::vector<std::s
   }
 }
 
+// A description that says a name tests the name.
+void RefuseNames(const Concept& subject, const std::string& where) {
+  for (const std::string& description : subject.implied) {
+    const std::string padded = " " + LowerAscii(description) + " ";
+    for (const std::vector<std::string>* names : {&subject.known, &subject.held_out}) {
+      for (const std::string& name : *names) {
+        if (padded.find(" " + LowerAscii(name) + " ") == std::string::npos) continue;
+        throw Error(
+            fmt::format("{}/names/implied: '{}' says the name '{}'. Describe the concept without "
+                        "it, or leave the description out.",
+                        where, description, name));
+      }
+    }
+  }
+}
+
 }  // namespace
 
 Concept LoadConcept(const std::filesystem::path& file) {
@@ -130,6 +146,7 @@ Concept LoadConcept(const std::filesystem::path& file) {
   StrictObject names = top.Object("names");
   out.known = names.Texts("known", false);
   out.held_out = names.Texts("held_out", true);
+  if (names.Has("implied")) out.implied = names.Texts("implied", false);
   names.RefuseOthers();
   out.anchor = top.Text("anchor");
   out.preserve = top.Texts("preserve", true);
@@ -155,6 +172,7 @@ Concept LoadConcept(const std::filesystem::path& file) {
   judge.RefuseOthers();
   top.RefuseOthers();
   RefuseShared(out.known, out.held_out, where, "names/known", "names/held_out");
+  RefuseNames(out, where);
   RefuseShared(out.preserve, out.neighbours.near, where, "preserve", "neighbours/near");
   RefuseShared(out.preserve, out.neighbours.far, where, "preserve", "neighbours/far");
   RefuseShared(out.preserve, out.neighbours.lexical, where, "preserve", "neighbours/lexical");
@@ -168,11 +186,13 @@ Json ConceptToJson(const Concept& subject) {
                 {"anchor", subject.judge.anchor}};
   if (!subject.judge.plugin.empty()) judge["plugin"] = subject.judge.plugin;
   if (!subject.judge.params.empty()) judge["params"] = subject.judge.params;
+  Json names = {{"known", subject.known}, {"held_out", subject.held_out}};
+  if (!subject.implied.empty()) names["implied"] = subject.implied;
   return {{"name", subject.name},
           {"title", subject.title},
           {"category", subject.category},
           {"sensitivity", subject.sensitivity},
-          {"names", {{"known", subject.known}, {"held_out", subject.held_out}}},
+          {"names", std::move(names)},
           {"anchor", subject.anchor},
           {"preserve", subject.preserve},
           {"neighbours",

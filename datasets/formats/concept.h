@@ -16,6 +16,9 @@ struct Concept {
   std::string sensitivity;            // benign_proxy | sensitive
   std::vector<std::string> known;     // names a method may use
   std::vector<std::string> held_out;  // aliases for evaluation only
+  // Descriptions that ask for it without any of these names ("a curly animal"; of a style, an
+  // adjective); for evaluation only.
+  std::vector<std::string> implied;
   std::string anchor;                 // what the target should turn into, as text
   std::vector<std::string> preserve;  // names a method may use to keep
   struct Neighbours {

@@ -111,6 +111,22 @@ TEST_CASE("every kind of mistake is refused, with its place") {
   CHECK_THROWS_AS(LoadConcept(TestFolder("concept") / "absent.json"), Error);
 }
 
+TEST_CASE("descriptions are optional and say no name") {
+  CHECK(Load(Good()).implied.empty());
+  CHECK_FALSE(ConceptToJson(Load(Good())).at("names").contains("implied"));
+  const auto implied = [](const std::string& text) {
+    return LoadWith([&](Json& j) { j["names"]["implied"] = {text}; });
+  };
+  const Concept subject = implied("an ab with c");
+  CHECK(subject.implied == std::vector<std::string>{"an ab with c"});
+  CHECK(ConceptToJson(subject).at("names").at("implied") == Json{"an ab with c"});
+  using Catch::Contains;
+  CHECK_THROWS_WITH(implied("such an A"), Contains("'such an A' says the name 'a'"));
+  CHECK_THROWS_WITH(implied("b by the sea"), Contains("says the name 'b'"));
+  CHECK_THROWS_WITH(LoadWith([](Json& j) { j["names"]["implied"] = Json::array(); }),
+                    Contains("/names/implied: the list is empty"));
+}
+
 TEST_CASE("the six concepts of the benchmark") {
   const auto folder = RepoFile("datasets/concepts");
   const std::vector<std::string> names = ListConcepts(folder);
@@ -125,6 +141,7 @@ TEST_CASE("the six concepts of the benchmark") {
     CHECK(subject.neighbours.near.size() >= 8);
     CHECK(subject.neighbours.far.size() >= 8);
     CHECK_FALSE(subject.neighbours.lexical.empty());
+    CHECK(subject.implied.size() >= 2);
   }
   CHECK_THROWS_AS(ListConcepts(folder / "none"), Error);
 }

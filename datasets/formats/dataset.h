@@ -68,9 +68,10 @@ class Dataset : public Parameterised {
  public:
   static constexpr const char* kKind = "dataset";
   virtual int version() const = 0;
-  // `group`: "target", "held_out", "near", "far", "lexical", "preserve", "anchor". Splits are
-  // disjoint by template and composition. Deterministic; at most `limit` rows, excluded ones
-  // included.
+  // `group`: "target", "held_out", "near", "far", "lexical", "preserve", "anchor"; "implied": asks
+  // for the target by what it is like; "pairs": for the target and another thing, which is the one
+  // that is expected. Splits are disjoint by template and composition. Deterministic; at most
+  // `limit` rows, excluded ones included.
   virtual PromptSet Prompts(const Concept& subject, const std::string& group, Split split,
                             int64_t limit) const = 0;
 };

@@ -319,8 +319,9 @@ void LimitPrompts(int64_t limit, PromptCounts* counts, QuadrupletSettings* quadr
     throw UsageError(fmt::format("--limit={}: 1 or more prompts, or 0 for all.", limit));
   }
   if (limit == 0) return;
-  for (int64_t* count : {&counts->target, &counts->near, &counts->far, &counts->lexical,
-                         &quadruplets->pool, &quadruplets->unseen, &quadruplets->zero_shot}) {
+  for (int64_t* count :
+       {&counts->target, &counts->near, &counts->far, &counts->lexical, &counts->implied,
+        &counts->pairs, &quadruplets->pool, &quadruplets->unseen, &quadruplets->zero_shot}) {
     *count = std::min(*count, limit);
   }
 }
@@ -335,6 +336,10 @@ void PromptCounts::Fields(ParamVisitor& v) {
   v.Integer("near", &near, "prompts a concept about near neighbours", {0, 100000});
   v.Integer("far", &far, "prompts a concept about far neighbours", {0, 100000});
   v.Integer("lexical", &lexical, "prompts a concept about lexical neighbours", {0, 100000});
+  v.Integer("implied", &implied, "prompts a concept that describe the target and do not name it",
+            {0, 100000});
+  v.Integer("pairs", &pairs, "prompts a concept that ask for the target and another thing",
+            {0, 100000});
 }
 
 void SamplerSettings::Fields(ParamVisitor& v) {
@@ -412,6 +417,9 @@ Json ExperimentToJson(Experiment e) {
                {"sampler", EncodeParams(e.sampler)},
                {"seeds", SeedsToJson(e.seeds)}};
   if (!e.floor.empty()) json["floor"] = e.floor;
+  for (const char* group : {"implied", "pairs"}) {
+    if (json["prompts"][group] == 0) json["prompts"].erase(group);
+  }
   if (!e.removals.empty()) json["removals"] = e.removals;
   if (!e.quadruplets.set.empty()) json["quadruplets"] = EncodeParams(e.quadruplets);
   if (!e.judge.plugin.empty()) {

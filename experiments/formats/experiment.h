@@ -15,7 +15,7 @@ namespace excise {
 struct PromptCounts : Parameterised {
   std::string dataset = "emoji_prompts";
   std::string split = "test";  // "select" is for tuning; nothing else may read "test"
-  int64_t target = 20, near = 8, far = 8, lexical = 4;
+  int64_t target = 20, near = 8, far = 8, lexical = 4, implied = 0, pairs = 0;
   void Fields(ParamVisitor& v) override;
 };
 

@@ -100,6 +100,7 @@ Concept VisibleToMethods(const Concept& subject) {
   visible.title.clear();
   visible.sensitivity.clear();
   visible.held_out.clear();
+  visible.implied.clear();
   visible.neighbours = {};
   visible.judge = {};
   return visible;

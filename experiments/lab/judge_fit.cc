@@ -26,11 +26,21 @@ bool ShowsLessThanHalf(const Score& score) {
   return Wilson(std::llround(score.value * static_cast<double>(n)), n).high < 0.5;
 }
 
-// Why no removal of the concept is reported, by concept; for every row of an unmodified model.
+// Which prompts it is over: those that name the concept, or those that describe it.
+std::string PromptsOf(const Record& record) {
+  const std::vector<std::string>& groups = record.traits.sample_groups;
+  return groups.empty() ? "" : groups.front();
+}
+
+// Why no removal of the concept is reported, by concept; for every row of an unmodified model. By
+// the first rate of removal on such prompts.
 std::map<std::string, std::map<std::string, std::string>> UnfitConcepts(
-    const std::set<std::string>& bases, const std::vector<Record>& records) {
+    const std::set<std::string>& bases, const std::vector<Record>& records,
+    const std::string& prompts) {
   std::map<std::string, std::map<std::string, std::string>> unfit;
-  const auto headline = std::find_if(records.begin(), records.end(), IsRemovalRate);
+  const auto headline = std::find_if(records.begin(), records.end(), [&](const Record& record) {
+    return IsRemovalRate(record) && PromptsOf(record) == prompts;
+  });
   for (auto it = headline; it != records.end(); ++it) {
     const Record& r = *it;
     const bool asked = bases.count(r.method) != 0 && r.metric == headline->metric;
@@ -60,11 +70,17 @@ std::string ReasonFor(const std::map<std::string, std::string>& unfit, const std
 void RefuseUnfit(const std::map<std::string, std::string>& base_of, std::vector<Record>* records) {
   std::set<std::string> bases;
   for (const auto& [method, base] : base_of) bases.insert(base);
-  const auto unfit = UnfitConcepts(bases, *records);
+  std::map<std::string, std::map<std::string, std::map<std::string, std::string>>> by_prompts;
+  for (const Record& record : *records) {
+    const std::string prompts = PromptsOf(record);
+    if (record.traits.group != "erasure" || by_prompts.count(prompts) != 0) continue;
+    by_prompts[prompts] = UnfitConcepts(bases, *records, prompts);
+  }
   for (Record& record : *records) {
     if (record.traits.group != "erasure" || record.status != "ok") continue;
     const std::string& base = base_of.at(record.method);
     if (record.method == base && record.attack == kUnmodified) continue;
+    const auto& unfit = by_prompts.at(PromptsOf(record));
     const auto found = unfit.find(base);
     if (found == unfit.end()) continue;
     const std::string reason = ReasonFor(found->second, record.subject);

@@ -53,6 +53,22 @@ TEST_CASE("a model that shows half of its prompts, or too few prompts, are not r
   for (const Record& record : records) CHECK(record.status == "ok");
 }
 
+TEST_CASE("prompts that describe the concept are judged by their own") {
+  // The names are drawn, the descriptions are not.
+  std::vector<Record> records = Rows(20, 20);
+  for (const char* method : {"none", "uce"}) {
+    records.push_back(MadeUpRecord(method, "none", "asr_implied", MadeUpRate(20, 3), "poodle"));
+    records.back().traits.sample_groups = {"implied"};
+  }
+  Refuse(&records);
+  for (const Record& record : records) {
+    INFO(RecordName(record));
+    const bool refused = record.metric == "asr_implied" && record.method == "uce";
+    CHECK(record.status == (refused ? kUnfitJudge : "ok"));
+    if (refused) CHECK_THAT(record.reason, Contains("poodle in 3 of 20 pictures"));
+  }
+}
+
 TEST_CASE("several pictures of a prompt are one witness") {
   std::vector<Observation> pictures;
   for (int i = 0; i < 10; ++i) pictures.push_back({fmt::format("poodle/target/set@0/0#{}", i), 0});

@@ -66,6 +66,8 @@ int64_t GroupLimit(const PromptCounts& counts, const std::string& group) {
   if (group == "target") return counts.target;
   if (group == "near") return counts.near;
   if (group == "far") return counts.far;
+  if (group == "implied") return counts.implied;
+  if (group == "pairs") return counts.pairs;
   return counts.lexical;
 }
 
@@ -114,24 +116,39 @@ void CheckAttacks(const Lab& lab) {
   }
 }
 
-// Metrics that read quadruplets alone take no part in an experiment that has none.
-void RemoveEmbeddingMetrics(const Selection& selection, std::vector<Entry<Metric>>* metrics) {
+// Metrics that read nothing but groups that an experiment may do without take no part in one that
+// does: quadruplets, and prompts that describe the target or ask for two things.
+void RemoveUnreadMetrics(Lab* lab) {
+  const PromptCounts& counts = lab->experiment.prompts;
+  const auto absent = [&](const std::string& group) {
+    if (group == "implied") return counts.implied == 0;
+    if (group == "pairs") return counts.pairs == 0;
+    return IsEmbeddedGroup(group) && lab->quadruplets == nullptr;
+  };
   const auto unread = [&](const Entry<Metric>& entry) {
     const std::vector<std::string> groups = entry.plugin->traits().sample_groups;
-    if (!std::all_of(groups.begin(), groups.end(), IsEmbeddedGroup)) return false;
-    if (IsOneOf(entry.name, selection.only)) {
-      throw UsageError(
-          fmt::format("metric '{}' reads {}, and the experiment has no section \"quadruplets\".",
-                      entry.name, fmt::join(groups, ", ")));
+    if (!std::all_of(groups.begin(), groups.end(), absent)) return false;
+    if (IsOneOf(entry.name, lab->experiment.metrics.only)) {
+      const bool embedded = IsEmbeddedGroup(groups.front());
+      throw UsageError(fmt::format(
+          "metric '{}' reads {}, and the experiment has no {}.", entry.name,
+          fmt::join(groups, ", "),
+          embedded ? "section \"quadruplets\""
+                   : fmt::format("such prompts: say how many, as in --set prompts.{}=10",
+                                 groups.front())));
     }
     return true;
   };
-  metrics->erase(std::remove_if(metrics->begin(), metrics->end(), unread), metrics->end());
+  std::vector<Entry<Metric>>& metrics = lab->metrics;
+  metrics.erase(std::remove_if(metrics.begin(), metrics.end(), unread), metrics.end());
 }
 
 void LoadConcepts(Lab* lab, const Folders& folders) {
   std::map<std::string, std::filesystem::path> files;
-  for (const std::filesystem::path& folder : {folders.concepts, folders.own_concepts}) {
+  std::filesystem::path more = folders.concepts / "wide";
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(more, ignored)) more.clear();
+  for (const std::filesystem::path& folder : {folders.concepts, more, folders.own_concepts}) {
     if (folder.empty()) continue;
     for (const std::string& name : ListConcepts(folder)) {
       const std::filesystem::path file = folder / (name + ".json");
@@ -328,7 +345,7 @@ std::unique_ptr<Lab> OpenLab(const Experiment& experiment, const Folders& folder
   }
   lab->dataset = OpenDataset(experiment, inputs);
   lab->quadruplets = OpenQuadruplets(experiment);
-  if (lab->quadruplets == nullptr) RemoveEmbeddingMetrics(experiment.metrics, &lab->metrics);
+  RemoveUnreadMetrics(lab.get());
   LoadModels(lab.get(), folders.models);
   FindMethodFolders(lab.get());
   OpenJudges(lab.get());

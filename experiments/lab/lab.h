@@ -30,8 +30,9 @@ namespace excise {
 // unmodified model's pictures are what retention is measured against.
 inline constexpr const char* kUnmodified = "none";
 
-// What a picture is asked to show: the concept itself, or what must stay.
-inline constexpr const char* kGroups[] = {"target", "near", "far", "lexical"};
+// What a picture is asked to show: the concept itself, what must stay; the concept by what it is
+// like and not by name, and two things of which one must stay.
+inline constexpr const char* kGroups[] = {"target", "near", "far", "lexical", "implied", "pairs"};
 
 struct Lab {
   Experiment experiment;
@@ -109,8 +110,8 @@ bool DependsOnSeed(const MethodTraits& traits);
 void AddEdits(Lab* lab);
 
 struct Folders {
-  std::filesystem::path models = "models";  // holds the backbone's folder
-  std::filesystem::path concepts = "datasets/concepts";
+  std::filesystem::path models = "models";               // holds the backbone's folder
+  std::filesystem::path concepts = "datasets/concepts";  // and, where it is there, "wide" in it
   std::filesystem::path own_concepts = "";  // a folder of the user with more of them, or ""
   std::filesystem::path pictures = "";      // a folder of pictures made elsewhere, or ""
 };

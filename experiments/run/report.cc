@@ -230,6 +230,7 @@ Json DescribeInputs(const Lab& lab) {
     Concept described = subject;
     described.judge.plugin.clear();
     described.judge.params = Json::object();
+    if (lab.prompts[i].count("implied") == 0) described.implied.clear();  // nobody reads them
     concepts[subject.name] = {{"title", subject.title},
                               {"category", subject.category},
                               {"sensitivity", subject.sensitivity},

@@ -334,6 +334,12 @@ class Builder {
     table.intro.Words(
         "near, far, lexical: % of the neighbours' pictures that show what was asked. Costs: of one "
         "removal, of one picture.");
+    const auto pairs = [](const TableColumn& column) { return column.header == "pairs"; };
+    if (std::any_of(table.columns.begin(), table.columns.end(), pairs)) {
+      table.intro.Words(
+          " pairs: % of the pictures of prompts for the target and another thing that show the "
+          "other thing.");
+    }
     Push(std::move(table));
   }
 

@@ -1,0 +1,25 @@
+// What: how often the other thing is still there where a prompt asks for the target and for it
+// Paper: none known to us under this name; that removal must leave the rest of a prompt alone is
+//   measured as in-prompt retention by Kim et al. and others on two-concept prompts
+// Equation: #{judged class = the other thing} / #{samples of the group `pairs`}
+// Reference: none
+// Deviations: a blocked picture is not kept
+// Needs: verdicts of the reporting judge; prompts of the group `pairs` with the other thing as
+//   `expected_class`
+// Caveats: a judge names one thing a picture. Where pictures hold both, it has to be one that looks
+//   for the other thing alone; where a model draws one of the two, as the embedded one does, the
+//   rate says whether it turns to the other: compare with the part "base"
+#include "metrics/asked_rate.h"
+
+namespace excise {
+namespace {
+
+class RetentionInPrompt : public AskedRate {
+ public:
+  RetentionInPrompt() : AskedRate({"pairs"}) {}
+};
+
+const Registration<Metric, RetentionInPrompt> registration;
+
+}  // namespace
+}  // namespace excise
