@@ -14,6 +14,7 @@
 #include "experiments/check/draw_trials.h"
 #include "experiments/check/trial_scores.h"
 #include "experiments/lab/lab.h"
+#include "experiments/lab/selection.h"
 #include "methods/method.h"
 
 namespace excise {
@@ -24,17 +25,21 @@ constexpr const char* kKept = "retention";
 constexpr const char* kCost = "cost";
 constexpr const char* kNotRun = "not run yet";
 
-// What is selected. Plug-ins that need a file of the user's have no trials unless they are named.
+// What is selected, sorted. Plug-ins that need a file of the user's have no trials unless they are
+// named; rows of the user's own have none.
 template <class Base>
 std::vector<std::string> Tunable(const Selection& selection,
                                  const std::vector<std::string>& left_out) {
+  const Registry<Base>& registry = Registry<Base>::Get();
   std::vector<std::string> names;
-  for (const std::string& name : Registry<Base>::Get().Names()) {
-    const auto runs = [&] { return MissingSetting(*Registry<Base>::Get().Make(name)).empty(); };
-    const bool selected = selection.only.empty() ? !IsOneOf(name, selection.exclude) && runs()
-                                                 : IsOneOf(name, selection.only);
-    if (selected && name != kUnmodified && !IsOneOf(name, left_out)) names.push_back(name);
+  for (const std::string& name : ChosenNames(selection, Base::kKind, {}, registry.Names())) {
+    const bool apart = name == kUnmodified || IsOneOf(name, left_out) || !registry.Contains(name);
+    if (apart || (selection.only.empty() && !MissingSetting(*registry.Make(name)).empty())) {
+      continue;
+    }
+    names.push_back(name);
   }
+  std::sort(names.begin(), names.end());
   return names;
 }
 
@@ -285,7 +290,10 @@ class Tuner {
 
   Experiment Under(const Contest& contest, const Json& against, const Json& params) const {
     Experiment e = request_.experiment;
-    e.prompts.target = std::min(e.prompts.target, request_.attack_prompts);
+    // An adaptive form meets few methods, those that offer something to adapt to.
+    if (contest.plain_form.empty()) {
+      e.prompts.target = std::min(e.prompts.target, request_.attack_prompts);
+    }
     e.prompts.near = e.prompts.far = e.prompts.lexical = 0;
     e.methods.only = contest.methods;
     e.methods.only.push_back(contest.floor);

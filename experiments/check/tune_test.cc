@@ -239,7 +239,8 @@ TEST_CASE("An attack is judged by its recovery over the tuned methods that are n
   CHECK(adapted.parts.at("shown") == 8);
   CHECK(adapted.parts.at("shown_by_floor") == 2);
   const Experiment& last = world.asked.back();
-  CHECK(last.prompts.target == 4);
+  CHECK(last.prompts.target == 20);  // it meets few methods
+  CHECK(world.asked[world.asked.size() - 2 * adaptive.trials.size() - 1].prompts.target == 4);
   CHECK(last.prompts.near == 0);
   CHECK(last.methods.only == std::vector<std::string>{"uce", "retrained"});
   CHECK(last.attacks.params.at("pez").at("prompt_len") == 12);
@@ -373,6 +374,8 @@ TEST_CASE("Plug-ins that need a file of the user's have no trials") {
   CHECK(std::count(names.begin(), names.end(), "uce") == 1);
   CHECK(std::count(names.begin(), names.end(), "snapshot") == 0);
   CHECK(std::count(names.begin(), names.end(), "retrained") == 0);
+  base.methods.only = {"esdd"};
+  CHECK_THROWS_WITH(TunedMethods(base), Contains("esd"));
 }
 
 }  // namespace
