@@ -114,17 +114,18 @@ struct Contest {
 void JudgeAttack(const Contest& contest, const std::vector<RunScores>& by_seed, Trial* trial) {
   RecoveryCount all;
   std::map<std::string, RecoveryCount> by_method;
+  const auto of_floor = [&](const std::string& attack) {
+    return ScoresOf(by_seed.front(), contest.floor, attack, kTarget);
+  };
+  const std::vector<Score> plain_floor = of_floor(kUnmodified);
+  std::vector<Score> floor = of_floor(contest.attack);
+  // One that finds nothing to adapt to is its plain form.
+  if (floor.empty()) floor = of_floor(contest.plain_form);
   for (const RunScores& scores : by_seed) {
-    const auto rates = [&](const std::string& method, const std::string& attack) {
-      return ScoresOf(scores, method, attack, kTarget);
-    };
-    std::vector<Score> floor = rates(contest.floor, contest.attack);
-    // One that finds nothing to adapt to is its plain form.
-    if (floor.empty()) floor = rates(contest.floor, contest.plain_form);
     for (const std::string& method : contest.methods) {
       const RecoveryCount count =
-          CountRecovery(rates(method, kUnmodified), rates(method, contest.attack),
-                        rates(contest.floor, kUnmodified), floor);
+          CountRecovery(ScoresOf(scores, method, kUnmodified, kTarget),
+                        ScoresOf(scores, method, contest.attack, kTarget), plain_floor, floor);
       by_method[method].Add(count);
       all.Add(count);
     }
@@ -156,7 +157,8 @@ class Tuner {
   }
 
  private:
-  using Place = std::function<Experiment(const Json& params)>;
+  // `first`: with the first seed of removal, on which reference rows do not depend.
+  using Place = std::function<Experiment(const Json& params, bool first)>;
   using Judge = std::function<void(const std::vector<RunScores>& by_seed, Trial* trial)>;
 
   const Tuning* Find(const std::string& kind, const std::string& name) const {
@@ -220,7 +222,7 @@ class Tuner {
         Settings<Method>(request_.experiment.methods, name, Json::object(), &fresh);
     RunTrials(
         std::move(fresh), settings,
-        [&](const Json& params) {
+        [&](const Json& params, bool /*first*/) {
           Experiment e = request_.experiment;
           const auto more = request_.more_prompts.find(name);
           if (more != request_.more_prompts.end()) {
@@ -282,13 +284,14 @@ class Tuner {
     const Json against = fresh.against;
     RunTrials(
         std::move(fresh), settings,
-        [&](const Json& params) { return Under(contest, against, params); },
+        [&](const Json& params, bool first) { return Under(contest, against, params, first); },
         [&](const std::vector<RunScores>& by_seed, Trial* trial) {
           JudgeAttack(contest, by_seed, trial);
         });
   }
 
-  Experiment Under(const Contest& contest, const Json& against, const Json& params) const {
+  Experiment Under(const Contest& contest, const Json& against, const Json& params,
+                   bool first) const {
     Experiment e = request_.experiment;
     // An adaptive form meets few methods, those that offer something to adapt to.
     if (contest.plain_form.empty()) {
@@ -296,7 +299,7 @@ class Tuner {
     }
     e.prompts.near = e.prompts.far = e.prompts.lexical = 0;
     e.methods.only = contest.methods;
-    e.methods.only.push_back(contest.floor);
+    if (first) e.methods.only.push_back(contest.floor);
     for (const auto& [method, chosen] : against.items()) e.methods.params[method] = chosen;
     e.attacks.only = {contest.attack};
     e.attacks.params[contest.attack] = params;
@@ -332,10 +335,10 @@ class Tuner {
     const Stopwatch watch;
     Trial trial;
     trial.params = params;
-    Experiment experiment = place(params);
     std::vector<RunScores> by_seed;
     bool planned = false;
     for (const int64_t seed : request_.erase_seeds) {
+      Experiment experiment = place(params, by_seed.empty());
       experiment.seeds.erase = seed;
       by_seed.push_back(run_(tuning->name, experiment));
       planned = planned || by_seed.back().planned;

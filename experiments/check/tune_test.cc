@@ -242,7 +242,10 @@ TEST_CASE("An attack is judged by its recovery over the tuned methods that are n
   CHECK(last.prompts.target == 20);  // it meets few methods
   CHECK(world.asked[world.asked.size() - 2 * adaptive.trials.size() - 1].prompts.target == 4);
   CHECK(last.prompts.near == 0);
-  CHECK(last.methods.only == std::vector<std::string>{"uce", "retrained"});
+  // The floor depends on no seed of removal: once.
+  CHECK(last.methods.only == std::vector<std::string>{"uce"});
+  CHECK(world.asked[world.asked.size() - 2].methods.only ==
+        std::vector<std::string>{"uce", "retrained"});
   CHECK(last.attacks.params.at("pez").at("prompt_len") == 12);
 
   TuneRequest request = Request();

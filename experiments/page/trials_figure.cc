@@ -11,7 +11,7 @@ namespace {
 
 constexpr double kPanelHeight = 290;
 constexpr Look kTrial = {0, false};
-constexpr Look kChosen = {19, false};  // a diamond of another colour
+constexpr Look kChosen = {13, false};  // a diamond of another colour
 
 // Where 2 / (1 / removal + 1 / retention) is `score`, for retention from just above score / 2,
 // where removal is 1, to 1.
