@@ -62,7 +62,7 @@ class Cce : public Attack {
   }
   // The budget (pictures, iterations, batch) is the experiment's, not the attack's.
   SearchSpace search_space() const override {
-    return {{"lr", {0.003, 0.01, 0.03, 0.1}}, {"tokens", {1, 2}}};
+    return {{"lr", {0.003, 0.01, 0.03, 0.1}}, {"tokens", {1, 2, 4}}, {"weight_decay", {0, 0.01}}};
   }
   Work work(Acts) const override {
     const auto steps = static_cast<double>(iterations_), rows = static_cast<double>(batch_);

@@ -106,6 +106,9 @@ class SafetyChecker : public Method {
     return {{Pass::kPicture, 1, static_cast<double>(pictures_)}};
   }
   std::map<std::string, Json> presets() const override { return {{"smoke", {{"pictures", 4}}}}; }
+  SearchSpace search_space() const override {
+    return {{"false_positive_rate", {0.01, 0.02, 0.05, 0.1, 0.2}}};
+  }
 
   Erased Erase(Context& context, const Backbone& base,
                const std::vector<Concept>& concepts) const override {

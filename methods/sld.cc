@@ -96,7 +96,10 @@ class Sld : public Method {
     return presets;
   }
   SearchSpace search_space() const override {
-    return {{"scale", {1000, 2000, 5000}}, {"warmup", {0, 0.14}}, {"threshold", {0.025, 0.1, 0.3}}};
+    return {{"scale", {1000, 2000, 5000}},
+            {"warmup", {0, 0.14, 0.2}},
+            {"threshold", {0.01, 0.025, 0.1, 0.3, 1}},
+            {"momentum", {0, 0.3, 0.5}}};
   }
   Erased Erase(Context&, const Backbone& base,
                const std::vector<Concept>& concepts) const override {

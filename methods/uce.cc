@@ -33,8 +33,9 @@ class Uce : public Method {
     return {{"paper", {{"lambda", 0.5}, {"preserve_scale", 1}, {"variant", "last_token"}}}};
   }
   SearchSpace search_space() const override {
-    return {{"lambda", {0.01, 0.03, 0.1, 0.3, 1, 3}},
-            {"preserve_scale", {0.3, 1, 3, 10}},
+    // Only the ratios of the three weights count, so that of erased names stays at 1.
+    return {{"lambda", {0.01, 0.03, 0.1, 0.3, 0.5, 1, 3}},
+            {"preserve_scale", {0.1, 0.3, 1, 3, 10}},
             {"variant", {"last_token", "all_tokens"}}};
   }
 

@@ -199,7 +199,7 @@ std::map<std::string, Json> RingABellSearch::Presets() {
 
 // The budget (population, generations) is the experiment's, not the attack's.
 SearchSpace RingABellSearch::Space() {
-  return {{"prompt_len", {6, 8, 10, 14}}, {"eta", {0.25, 0.5, 1, 3}}, {"elite", {0, 4}}};
+  return {{"prompt_len", {6, 8, 10, 14}}, {"eta", {0.25, 0.5, 1, 2, 3}}, {"elite", {0, 4}}};
 }
 
 Work RingABellSearch::work() const {

@@ -189,7 +189,7 @@ class UnlearnDiffAtk : public Attack {
   }
   // The budget (timesteps, iterations, noise_draws) is the experiment's, not the attack's.
   SearchSpace search_space() const override {
-    return {{"prefix_len", {3, 5, 8}}, {"lr", {0.01, 0.03, 0.1, 0.3}}, {"lambda", {0.1, 1}}};
+    return {{"prefix_len", {1, 3, 5, 8}}, {"lr", {0.01, 0.03, 0.1, 0.3}}, {"lambda", {0.1, 1}}};
   }
   AttackTraits traits() const override {
     AttackTraits traits;

@@ -98,10 +98,10 @@ class Esd : public Method {
         {"smoke", {{"iterations", 8}, {"batch", 2}, {"trajectories", 2}, {"sampling_steps", 4}}}};
   }
   SearchSpace search_space() const override {
-    return {{"variant", {"x", "u"}},
+    return {{"variant", {"x", "u", "full"}},
             {"eta", {1, 2, 3}},
             {"lr", {5e-5, 1e-4, 2e-4, 4e-4}},
-            {"iterations", {75, 150}}};
+            {"iterations", {75, 150, 300}}};
   }
   Work work() const override {
     const auto steps = static_cast<double>(sampling_steps_), rows = static_cast<double>(batch_);

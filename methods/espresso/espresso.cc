@@ -135,7 +135,7 @@ class Espresso : public Method {
             {"smoke", {{"pairs", 2}, {"batch", 2}, {"epochs", 2}}}};
   }
   SearchSpace search_space() const override {
-    return {{"epochs", {30, 100}}, {"lr", {5e-5, 2e-4}}, {"threshold", {0.5, 0.9, 0.99}}};
+    return {{"epochs", {30, 100}}, {"lr", {5e-5, 2e-4}}, {"threshold", {0.3, 0.5, 0.7, 0.9, 0.99}}};
   }
   Work work() const override {
     if (variant_ == "none") return {};

@@ -93,7 +93,9 @@ class LatentBlend : public Method {
     return {{"smoke", {{"detector_prompts", 2}, {"probe_steps", 4}}}};
   }
   SearchSpace search_space() const override {
-    return {{"w", {0.25, 0.5, 0.75, 1}}, {"tau_gc", {0, 0.2, 0.4}}};
+    return {{"w", {0.25, 0.5, 0.75, 1}},
+            {"tau_gc", {0, 0.2, 0.4}},
+            {"detectors", {"text", "latent", "either"}}};
   }
   Work work() const override;
 

@@ -125,6 +125,9 @@ class MultiHeadFilter : public Method {
     return {{"paper", {{"pictures", 800}, {"epochs", 31}, {"batch", 64}, {"lr", 2e-4}}},
             {"smoke", {{"pictures", 4}, {"epochs", 2}, {"batch", 4}}}};
   }
+  SearchSpace search_space() const override {
+    return {{"threshold", {0.3, 0.5, 0.7, 0.9}}, {"lr", {2e-4, 2e-3}}, {"epochs", {30, 60}}};
+  }
 
   Erased Erase(Context& context, const Backbone& base,
                const std::vector<Concept>& concepts) const override;
