@@ -102,7 +102,7 @@ std::vector<std::string> RecoveryAttacks(const TableView& view, const std::strin
     const std::vector<std::string>& methods = view.methods();
     const bool any = std::any_of(methods.begin(), methods.end(), [&](const std::string& method) {
       const Record* record = view.Find(method, kAllConcepts, attack, kRecovery);
-      return record != nullptr && record->status != "not_applicable";
+      return record != nullptr && record->status == "ok";
     });
     if (any) attacks.push_back(attack);
   }

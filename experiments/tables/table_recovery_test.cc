@@ -78,7 +78,7 @@ TEST_CASE("columns of attacks show recovery, and the plain rates stand in a seco
   CHECK_THAT(RowAfter(text, "Target rate by attack", "edited"), Contains(" 37 [29-46] "));
   CHECK_THAT(RowAfter(text, "Target rate by attack", "retrained"), Contains(" 3 [1-8] "));
   CHECK_THAT(OneLine(text), Contains("Floor: retrained under the same attack."));
-  CHECK_THAT(OneLine(text), Contains("Recovery above zero: pez on edited, any on edited."));
+  CHECK_THAT(OneLine(text), Contains("Recovery above zero: pez on edited, worst case on edited."));
 }
 
 TEST_CASE("budgets stand in the caption, what may be spent and what was") {

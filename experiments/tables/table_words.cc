@@ -220,7 +220,7 @@ class NotesWriter {
       for (const std::string& method : view_.methods()) {
         const Record* record = view_.Find(method, kAllConcepts, attack, kRecovery);
         const bool counts = record != nullptr && IsAboveFloor(*record);
-        if (counts) above.push_back((attack == kUnion ? "any" : attack) + " on " + method);
+        if (counts) above.push_back((attack == kUnion ? "worst case" : attack) + " on " + method);
       }
     }
     return text.Words(" Recovery above zero: ").List(above, "nowhere").Words(".");
