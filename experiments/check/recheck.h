@@ -11,7 +11,8 @@
 
 namespace excise {
 
-// Whether comparisons (p with them) and worst cases over the attacks follow from the
+// Whether comparisons (p with them), worst cases over the attacks and intervals over concepts follow
+// from the
 // records' own samples: the lines that do not.
 std::vector<std::string> DerivedProblems(const Results& read);
 

@@ -421,7 +421,9 @@ class Builder {
       if (any) table.columns.push_back(std::move(column));
     };
     if (headline_ != nullptr) {
-      for (const std::string& attack : view_.Attacks(headline_->metric)) {
+      const std::vector<std::string> attacks = view_.Attacks(headline_->metric);
+      for (const std::string& attack : attacks) {
+        if (attack == kUnion && attacks.size() == 2) continue;
         add(*headline_, "", attack, attack == kUnion ? "worst case" : attack);
       }
     }
