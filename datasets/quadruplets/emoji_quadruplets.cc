@@ -6,10 +6,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <map>
 #include <mutex>
 #include <set>
-#include <tuple>
 #include <utility>
 
 #include "core/hash.h"
@@ -17,13 +15,13 @@
 #include "core/text.h"
 #include "datasets/emoji/emoji_captions.h"
 #include "datasets/emoji/emoji_world.h"
+#include "datasets/quadruplets/emoji_phrases.h"
 #include "models/pictures/picture_file.h"
 
 namespace excise {
 namespace {
 
 constexpr size_t kParts = 4;
-constexpr double kPlainUnnamed = .85;  // plain pictures of which no style is said
 
 const EmojiWorld& World() {
   static const std::shared_ptr<const EmojiWorld> world = EmojiWorld::Load();
@@ -102,59 +100,6 @@ at::Tensor Drawn(const Scene& scene, int64_t side) {
       at::from_blob(image.pixels.data(), {3, kSceneSize, kSceneSize}, at::kByte).clone();
   return CentredSquare(pixels, side);
 }
-
-// Ways to say a style with this background in this part: (template, style word).
-using Phrase = std::pair<int, int>;
-std::vector<Phrase> PhrasesFor(QuadrupletPart part, std::string_view background, SceneStyle style,
-                               bool named) {
-  const auto open = [](Split split) {
-    return split == Split::kErase || split == Split::kAttackSeed;
-  };
-  std::vector<Phrase> found;
-  for (int t = 0; t < static_cast<int>(CaptionTemplates().size()); ++t) {
-    const Split split = CaptionTemplates()[t].split;
-    const bool ours = part == QuadrupletPart::kTrain        ? open(split)
-                      : part == QuadrupletPart::kValidation ? split == Split::kSelect
-                                                            : split == Split::kTest;
-    if (!ours) continue;
-    const CaptionPart captions =
-        part == QuadrupletPart::kTrain ? CaptionPart::kTrain : CaptionPart::kTest;
-    for (int w = -1; w < static_cast<int>(StyleWords().size()); ++w) {
-      if (named != (w >= 0) || (named && StyleWords()[w].style != style)) continue;
-      if (PartOf(t, background, w) == captions) found.emplace_back(t, w);
-    }
-  }
-  return found;
-}
-
-// The phrases of a part. A thousand rows share a few dozen lists.
-class Phrases {
- public:
-  explicit Phrases(QuadrupletPart part) : part_(part) {}
-
-  // One of them; with a style word where the style must be said, and where nothing is left of the
-  // plain ones. Throws Error when there is none.
-  Phrase Draw(const std::string& background, SceneStyle style, Philox* rng) {
-    const bool plain = style == SceneStyle::kPlain;
-    const bool named = !plain || rng->Uniform() > kPlainUnnamed;
-    const std::vector<Phrase>& wanted = For(background, style, named);
-    const std::vector<Phrase>& usable =
-        wanted.empty() && plain ? For(background, style, !named) : wanted;
-    if (!usable.empty()) return usable[rng->Below(usable.size())];
-    throw Error(fmt::format("the part {} has no phrase for the background '{}'.", PartName(part_),
-                            background));
-  }
-
- private:
-  const std::vector<Phrase>& For(const std::string& background, SceneStyle style, bool named) {
-    const auto [it, fresh] = lists_.try_emplace({background, style, named});
-    if (fresh) it->second = PhrasesFor(part_, background, style, named);
-    return it->second;
-  }
-
-  QuadrupletPart part_;
-  std::map<std::tuple<std::string, SceneStyle, bool>, std::vector<Phrase>> lists_;
-};
 
 std::string Named(int emoji) {
   const EmojiClass& shown = World().classes()[emoji];
