@@ -128,6 +128,18 @@ class SafeClip : public Method {
     v.Choice("reference", &reference_,
              "T0 and V0: the original, or as in the released code the model in training itself",
              {"frozen", "released"});
+    v.Choice("hold", &hold_, "of safe texts: pooled embeddings, or token states, too",
+             {"embeddings", "token_states"});
+    v.Number("hold_weight", &states_.hold,
+             "hold=token_states: of safe texts' and the empty prompt's states", {.min = 0});
+    v.Number("redirect_weight", &states_.redirect,
+             "hold=token_states: of unsafe texts' states, which are drawn to the safe ones'",
+             {.min = 0});
+    v.Integer("hold_texts", &states_.texts,
+              "hold=token_states: of a batch that these terms read, at most", {1, 65536});
+    v.Number("harmless", &harmless_,
+             "emoji: share of training quadruplets in which nothing is unsafe",
+             {.min = 0, .max = 0.99});
     v.Choice("checkpoint", &checkpoint_, "which epoch is returned: the best by this",
              {"recall_sum", "validation_loss"});
     v.Number("logit_scale", &logit_scale_, "of the contrastive terms; 0: the model's own",
@@ -199,7 +211,9 @@ class SafeClip : public Method {
   std::string data_ = "emoji", annotations_, images_, unsafe_images_, clip_;
   std::vector<std::string> unseen_;
   std::string terms_ = "1,2,3,4,5,6,7,8", reference_ = "frozen", checkpoint_ = "validation_loss";
-  double logit_scale_ = 0;
+  std::string hold_ = "embeddings";
+  TokenStateTerms states_;
+  double logit_scale_ = 0, harmless_ = 0;
   SafeClipSpec spec_ = EmojiSpec();
 };
 
@@ -212,6 +226,7 @@ std::unique_ptr<QuadrupletSet> SafeClip::Data() const {
     if (!value.empty()) settings[field] = value;
   }
   if (!unseen_.empty()) settings["unseen"] = unseen_;
+  if (harmless_ > 0) settings["harmless"] = harmless_;
   DecodeParams(settings, *data, "safe_clip, data " + data_);
   if (const std::string missing = MissingSetting(*data); !missing.empty()) {
     throw UsageError(fmt::format("safe_clip, data '{}': {}.", data_, missing));
@@ -223,6 +238,7 @@ Erased SafeClip::Erase(Context& context, const Backbone& base, const std::vector
   SafeClipSpec spec = spec_;
   spec.terms = ParseSafeClipTerms(terms_);
   spec.frozen_reference = reference_ == "frozen";
+  if (hold_ == "token_states") spec.states = states_;
   const ClipTowers towers = TowersOf(base, clip_);
   CheckTowers(towers);
   spec.logit_scale = logit_scale_ > 0 ? logit_scale_ : OwnLogitScale(towers);
