@@ -8,6 +8,7 @@
 #include "core/escape.h"
 #include "core/text.h"
 #include "experiments/page/svg.h"
+#include "experiments/tables/table_cells.h"
 
 namespace excise {
 namespace {

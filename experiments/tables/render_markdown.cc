@@ -5,6 +5,7 @@
 #include "core/escape.h"
 #include "core/text.h"
 #include "experiments/tables/render.h"
+#include "experiments/tables/table_cells.h"
 #include "experiments/tables/text_layout.h"
 
 namespace excise {

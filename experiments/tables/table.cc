@@ -4,129 +4,20 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "core/plural.h"
-#include "core/stats.h"
 #include "experiments/results/comparisons.h"
 #include "experiments/tables/partial_rows.h"
+#include "experiments/tables/table_cells.h"
 #include "experiments/tables/table_filters.h"
 #include "experiments/tables/table_recovery.h"
 #include "experiments/tables/table_retrieval.h"
 #include "experiments/tables/table_words.h"
-#include "metrics/sample_table.h"
 
 namespace excise {
 namespace {
 
 using Mark = TableView::Mark;
-
-// What rounds to zero has no sign.
-std::string Fixed(double value, int decimals) {
-  const std::string text = fmt::format("{:.{}f}", value, decimals);
-  return text.find_first_not_of("-0.") == std::string::npos ? fmt::format("{:.{}f}", 0.0, decimals)
-                                                            : text;
-}
-
-std::string Percent(double value, int decimals = 0) { return Fixed(100 * value, decimals); }
-
-// Shares of a thousand queries are worth a decimal.
-int PercentDecimals(const Record& record) { return record.traits.group == "retrieval" ? 1 : 0; }
-
-// The number with its interval; none where it cannot be estimated, and of what is zero by
-// construction (how far the unmodified model is from itself). An interval has as many decimals as
-// it needs not to read as zero; one that would need too many is what rounding left.
-TableCell Number(const Record& record, const Estimate& estimate) {
-  constexpr int kMostDecimals = 6;
-  const bool fraction = record.traits.unit == "fraction";
-  const double half = (estimate.high - estimate.low) / 2;
-  const auto reads_as_zero = [&](int decimals) {
-    return fraction ? Percent(estimate.low, decimals) == Percent(estimate.high, decimals)
-                    : Fixed(half, decimals) == Fixed(0, decimals);
-  };
-  const int usual = fraction ? PercentDecimals(record) : record.traits.decimals;
-  int decimals = usual;
-  while (estimate.has_interval && decimals < kMostDecimals && reads_as_zero(decimals)) ++decimals;
-  const bool shown = estimate.has_interval && !reads_as_zero(decimals);
-  if (!shown) decimals = usual;
-  TableCell cell;
-  cell.value = fraction ? Percent(estimate.value, decimals) : Fixed(estimate.value, decimals);
-  if (!shown) return cell;
-  if (fraction) {
-    cell.low = Percent(estimate.low, decimals);
-    cell.high = Percent(estimate.high, decimals);
-  } else {
-    cell.spread = Fixed(half, decimals);
-  }
-  return cell;
-}
-
-TableCell Words(std::string words) {
-  TableCell cell;
-  cell.value = std::move(words);
-  return cell;
-}
-
-// Why a cell has no number or lacks pictures, so that cells with one reason share a footnote.
-std::string WhyNot(const Record& record) {
-  if (record.status == "non_adaptive_only") return record.status + ": " + record.reason;
-  if (record.reason == kNoPicture) return record.metric + ": " + record.reason;
-  if (record.metric == kRecovery) return "recovery: " + record.reason;
-  if (record.status == kUnfitJudge) return "no removal is reported: " + record.reason;
-  return record.method + ": " + record.reason;
-}
-
-// What became of pictures that a filter blocked, where the metric does not measure that; or "".
-std::string BlockedNote(const Record& record) {
-  const auto part = record.score.parts.find("blocked");
-  if (part == record.score.parts.end() || part->second <= 0) return "";
-  const std::string whose = record.metric + " of " + record.method + ": ";
-  if (LeavesOutBlocked(record)) {
-    const auto blocked = static_cast<int64_t>(part->second);
-    return whose + fmt::format(
-                       "{} of {} pictures were blocked and are left out, so the value is over "
-                       "other pictures than other rows' and is not ranked",
-                       blocked, record.score.n + blocked);
-  }
-  const bool nothing = record.traits.blocked == BlockedPictures::kNothing;
-  if (!nothing && record.traits.blocked != BlockedPictures::kReplaced) return "";
-  return whose + fmt::format("{} % of the pictures were blocked and count as {}",
-                             Percent(part->second),
-                             nothing ? "0" : "the picture that is delivered instead");
-}
-
-// How many samples a prompt has: its replicates, in each edit.
-int64_t SamplesAPrompt(const Record& record) {
-  return record.protocol.value("images_per_prompt", int64_t{1}) *
-         record.denominators.value("edits", int64_t{1});
-}
-
-// The interval of a rate over the prompts of one group.
-Interval IntervalOfPart(const Record& record, const std::string& part, double value, int64_t n) {
-  const int64_t each = SamplesAPrompt(record);
-  std::vector<Observation> observations;
-  const Score& score = record.score;
-  for (size_t i = 0; each > 1 && i < score.per_sample.size(); ++i) {
-    if (InGroup(score.sample_ids[i], part)) {
-      observations.push_back({score.sample_ids[i], score.per_sample[i]});
-    }
-  }
-  if (!observations.empty()) {
-    const Score group = MeanScore(observations);
-    return {group.low, group.high};
-  }
-  const int64_t prompts = std::max<int64_t>(1, n / each);
-  return Wilson(std::llround(value * static_cast<double>(prompts)), prompts);
-}
-
-// The same words in every row, which are worth a line of text and no column.
-bool IsConstant(const TableColumn& column) {
-  const auto same = [&](const TableCell& cell) {
-    return cell.value == column.cells.front().value && cell.low.empty() && cell.spread.empty() &&
-           cell.note == 0;
-  };
-  return column.cells.size() > 1 && std::all_of(column.cells.begin(), column.cells.end(), same);
-}
 
 class Builder {
  public:
@@ -475,41 +366,6 @@ const Record* HeadlineMetric(const TableView& view) {
     if (metric->traits.unit == "fraction") return metric;
   }
   return nullptr;
-}
-
-std::optional<Estimate> EstimateOf(const Record& record, const std::string& part) {
-  if (!HasPart(record, part)) return std::nullopt;
-  if (part.empty()) {
-    const Score& score = record.score;
-    return Estimate{score.value, score.low, score.high, score.high > score.low, score.n};
-  }
-  const double value = ValueOf(record, part);
-  const auto n = static_cast<int64_t>(record.score.parts.at(part + "_n"));
-  if (record.traits.unit != "fraction") return Estimate{value, value, value, false, n};
-  const Interval interval = IntervalOfPart(record, part, value, n);
-  return Estimate{value, interval.low, interval.high, interval.high > interval.low, n};
-}
-
-std::vector<std::string> PartsOf(const Record& metric) {
-  std::vector<std::string> parts;
-  for (const std::string& name : metric.traits.sample_groups) {
-    if (metric.score.parts.count(name + "_n") != 0) parts.push_back(name);
-  }
-  if (parts.empty()) parts.push_back("");
-  return parts;
-}
-
-std::optional<Estimate> OverConcepts(const Record& record, const std::string& part) {
-  const std::optional<Estimate> pooled = EstimateOf(record, part);
-  const auto& parts = record.score.parts_over_concepts;
-  const bool has = part.empty() ? record.score.over_concepts.has_value() : parts.count(part) != 0;
-  if (!pooled || !has) return std::nullopt;
-  const Interval& ci = part.empty() ? *record.score.over_concepts : parts.at(part);
-  return Estimate{pooled->value, ci.low, ci.high, ci.high > ci.low, pooled->n};
-}
-
-std::string IntervalText(const TableCell& cell, const char* dash) {
-  return cell.low + (cell.low[0] == '-' ? " to " : dash) + cell.high;
 }
 
 Document DescribeTable(const Results& results) { return Builder(results).Build(); }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "experiments/results/record.h"
+#include "experiments/tables/estimates.h"
 #include "experiments/tables/table_view.h"
 
 namespace excise {
@@ -50,9 +51,6 @@ struct TableCell {
   size_t note = 0;  // the number of a footnote; 0 = none
 };
 
-// "15-33", with `dash` between the ends; "-3 to 9", where a dash would be read as a sign.
-std::string IntervalText(const TableCell& cell, const char* dash = "-");
-
 struct TableColumn {
   std::string header;  // data
   int better = 0;      // +1: higher is better, -1: lower is, 0: neither
@@ -82,22 +80,5 @@ Document DescribeTable(const Results& results);
 
 // The metric whose rate is the headline: the first of erasure that is a fraction; null: none.
 const Record* HeadlineMetric(const TableView& view);
-
-// A rate or score with its interval over prompts, of a record or of one of its parts (which has one
-// where "<part>_n" is its denominator): Wilson's, of prompts with several pictures by bootstrap, or
-// where the record has no single samples Wilson's of as many prompts. Nothing where the record has
-// no such value.
-struct Estimate {
-  double value = 0, low = 0, high = 0;
-  bool has_interval = true;  // else none can be estimated (one sample, equal ones): low = high
-  int64_t n = 0;
-};
-std::optional<Estimate> EstimateOf(const Record& record, const std::string& part);
-
-// The same with the interval over concepts, prompts and edits; nothing where the record has none.
-std::optional<Estimate> OverConcepts(const Record& record, const std::string& part);
-
-// The groups for which the metric has a column each; {""} where it has one column.
-std::vector<std::string> PartsOf(const Record& metric);
 
 }  // namespace excise
