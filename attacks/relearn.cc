@@ -39,7 +39,7 @@ class Relearn : public Attack {
   }
   // The budget (pictures, iterations, batch) is the experiment's, not the attack's.
   SearchSpace search_space() const override {
-    return {{"lr", {3e-5, 1e-4, 3e-4}}, {"layers", {"cross", "all"}}};
+    return {{"lr", {1e-5, 3e-5, 1e-4}}, {"layers", {"cross", "all"}}};
   }
   Work work(Acts) const override {
     return {{Pass::kPicture, 1, static_cast<double>(pictures_)},
