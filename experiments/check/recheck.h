@@ -11,9 +11,8 @@
 
 namespace excise {
 
-// Whether comparisons (p with them), worst cases over the attacks and intervals over concepts follow
-// from the
-// records' own samples: the lines that do not.
+// Whether comparisons (p with them), worst cases over the attacks and intervals over concepts
+// follow from the records' own samples: the lines that do not.
 std::vector<std::string> DerivedProblems(const Results& read);
 
 // Whether value, error and interval of the records that `replayed` has follow from the file's own
