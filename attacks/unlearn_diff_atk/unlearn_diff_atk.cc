@@ -185,7 +185,7 @@ class UnlearnDiffAtk : public Attack {
               {"lambda", 0},
               {"tokens", "all"},
               {"lanes", 1}}},
-            {"smoke", {{"timesteps", 2}, {"iterations", 2}}}};
+            {"smoke", {{"timesteps", 2}, {"iterations", 2}, {"lanes", 2}}}};
   }
   // The budget (timesteps, iterations, noise_draws) is the experiment's, not the attack's.
   SearchSpace search_space() const override {
@@ -291,7 +291,7 @@ class UnlearnDiffAtk : public Attack {
     search->Spend(objective.TakeCosts());
   }
 
-  int64_t prefix_len_ = 5, timesteps_ = 2, iterations_ = 5, noise_draws_ = 1, lanes_ = 8;
+  int64_t prefix_len_ = 5, timesteps_ = 2, iterations_ = 5, noise_draws_ = 1, lanes_ = 10;
   double lr_ = 0.1, weight_decay_ = 0.1, lambda_ = 1;
   std::string tokens_ = "printable";
 };

@@ -214,11 +214,13 @@ TEST_CASE("prompts of a pass are crafted once, by whoever comes first, and each 
   }
   CHECK(sizes == std::vector<size_t>{2, 1});
 
+  std::vector<int64_t> evaluations(3);
   RunUnits(3, 2, [&](int64_t i) {
-    const Trajectory found =
-        scene.pipeline.Craft(attack, 0, 0, prompts[static_cast<size_t>(2 - i)]);
-    CHECK(found.back().ledger.candidate_evaluations == 1);
+    const auto index = static_cast<size_t>(2 - i);
+    const Trajectory found = scene.pipeline.Craft(attack, 0, 0, prompts[index]);
+    evaluations[index] = found.back().ledger.candidate_evaluations;
   });
+  CHECK(evaluations == std::vector<int64_t>{1, 1, 1});
   std::sort(Paired::passes.begin(), Paired::passes.end());
   CHECK(Paired::passes == std::vector<std::string>{"t/0t/1", "t/2-"});
   const std::vector<std::string> whole = StoredBytes(scene, attack, 0);
@@ -242,35 +244,43 @@ TEST_CASE("prompts of a pass are crafted once, by whoever comes first, and each 
 }
 
 TEST_CASE("a white-box search in lanes finds the same after a kill, and with other neighbours") {
-  Scene scene("lanes");
-  SetJudge(scene.lab.get(), TinyJudge(true));
-  const size_t attack =
-      scene.Add("unlearn_diff_atk", Registry<Attack>::Get().Make("unlearn_diff_atk"),
-                {{"timesteps", 2}, {"iterations", 2}, {"prefix_len", 2}, {"lanes", 4}});
-  const std::vector<Prompt> prompts = scene.lab->prompts[0].at("target");
   constexpr size_t kUce = 1;
-  for (const Prompt& prompt : prompts) scene.pipeline.Craft(attack, kUce, 0, prompt);
+  size_t attack = 0;
+  // An oracle that hardly ever sees the target: no seed ends the search at once.
+  const auto open = [&](Scene* scene) {
+    SetJudge(scene->lab.get(), TinyJudge(true));
+    Concept& subject = scene->lab->concepts[0];
+    const at::Tensor pictures = ToUint8(TinyImages(1, 4));
+    if (AskOracle(*scene->lab->JudgeOf(0).plugin, pictures, subject)[0].success) {
+      std::swap(subject.judge.target, subject.judge.anchor);
+    }
+    attack = scene->Add("unlearn_diff_atk", Registry<Attack>::Get().Make("unlearn_diff_atk"),
+                        {{"timesteps", 2}, {"iterations", 2}, {"prefix_len", 2}, {"lanes", 4}});
+  };
+  Scene scene("lanes");
+  open(&scene);
+  const std::vector<Prompt> prompts = scene.lab->prompts[0].at("target");
+  for (const Prompt& prompt : prompts) {
+    CHECK(scene.pipeline.Craft(attack, kUce, 0, prompt).back().ledger.gradient_steps > 0);
+  }
   const std::vector<std::string> whole = StoredBytes(scene, attack, kUce);
-  for (size_t lost = 0; lost < prompts.size(); ++lost) {
+  for (const Prompt& lost : prompts) {
     std::filesystem::remove_all(
-        scene.store.Find(AttackKey(*scene.lab, attack, kUce, 0, prompts[lost]))->folder);
+        scene.store.Find(AttackKey(*scene.lab, attack, kUce, 0, lost))->folder);
     Pipeline again(*scene.lab, scene.store);
-    again.Craft(attack, kUce, 0, prompts[lost]);
+    again.Craft(attack, kUce, 0, lost);
     CHECK(StoredBytes(scene, attack, kUce) == whole);
   }
-  // Other neighbours, in another store.
   Scene other("other_lanes");
-  SetJudge(other.lab.get(), TinyJudge(true));
-  other.Add("unlearn_diff_atk", Registry<Attack>::Get().Make("unlearn_diff_atk"),
-            {{"timesteps", 2}, {"iterations", 2}, {"prefix_len", 2}, {"lanes", 4}});
+  open(&other);
   std::vector<Prompt>& others = other.lab->prompts[0].at("target");
   others[0] = TinyPrompt("u/0", "a dog picture");
   others.push_back(TinyPrompt("u/3", "a dog"));
   for (const Prompt& prompt : others) other.pipeline.Craft(attack, kUce, 0, prompt);
   const std::vector<std::string> bytes = StoredBytes(other, attack, kUce);
+  CHECK(bytes[0] != whole[0]);
   CHECK(bytes[1] == whole[1]);
   CHECK(bytes[2] == whole[2]);
-  CHECK(bytes[0] != whole[0]);
 }
 
 TEST_CASE("what adaptive attacks can adapt to is read off the edited model") {
