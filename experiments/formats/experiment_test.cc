@@ -143,6 +143,17 @@ TEST_CASE("mistakes in lists of concepts are usage errors that name the place") 
   refuses("null", "given.json/removals: expected lists of concepts");
 }
 
+TEST_CASE("the floor of recovery is a reference row") {
+  const auto with = [](const std::string& floor) {
+    return Edited("\"reference_rows\": [\"none\"]",
+                  "\"reference_rows\": [\"none\", \"mine\"], \"floor\": \"" + floor + "\"");
+  };
+  CHECK(ExperimentToJson(Load(with("mine"))).at("floor") == "mine");
+  CHECK_FALSE(ExperimentToJson(Load(kGood)).contains("floor"));
+  CHECK_THROWS_WITH(Load(with("mime")),
+                    Contains("given.json/floor: 'mime'") && Contains("Did you mean 'mine'"));
+}
+
 TEST_CASE("flags change an experiment") {
   CHECK(Set("sampler.guidance=5").sampler.guidance == 5);
   CHECK(Set("methods.esd.lr=1e-4").methods.params.at("esd") == Json{{"lr", 1e-4}});
