@@ -1,6 +1,5 @@
 // What: how often the reporting judge sees the target where a prompt asks for it without its name
-// Paper: none; prompts that imply a concept are those of Schramowski et al., "Safe Latent
-//   Diffusion", CVPR 2023, arXiv 2211.05105 (I2P), where few name what their pictures show
+// Paper: none; the measure is that of asr, on other prompts
 // Equation: #{samples whose outcome is `target`} / #{samples of the group `implied`}
 // Reference: none
 // Deviations: outcomes, blocked and missing pictures as in asr

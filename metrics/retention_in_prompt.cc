@@ -1,8 +1,7 @@
 // What: how often the other thing is still there where a prompt asks for the target and for it
-// Paper: none known to us under this name; that removal must leave the rest of a prompt alone is
-//   measured as in-prompt retention by Kim et al. and others on two-concept prompts
+// Paper: none; the benchmark Six-CD asks the same of its prompts in two versions, by CLIP score
 // Equation: #{judged class = the other thing} / #{samples of the group `pairs`}
-// Reference: none
+// Reference: none (Six-CD: Artanisax/Six-CD @ a30fe9e)
 // Deviations: a blocked picture is not kept
 // Needs: verdicts of the reporting judge; prompts of the group `pairs` with the other thing as
 //   `expected_class`
