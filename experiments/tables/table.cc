@@ -93,8 +93,8 @@ class Builder {
     document_.caption = TableCaption(view_, headline_);
     AddErased();
     AddFilters();
-    AddRetrieval();
     AddKept();
+    AddRetrieval();
     AddConcepts();
     document_.remarks = TableRemarks(view_, headline_);
     if (!RetrievalSections(view_).empty()) document_.remarks.push_back(RetrievalRules());
