@@ -179,7 +179,9 @@ class SafeClip : public Method {
                         {"patience", 5},
                         {"train_rows", 1 << 20},
                         {"validation_rows", 5000},
-                        {"logit_scale", kSafeClipLogitScale}};
+                        {"logit_scale", kSafeClipLogitScale},
+                        {"hold", "embeddings"},
+                        {"harmless", 0}};
     Json released = paper;
     released["reference"] = "released";
     return {
@@ -194,11 +196,14 @@ class SafeClip : public Method {
     const auto epochs = static_cast<double>(spec_.epochs);
     // Texts and pictures, harmless and unsafe.
     const double batch = 2.0 * static_cast<double>(spec_.batch), steps = epochs * 2 * rows / batch;
+    const bool held = hold_ == "token_states" && states_.on();
+    const double held_texts = held ? static_cast<double>(states_.texts) + 1 : 0;
+    const double moved_texts = held && states_.redirect > 0 ? held_texts - 1 : 0;
     const double read = rows + 2 * epochs * static_cast<double>(spec_.validation_rows);
     // A gradient of the image tower is three passes.
-    return {{Pass::kTextGradient, steps, batch},
+    return {{Pass::kTextGradient, steps, batch + held_texts + moved_texts},
             {Pass::kVision, 3 * steps, batch},
-            {Pass::kText, 1, read},
+            {Pass::kText, 1, read + steps * held_texts},
             {Pass::kVision, 1, read}};
   }
 
@@ -226,7 +231,7 @@ std::unique_ptr<QuadrupletSet> SafeClip::Data() const {
     if (!value.empty()) settings[field] = value;
   }
   if (!unseen_.empty()) settings["unseen"] = unseen_;
-  if (harmless_ > 0) settings["harmless"] = harmless_;
+  if (EncodeParams(*data).contains("harmless")) settings["harmless"] = harmless_;
   DecodeParams(settings, *data, "safe_clip, data " + data_);
   if (const std::string missing = MissingSetting(*data); !missing.empty()) {
     throw UsageError(fmt::format("safe_clip, data '{}': {}.", data_, missing));
