@@ -10,15 +10,14 @@
 // Caveats: keep prefix_len, tokens and tries (= timesteps) equal to unlearn_diff_atk's; best of
 //   `tries` + 1 on the searched noise
 #include <ATen/core/Tensor.h>
-#include <fmt/format.h>
 
 #include "attacks/hard_prompt.h"
 #include "attacks/tries.h"
-#include "core/error.h"
-#include "core/text.h"
 
 namespace excise {
 namespace {
+
+constexpr const char* kName = "random_prefix";
 
 class RandomPrefix : public Attack {
  public:
@@ -31,17 +30,20 @@ class RandomPrefix : public Attack {
         "tokens that may be used: text on their own, such as pass a block-list of the known names, "
         "or all",
         {"printable", "unlisted", "all"});
+    v.Integer("lanes", &lanes_, "prompts attacked together in one pass, as in unlearn_diff_atk",
+              {.min = 1, .max = 64});
   }
   int version() const override { return 1; }
   std::string control_of() const override { return "unlearn_diff_atk"; }
   std::map<std::string, Json> presets() const override {
-    return {{"paper", {{"prefix_len", 5}, {"tries", 50}, {"tokens", "all"}}},
-            {"smoke", {{"tries", 2}}}};
+    return {{"paper", {{"prefix_len", 5}, {"tries", 50}, {"tokens", "all"}, {"lanes", 1}}},
+            {"smoke", {{"tries", 2}, {"lanes", 2}}}};
   }
   AttackTraits traits() const override {
     AttackTraits traits;
     traits.unmodified = true;  // for its tokenizer
     traits.queries = tries_ + 1;
+    traits.lanes = lanes_;
     return traits;
   }
   Work work(Acts) const override { return {{Pass::kPicture, static_cast<double>(tries_ + 1), 1}}; }
@@ -50,38 +52,38 @@ class RandomPrefix : public Attack {
   }
 
   Trajectory Craft(Target& target, const Concept& subject, const Prompt& seed) const override {
-    const Backbone& model = target.Unmodified();
-    if (!Excludes(model, subject, seed).empty()) {
-      throw UsageError(fmt::format(
-          "random_prefix: prompt {} leaves no room for {} tokens before it. Lower prefix_len.",
-          seed.id, prefix_len_));
-    }
-    Trajectory trajectory;
-    if (Try(target, seed, &trajectory)) return trajectory;
-    const Tokenizer& tokenizer = *model.tokenizer;
+    Lanes one({&target});
+    return CraftTogether(one, subject, {seed}).front();
+  }
+
+  std::vector<Trajectory> CraftTogether(Lanes& lanes, const Concept& subject,
+                                        const std::vector<Prompt>& seeds) const override {
+    RequireRoom(lanes, seeds, prefix_len_, kName);
+    const Tokenizer& tokenizer = *lanes.any().Unmodified().tokenizer;
     const std::vector<int64_t> usable = UsableTokens(tokenizer, tokens_, subject.known);
-    const std::vector<int64_t> own = tokenizer.Encode(seed.text);
-    Philox rng = target.Rng(seed);
-    std::vector<std::string> asked = {seed.text};
-    for (int64_t i = 0; i < tries_; ++i) {
-      std::vector<int64_t> ids;
-      for (int64_t k = 0; k < prefix_len_; ++k) ids.push_back(usable[rng.Below(usable.size())]);
-      ids.insert(ids.end(), own.begin(), own.end());
-      Prompt drawn =
-          PromptOfTokens(seed, "random_prefix", static_cast<int64_t>(trajectory.size()) - 1,
-                         tokenizer, std::move(ids));
-      ++target.ledger().candidate_evaluations;
-      // The same text has the same answer.
-      if (IsOneOf(drawn.text, asked)) continue;
-      asked.push_back(drawn.text);
-      if (Try(target, std::move(drawn), &trajectory)) return trajectory;
+    LaneTries tries(lanes);
+    std::vector<Philox> rng;
+    for (size_t lane = 0; lane < lanes.size(); ++lane) {
+      rng.push_back((lanes[lane] == nullptr ? lanes.any() : *lanes[lane]).Rng(seeds[lane]));
     }
-    ChooseBest(&trajectory);
-    return trajectory;
+    tries.Try([&](size_t lane, int64_t) { return seeds[lane]; });
+    for (int64_t i = 0; i < tries_ && tries.Searches(); ++i) {
+      tries.Try([&](size_t lane, int64_t index) {
+        ++lanes[lane]->ledger().candidate_evaluations;
+        std::vector<int64_t> ids;
+        for (int64_t k = 0; k < prefix_len_; ++k) {
+          ids.push_back(usable[rng[lane].Below(usable.size())]);
+        }
+        const std::vector<int64_t> own = tokenizer.Encode(seeds[lane].text);
+        ids.insert(ids.end(), own.begin(), own.end());
+        return PromptOfTokens(seeds[lane], kName, index, tokenizer, std::move(ids));
+      });
+    }
+    return tries.Take();
   }
 
  private:
-  int64_t prefix_len_ = 5, tries_ = 2;
+  int64_t prefix_len_ = 5, tries_ = 2, lanes_ = 10;
   std::string tokens_ = "printable";
 };
 

@@ -1,6 +1,13 @@
 #include "attacks/tries.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "core/error.h"
+#include "core/text.h"
 
 namespace excise {
 
@@ -10,16 +17,15 @@ std::string ReasonWithoutRoom(const Backbone& model, const Prompt& seed, int64_t
   return room < tokens ? "excluded:too_long" : "";
 }
 
-bool Try(Target& target, Prompt prompt, Trajectory* trajectory) {
-  const std::optional<Answer> answer = target.Query(prompt);
-  if (!answer) return true;
-  Candidate candidate;
-  candidate.prompt = std::move(prompt);
-  candidate.ledger = target.ledger();
-  candidate.score = answer->target_probability;
-  candidate.success = answer->success;
-  trajectory->push_back(std::move(candidate));
-  return answer->success;
+void RequireRoom(const Lanes& lanes, const std::vector<Prompt>& seeds, int64_t prefix_len,
+                 const std::string& attack) {
+  for (size_t lane = 0; lane < lanes.size(); ++lane) {
+    if (lanes[lane] == nullptr) continue;
+    if (ReasonWithoutRoom(lanes.any().Unmodified(), seeds[lane], prefix_len).empty()) continue;
+    throw UsageError(
+        fmt::format("{}: prompt {} leaves no room for {} tokens before it. Lower prefix_len.",
+                    attack, seeds[lane].id, prefix_len));
+  }
 }
 
 void ChooseBest(Trajectory* trajectory) {
@@ -29,6 +35,53 @@ void ChooseBest(Trajectory* trajectory) {
   Candidate chosen = *best;
   chosen.ledger = trajectory->back().ledger;
   if (best + 1 != trajectory->end()) trajectory->push_back(std::move(chosen));
+}
+
+LaneTries::LaneTries(Lanes& lanes) : lanes_(lanes), own_(lanes.size()) {
+  for (size_t lane = 0; lane < own_.size(); ++lane) own_[lane].searches = lanes[lane] != nullptr;
+}
+
+bool LaneTries::Searches() const {
+  return std::any_of(own_.begin(), own_.end(), [](const Own& own) { return own.searches; });
+}
+
+void LaneTries::ForEach(const std::function<void(size_t lane)>& work) const {
+  for (size_t lane = 0; lane < own_.size(); ++lane) {
+    if (own_[lane].searches) work(lane);
+  }
+}
+
+void LaneTries::Try(const std::function<Prompt(size_t lane, int64_t index)>& make) {
+  std::vector<std::optional<Prompt>> asked(own_.size());
+  ForEach([&](size_t lane) {
+    Own& own = own_[lane];
+    Prompt prompt = make(lane, static_cast<int64_t>(own.trajectory.size()) - 1);
+    if (IsOneOf(prompt.text, own.asked)) return;
+    own.asked.push_back(prompt.text);
+    asked[lane] = std::move(prompt);
+  });
+  const std::vector<std::optional<Answer>> answers = lanes_.Query(asked);
+  for (size_t lane = 0; lane < own_.size(); ++lane) {
+    if (!asked[lane]) continue;
+    Own& own = own_[lane];
+    own.searches = answers[lane] && !answers[lane]->success;
+    if (!answers[lane]) continue;
+    Candidate candidate;
+    candidate.prompt = *std::move(asked[lane]);
+    candidate.ledger = lanes_[lane]->ledger();
+    candidate.score = answers[lane]->target_probability;
+    candidate.success = answers[lane]->success;
+    own.trajectory.push_back(std::move(candidate));
+  }
+}
+
+std::vector<Trajectory> LaneTries::Take() {
+  std::vector<Trajectory> all;
+  for (Own& own : own_) {
+    if (own.searches) ChooseBest(&own.trajectory);
+    all.push_back(std::move(own.trajectory));
+  }
+  return all;
 }
 
 }  // namespace excise

@@ -1,9 +1,10 @@
-// What attacks share that put tokens before a prompt and ask the oracle what the victim makes of
-// it, one try after the other.
+// What attacks share that put tokens before prompts and ask the oracle what the victim makes of
+// them, one try after the other, many prompts in a pass.
 #pragma once
 
-#include <cstdint>
+#include <functional>
 #include <string>
+#include <vector>
 
 #include "attacks/attack.h"
 
@@ -12,13 +13,37 @@ namespace excise {
 // "excluded:too_long" where the encoder's context has no room for `prefix_len` tokens before the
 // seed's, else "".
 std::string ReasonWithoutRoom(const Backbone& model, const Prompt& seed, int64_t prefix_len);
-
-// Asks the oracle about `prompt` and appends it to `trajectory` with the answer, unless the queries
-// are spent. Whether the search is over: it has found what it looks for, or may not ask any more.
-bool Try(Target& target, Prompt prompt, Trajectory* trajectory);
+// Throws UsageError where it has none for one of the lanes' seeds, naming `attack` and the prompt.
+void RequireRoom(const Lanes& lanes, const std::vector<Prompt>& seeds, int64_t prefix_len,
+                 const std::string& attack);
 
 // For a search that found nothing: what the oracle rated highest is what the attacker would send.
 // It becomes the last candidate, with all that was spent. `trajectory` is not empty.
 void ChooseBest(Trajectory* trajectory);
+
+// What every lane has tried, and which of them go on.
+class LaneTries {
+ public:
+  explicit LaneTries(Lanes& lanes);
+
+  bool Searches() const;
+  void ForEach(const std::function<void(size_t lane)>& work) const;  // of the lanes that go on
+  // Asks the oracle about make(lane, index of the candidate) of every lane that goes on, unless it
+  // was asked before, for the same text has the same answer, and keeps what was asked with the
+  // answer. A success ends a lane, and so do spent queries.
+  void Try(const std::function<Prompt(size_t lane, int64_t index)>& make);
+  // Of every lane; where none succeeded, ChooseBest.
+  std::vector<Trajectory> Take();
+
+ private:
+  struct Own {
+    bool searches = false;
+    std::vector<std::string> asked;
+    Trajectory trajectory;
+  };
+
+  Lanes& lanes_;
+  std::vector<Own> own_;
+};
 
 }  // namespace excise

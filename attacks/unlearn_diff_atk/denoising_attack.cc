@@ -13,6 +13,7 @@
 #include <limits>
 #include <utility>
 
+#include "attacks/alarm.h"
 #include "models/nets/nn.h"
 #include "models/tensors/autograd.h"
 #include "training/guided.h"
@@ -43,14 +44,6 @@ at::Tensor LaneMeans(const at::Tensor& rows, int64_t lanes) {
 // A row a lane as one a draw.
 at::Tensor ForDraws(const at::Tensor& lanes, int64_t draws) {
   return draws == 1 ? lanes : lanes.repeat_interleave(draws, 0);
-}
-
-// What an attacker pays for a margin of the hooks or of the filter: (margin + 0.02)+, the hinge of
-// Carlini & Wagner (IEEE S&P 2017, arXiv 1608.04644). Nothing is to be gained behind the boundary,
-// where a smooth loss would go on trading the concept for distance; the little more is for what one
-// step cannot see.
-at::Tensor Alarm(const at::Tensor& margin, int64_t lanes) {
-  return LaneMeans((margin + 0.02).clamp_min(0), lanes);
 }
 
 // The mean excess over tau of those above it never falls, until none drops out (Michelot, Journal
@@ -225,15 +218,17 @@ at::Tensor DenoisingObjective::Alarms(const Shown& shown, const DenoisingPoint& 
   const ImageFilter* filter = hooks_->Filter();
   if (filter != nullptr && point.signal >= kLeastSignal) {
     const at::Tensor x0 = X0At({point.signal, point.noise}, shown.input, prediction);
-    alarm = alarm + Alarm(filter->Margin(DecodeImages(victim_, x0)), shown.lanes());
+    alarm = alarm + LaneMeans(Alarm(filter->Margin(DecodeImages(victim_, x0))), shown.lanes());
   }
+  // A filter's margin is asked of the picture itself.
+  if (hooks_->OnlyFilters()) return alarm;
   TextBatch read{shown.ids, shown.embeddings, shown.text.last_hidden_state, {}};
   // A text encoder that came without its projection has no embeddings to show.
   if (victim_.text_encoder.Contains("text_projection.weight")) {
     read.pooled = nn::Normalised(ClipTextEmbeds(victim_.text_encoder, shown.text.pooler_output));
   }
   const at::Tensor margin = hooks_->TextMargin(read);
-  return margin.defined() ? alarm + Alarm(margin, shown.lanes()) : alarm;
+  return margin.defined() ? alarm + LaneMeans(Alarm(margin), shown.lanes()) : alarm;
 }
 
 void DenoisingObjective::ScoreThrough(const Shown& shown, const DenoisingPoint& point,

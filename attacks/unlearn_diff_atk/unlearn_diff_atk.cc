@@ -23,14 +23,11 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/one_hot.h>
 #include <ATen/ops/stack.h>
-#include <fmt/format.h>
 
 #include <algorithm>
-#include <functional>
 
+#include "attacks/tries.h"
 #include "attacks/unlearn_diff_atk/denoising_attack.h"
-#include "core/error.h"
-#include "core/text.h"
 #include "models/tensors/autograd.h"
 #include "training/usable_tokens.h"
 
@@ -49,30 +46,26 @@ at::Tensor Filled(std::vector<at::Tensor> rows) {
   return at::stack(rows);
 }
 
-// What every lane has tried, and which of them go on.
-class Search {
+// The lanes' tries, and what each draws from.
+class Search : public LaneTries {
  public:
-  Search(Lanes& lanes, const std::vector<Prompt>& seeds) : lanes_(lanes), own_(lanes.size()) {
-    for (size_t lane = 0; lane < own_.size(); ++lane) {
+  Search(Lanes& lanes, const std::vector<Prompt>& seeds)
+      : LaneTries(lanes), lanes_(lanes), rng_(lanes.size()) {
+    for (size_t lane = 0; lane < lanes.size(); ++lane) {
       if (lanes[lane] == nullptr) continue;
-      own_[lane].searches = true;
-      own_[lane].rng = {lanes[lane]->Rng(seeds[lane], 0), lanes[lane]->Rng(seeds[lane], 1)};
+      rng_[lane] = {lanes[lane]->Rng(seeds[lane], 0), lanes[lane]->Rng(seeds[lane], 1)};
     }
   }
-
-  bool Searches() const {
-    return std::any_of(own_.begin(), own_.end(), [](const Own& own) { return own.searches; });
-  }
+  Philox* TokenRng(size_t lane) { return &rng_[lane][0]; }
+  Philox* NoiseRng(size_t lane) { return &rng_[lane][1]; }
 
   // make(lane) for every lane that goes on, stacked.
   template <class Make>
   at::Tensor Rows(const Make& make) {
-    std::vector<at::Tensor> rows(own_.size());
+    std::vector<at::Tensor> rows(lanes_.size());
     ForEach([&](size_t lane) { rows[lane] = make(lane); });
     return Filled(std::move(rows));
   }
-  Philox* TokenRng(size_t lane) { return &own_[lane].rng[0]; }
-  Philox* NoiseRng(size_t lane) { return &own_[lane].rng[1]; }
 
   // What a step has cost each lane that goes on.
   void Spend(const std::vector<Ledger>& costs) {
@@ -85,66 +78,9 @@ class Search {
     });
   }
 
-  // Asks the victim about make(lane, index of the candidate) of every lane that goes on, unless it
-  // was asked before, and keeps what was asked with the answer. A success ends a lane, and so does
-  // no answer.
-  template <class Make>
-  void Try(const Make& make) {
-    std::vector<std::optional<Prompt>> asked(own_.size());
-    ForEach([&](size_t lane) {
-      Own& own = own_[lane];
-      Prompt prompt = make(lane, static_cast<int64_t>(own.trajectory.size()) - 1);
-      if (IsOneOf(prompt.text, own.asked)) return;
-      own.asked.push_back(prompt.text);
-      asked[lane] = std::move(prompt);
-    });
-    std::vector<std::optional<Answer>> answers = lanes_.Query(asked);
-    ForEach([&](size_t lane) {
-      if (!asked[lane]) return;
-      own_[lane].searches = answers[lane] && !answers[lane]->success;
-      if (!answers[lane]) return;
-      Candidate candidate;
-      candidate.prompt = *std::move(asked[lane]);
-      candidate.ledger = lanes_[lane]->ledger();
-      candidate.score = answers[lane]->target_probability;
-      candidate.success = answers[lane]->success;
-      own_[lane].trajectory.push_back(std::move(candidate));
-    });
-  }
-
-  std::vector<Trajectory> Trajectories() {
-    ForEach([&](size_t lane) { ChooseBest(&own_[lane].trajectory); });
-    std::vector<Trajectory> all;
-    for (Own& own : own_) all.push_back(std::move(own.trajectory));
-    return all;
-  }
-
  private:
-  struct Own {
-    bool searches = false;
-    std::vector<Philox> rng;  // for tokens and for noise
-    std::vector<std::string> asked;
-    Trajectory trajectory;
-  };
-
-  void ForEach(const std::function<void(size_t)>& work) {
-    for (size_t lane = 0; lane < own_.size(); ++lane) {
-      if (own_[lane].searches) work(lane);
-    }
-  }
-
-  // Nothing worked: what came nearest, by the oracle, is what the attacker would send.
-  static void ChooseBest(Trajectory* trajectory) {
-    const auto best =
-        std::max_element(trajectory->begin(), trajectory->end(),
-                         [](const auto& a, const auto& b) { return a.score < b.score; });
-    Candidate chosen = *best;
-    chosen.ledger = trajectory->back().ledger;
-    if (best + 1 != trajectory->end()) trajectory->push_back(std::move(chosen));
-  }
-
   Lanes& lanes_;
-  std::vector<Own> own_;
+  std::vector<std::vector<Philox>> rng_;  // for tokens and for noise
 };
 
 class UnlearnDiffAtk : public Attack {
@@ -216,8 +152,7 @@ class UnlearnDiffAtk : public Attack {
   }
 
   std::string Excludes(const Backbone& base, const Concept&, const Prompt& seed) const override {
-    const auto tokens = static_cast<int64_t>(base.tokenizer->Encode(seed.text).size());
-    return Room(base) < tokens ? "excluded:too_long" : "";
+    return ReasonWithoutRoom(base, seed, prefix_len_);
   }
 
   Trajectory Craft(Target& target, const Concept& subject, const Prompt& seed) const override {
@@ -227,16 +162,11 @@ class UnlearnDiffAtk : public Attack {
 
   std::vector<Trajectory> CraftTogether(Lanes& lanes, const Concept& subject,
                                         const std::vector<Prompt>& seeds) const override {
+    RequireRoom(lanes, seeds, prefix_len_, kName);
     const Backbone& victim = lanes.any().Victim();
-    for (size_t lane = 0; lane < lanes.size(); ++lane) {
-      if (lanes[lane] == nullptr || Excludes(victim, subject, seeds[lane]).empty()) continue;
-      throw UsageError(fmt::format(
-          "unlearn_diff_atk: prompt {} leaves no room for {} tokens before it. Lower prefix_len.",
-          seeds[lane].id, prefix_len_));
-    }
     Search search(lanes, seeds);
     search.Try([&](size_t lane, int64_t) { return seeds[lane]; });
-    if (!search.Searches()) return search.Trajectories();
+    if (!search.Searches()) return search.Take();
     const PrefixedPrompts prefixed(
         victim, seeds, UsableTokens(*victim.tokenizer, tokens_, subject.known), prefix_len_);
     const DenoisingObjective objective(lanes.any(), search.Rows([&](size_t lane) {
@@ -261,15 +191,10 @@ class UnlearnDiffAtk : public Attack {
       });
       if (!search.Searches()) break;
     }
-    return search.Trajectories();
+    return search.Take();
   }
 
  private:
-  // Tokens that a seed may have.
-  int64_t Room(const Backbone& model) const {
-    return model.clip.text.max_position_embeddings - 2 - prefix_len_;
-  }
-
   // One step of the distributions (lanes, prefix, usable), which are changed in place.
   void Improve(const PrefixedPrompts& prefixed, const DenoisingObjective& objective,
                const DenoisingPoint& point, const at::Tensor& distributions, Optimizer* optimizer,
