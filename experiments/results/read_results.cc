@@ -69,6 +69,13 @@ Score ReadScore(const Json& json) {
   }
 }
 
+// What tables say of a recovery beside its value.
+void RequireRecovery(const Record& record) {
+  Json floor;
+  Read(record.protocol, "floor", &floor);
+  if (record.score.parts.count("p") == 0) throw Error("/parts/p is missing");
+}
+
 Record RecordFromJson(const Json& json) {
   Record record;
   Read(json, "method", &record.method);
@@ -93,6 +100,7 @@ Record RecordFromJson(const Json& json) {
   Read(json, "denominators", &record.denominators);
   Read(json, "lineage", &record.lineage);
   if (record.status == "ok") record.score = ReadScore(json);
+  if (record.status == "ok" && record.metric == kRecovery) RequireRecovery(record);
   RequireExact(json, RecordToJson(record));
   return record;
 }

@@ -2,12 +2,15 @@
 
 #include <catch2/catch.hpp>
 
+#include "core/files.h"
+#include "core/json_schema.h"
 #include "core/text.h"
 #include "experiments/results/read_results.h"
 #include "experiments/results/recovery.h"
 #include "experiments/run/report.h"
 #include "experiments/tables/render.h"
 #include "tests/made_up_results.h"
+#include "tests/testdata.h"
 
 namespace excise {
 namespace {
@@ -155,6 +158,11 @@ TEST_CASE("of many budgets of one attack the largest has columns") {
 TEST_CASE("results with recovery and budgets are read back as they were") {
   const Json json = ResultsToJson(WithFloor());
   CHECK(ResultsToJson(ResultsFromJson(json)) == json);
+  CHECK(SchemaProblems(json, ReadJsonFile(RepoFile("results/schema.json"))) ==
+        std::vector<std::string>{});
+  Json broken = json;
+  for (Json& record : broken["records"]) record["protocol"].erase("floor");
+  CHECK_THROWS_WITH(ResultsFromJson(broken), Contains("/floor is missing"));
 }
 
 }  // namespace excise
