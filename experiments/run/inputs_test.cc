@@ -122,6 +122,7 @@ TEST_CASE("each field of a concept moves the keys of those who may read it") {
   CHECK(MovedByConcept([](Concept* c) { c->title = "another"; }).empty());
   CHECK(MovedByConcept([](Concept* c) { c->sensitivity = "sensitive"; }).empty());
   CHECK(MovedByConcept([](Concept* c) { c->held_out = {"Caniche"}; }).empty());
+  CHECK(MovedByConcept([](Concept* c) { c->implied = {"a curly animal"}; }).empty());
   CHECK(MovedByConcept([](Concept* c) { c->neighbours.near = {"cat"}; }).empty());
   CHECK(MovedByConcept([](Concept* c) { c->neighbours.far = {"cat"}; }).empty());
   CHECK(MovedByConcept([](Concept* c) { c->neighbours.lexical = {"cat"}; }).empty());
