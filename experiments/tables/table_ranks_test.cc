@@ -31,7 +31,7 @@ TEST_CASE("ranks as a document") {
   const Document document = DescribeRanks(ranks);
   CHECK(document.tables[1].columns[2].cells[0].value == "-");
   CHECK(document.tables[1].columns[2].cells[0].low.empty());
-  CHECK_THAT(RenderMarkdown(document), Contains("| esd |"));
+  CHECK_THAT(RenderMarkdown(document), Contains("| esd "));
 }
 
 }  // namespace
