@@ -123,13 +123,9 @@ TEST_CASE("each field of a concept moves the keys of those who may read it") {
   // For reports, and for prompts under test, which enter by their texts.
   CHECK(MovedByConcept([](Concept* c) { c->title = "another"; }).empty());
   CHECK(MovedByConcept([](Concept* c) { c->sensitivity = "sensitive"; }).empty());
-<<<<<<< HEAD
   // For evaluation, and for the one attack that declares that it reads them.
   CHECK(MovedByConcept([](Concept* c) { c->held_out = {"Caniche"}; }) == Stages{"alias"});
-=======
-  CHECK(MovedByConcept([](Concept* c) { c->held_out = {"Caniche"}; }).empty());
   CHECK(MovedByConcept([](Concept* c) { c->implied = {"a curly animal"}; }).empty());
->>>>>>> prompts
   CHECK(MovedByConcept([](Concept* c) { c->neighbours.near = {"cat"}; }).empty());
   CHECK(MovedByConcept([](Concept* c) { c->neighbours.far = {"cat"}; }).empty());
   CHECK(MovedByConcept([](Concept* c) { c->neighbours.lexical = {"cat"}; }).empty());
