@@ -26,8 +26,14 @@ using Values = std::vector<double>;
 using Cube = std::vector<std::vector<Values>>;
 
 RankedRun RunOf(const Results& results) {
-  return {results.experiment.at("seeds").at("erase").get<int64_t>(),
-          results.experiment.at("sampler").at("guidance").get<double>()};
+  const Json& erase = results.experiment.at("seeds").at("erase");
+  if (!erase.is_number_integer()) {
+    throw UsageError(fmt::format(
+        "ranks: a file has the erase seeds {} together. How stable ranks are over edits is read "
+        "from a run of each: --set seeds.erase=1, and so on.",
+        erase.dump()));
+  }
+  return {erase.get<int64_t>(), results.experiment.at("sampler").at("guidance").get<double>()};
 }
 
 // What must be alike in all files.
