@@ -173,16 +173,19 @@ class Builder {
     }
     const bool outcomes = headline_->status == "ok" && headline_->score.parts.count("garbage") != 0;
     if (outcomes) columns.push_back(InsteadColumn(*headline_));
-    Text plain;
-    plain.Words("Target rate (").Data(headline_->metric);
-    plain.Words("): % of pictures that still show it, by attack.");
-    table.intro = recoveries.empty() ? plain : RecoveryIntro(view_, headline_->metric);
+    const std::string& metric = headline_->metric;
+    if (recoveries.empty()) {
+      table.intro.Words("Target rate (").Data(metric);
+      table.intro.Words("): % of pictures that still show it, by attack.");
+    } else {
+      table.intro = RecoveryIntro(view_, metric);
+    }
     if (outcomes) table.intro.Words(" a/o/g: % anchor / other / garbage without attack.");
     Push(std::move(table));
     if (recoveries.empty()) return;
     Table by_attack = ByMethod("rates", "Target rate by attack");
     for (const std::string& attack : attacks) by_attack.columns.push_back(RateColumn(attack));
-    by_attack.intro = std::move(plain);
+    by_attack.intro.Data(metric).Words(": % of pictures that still show it.");
     Push(std::move(by_attack));
   }
 
