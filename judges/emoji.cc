@@ -1,4 +1,5 @@
-// What: the embedded model's own judge, a small network with a reject class, and an oracle of several
+// What: the embedded model's own judge, a small network with a reject class, and its oracle
+//   of several
 // Paper: none
 // Equation: verdict = arg max softmax(class logits, the last of which is none); likewise the style;
 //   the oracle's = the class whose least probability over its networks and views of the picture
