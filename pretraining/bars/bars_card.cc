@@ -38,8 +38,10 @@ with known error rates, and whole tables in minutes.
 | `vae/` | AutoencoderKL, factor 8, 4 latent channels |
 | `unet/`, `scheduler/` | UNet2DConditionModel, epsilon prediction, DDIM |
 | `retrained/unet/` | the same U-Net trained without any picture of the benchmark's targets |
-| `judges/reporting`, `judges/oracle` | judges with a reject class; attacks ask the oracle's, which must agree |
+| `judges/reporting`, `judges/oracle` | classifiers with a reject class; attacks ask the oracle |
 | `reference_clip/`, `surrogate_clip/` | CLIPs of their own, for metrics and for attacks |
+
+The oracle is several networks that must agree, because a search finds where one of them errs.
 
 Weights are float16 on disk ({:.1f} MB in all) and meant to be computed with in float32.
 )";
