@@ -340,6 +340,7 @@ class Tuner {
     for (const int64_t seed : request_.erase_seeds) {
       Experiment experiment = place(params, by_seed.empty());
       experiment.seeds.erase = seed;
+      experiment.seeds.more_erase.clear();
       by_seed.push_back(run_(tuning->name, experiment));
       planned = planned || by_seed.back().planned;
       if (!by_seed.back().problem.empty()) {
