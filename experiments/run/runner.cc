@@ -228,11 +228,11 @@ class Runner {
       base_of[lab_.methods[i].name] = lab_.methods[lab_.BaseOf(i)].name;
     }
     RefuseUnfit(base_of, &results->records);
-    AddIntervalsOverConcepts(&results->records);
     const Json experiment = ExperimentToJson(lab_.experiment);
     for (Record& record : RecoveryRecords(experiment, results->records)) {
       results->records.push_back(std::move(record));
     }
+    AddIntervalsOverConcepts(&results->records);
     results->comparisons = CompareAll(results->records);
     Rows(results);
     CountTruncated(results->rows, &results->records);
