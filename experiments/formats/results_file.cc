@@ -69,7 +69,8 @@ Json SelectionOf(const Json& records, const Kind& kind, const std::string& origi
   for (const Json& record : records) {
     const std::string name = record.at(kind.field);
     const Json& params = record.at(std::string(kind.field) + "_params");
-    if (name == kUnion || name == kRecovery || params.value("plugin", Json()) == kPictures) continue;
+    if (name == kUnion || name == kRecovery || params.value("plugin", Json()) == kPictures)
+      continue;
     if (!seen.insert(name).second) continue;
     selection["only"].push_back(name);
     selection["params"][name] =

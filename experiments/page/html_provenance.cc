@@ -87,7 +87,8 @@ std::string Plugins(const Results& results) {
   std::vector<std::vector<std::string>> rows;
   std::set<std::string> seen;
   const auto add = [&](const char* kind, const std::string& name, int version, const Json& params) {
-    if (name == kUnion || name == kRecovery || !seen.insert(std::string(kind) + name).second) return;
+    if (name == kUnion || name == kRecovery || !seen.insert(std::string(kind) + name).second)
+      return;
     rows.push_back({name, kind, std::to_string(version), Shown(params)});
   };
   for (const Record& r : results.records) {
