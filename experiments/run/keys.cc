@@ -149,7 +149,7 @@ std::vector<std::optional<Prompt>> PromptsOfGroup(const Lab& lab, size_t attack,
   const std::vector<Prompt>& all = TargetsOf(lab, subject);
   for (size_t lane = 0; lane < prompts.size(); ++lane) {
     const size_t place = own.group * prompts.size() + lane;
-    if (place >= all.size()) break;
+    if (lane == own.lane || place >= all.size()) continue;
     if (lab.ReasonNotAttacked(attack, subject, all[place]).empty()) prompts[lane] = all[place];
   }
   prompts[own.lane] = prompt;
