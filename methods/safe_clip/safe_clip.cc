@@ -11,7 +11,11 @@
 //   rows) of batches that are not shuffled; ties are no hits in the recall sum; the
 //   defaults are the emoji backbone's, chosen on the validation part: adapters at scale 2 (alpha
 //   32) without dropout, 800 steps (preset "paper": 1 / 16, 0.1 and up to 50 epochs of all rows);
-//   contrastive terms at the model's own logit scale, which for ViT-L/14 is 100 and here is 29
+//   contrastive terms at the model's own logit scale, which for ViT-L/14 is 100 and here is 29.
+//   Not in the paper, and off by default: "hold token_states" adds sum |H - H0|^2 / sum |H0|^2 over
+//   all positions of the last layer, which the eight terms read at the end token alone and a U-Net
+//   everywhere, for safe texts and the empty prompt (and, with redirect_weight, from t* to t);
+//   "harmless" is a share of rows with t* = t and v* = v (ViSU has 165,000 captions to hold by)
 // Needs: quadruplets of safe and unsafe texts and pictures, and both towers of the CLIP that the
 //   text encoder is of (a backbone whose text encoder comes alone: the parameter clip)
 // Caveats: the concepts are not read: one training on all quadruplets stands for all of them;
@@ -217,7 +221,7 @@ class SafeClip : public Method {
   std::vector<std::string> unseen_;
   std::string terms_ = "1,2,3,4,5,6,7,8", reference_ = "frozen", checkpoint_ = "validation_loss";
   std::string hold_ = "embeddings";
-  TokenStateTerms states_;
+  TokenStateTerms states_ = {1, 0, 4};
   double logit_scale_ = 0, harmless_ = 0;
   SafeClipSpec spec_ = EmojiSpec();
 };
