@@ -6,7 +6,8 @@ edited one, and counts pictures in which the model's own judge sees what was ask
 Python.
 
     bazel run //experiments:table2 -- --methods=safe_clip --export_models=/tmp/edited
-    python tools/safe_clip_positions.py /tmp/edited/safe_clip/text_encoder/model.safetensors OUT.json
+    python tools/safe_clip_positions.py \\
+        /tmp/edited/safe_clip/text_encoder/model.safetensors OUT.json
 """
 
 import json
