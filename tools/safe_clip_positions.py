@@ -5,8 +5,9 @@ edited one, and counts pictures in which the model's own judge sees what was ask
 (torch, transformers 5.23.0, diffusers 0.42.1, safetensors); nothing at run or test time needs
 Python.
 
-    bazel run //experiments:table2 -- --methods=eight_terms --stage=erase --export_models=/tmp/edited
-    python tools/safe_clip_positions.py FOLDER/text_encoder/model.safetensors OUT.json
+    bazel run //experiments:table2 -- --methods=safe_clip --export_models=/tmp/edited
+    python tools/safe_clip_positions.py \\
+        /tmp/edited/safe_clip/text_encoder/model.safetensors OUT.json
 """
 
 import json
