@@ -131,7 +131,7 @@ std::vector<Trajectory> Pipeline::CraftLanes(size_t attack, size_t method, size_
   }
   MeteredLanes together(lanes);
   const std::vector<Trajectory> found =
-      entry.plugin->CraftTogether(together, VisibleToMethods(lab_.concepts[subject]), seeds);
+      entry.plugin->CraftTogether(together, VisibleToAttack(lab_.concepts[subject], traits), seeds);
   for (size_t lane = 0; lane < prompts.size(); ++lane) {
     if (!prompts[lane]) continue;
     if (found.at(lane).empty()) {
