@@ -74,7 +74,7 @@ Erased EraseTiny(const Json& params, const Concept& subject = TinyConcept()) {
   return Make(params)->Erase(context, TinyBackbone(), {subject});
 }
 
-double Difference(const at::Tensor& a, const at::Tensor& b) {
+double LargestDifference(const at::Tensor& a, const at::Tensor& b) {
   return (a - b).abs().max().item<double>();
 }
 
@@ -92,7 +92,7 @@ TEST_CASE("scores and radii on a snapshot of SD 1.4's layout equal PyTorch's") {
     const ImageFilter* filter = erased.hooks->Filter();
     REQUIRE(filter != nullptr);
     const at::Tensor score = filter->Score(expected.Get("images"));
-    CHECK(Difference(score, expected.Get(rule)) < 1e-5);
+    CHECK(LargestDifference(score, expected.Get(rule)) < 1e-5);
     const auto measures = filter->Measures(expected.Get("images"));
     if (rule == "projection") {
       CHECK(measures.empty());
@@ -101,8 +101,8 @@ TEST_CASE("scores and radii on a snapshot of SD 1.4's layout equal PyTorch's") {
     for (const char* name : {"published_radius", "boundary_distance"}) {
       INFO(name);
       const bool published = std::string(name) == "published_radius";
-      CHECK(Difference(measures.at(published ? "certified_radius" : name), expected.Get(name)) <
-            1e-5);
+      CHECK(LargestDifference(measures.at(published ? "certified_radius" : name),
+                              expected.Get(name)) < 1e-5);
     }
     // This filter's CLIP is not the generator's: its text embeddings say nothing here.
     CHECK_FALSE(erased.hooks->TextMargin({{}, {}, {}, expected.Get("pairs_pu")}).defined());
@@ -124,13 +124,13 @@ TEST_CASE("fine-tuned texts equal PyTorch's, in every variant") {
                 {"clip", ClipFolder().string()}})
               ->Erase(context, base, {DogConcept(objective == "opposites" ? "unsafe" : "object")});
       const at::Tensor tuned = expected.Get("tuned_" + variant + "_" + objective);
-      CHECK(Difference(erased.hook_state.Get("unacceptable")[0], tuned[0]) < 1e-5);
-      CHECK(Difference(erased.hook_state.Get("acceptable")[0], tuned[1]) < 1e-5);
+      CHECK(LargestDifference(erased.hook_state.Get("unacceptable")[0], tuned[0]) < 1e-5);
+      CHECK(LargestDifference(erased.hook_state.Get("acceptable")[0], tuned[1]) < 1e-5);
       CHECK(context.gradient_steps == 3);
       // Far enough from where it started that the comparison says something.
       const Erased untuned = Make({{"variant", "none"}, {"clip", ClipFolder().string()}})
                                  ->Erase(context, base, {DogConcept("object")});
-      CHECK(Difference(untuned.hook_state.Get("unacceptable")[0], tuned[0]) > 1e-4);
+      CHECK(LargestDifference(untuned.hook_state.Get("unacceptable")[0], tuned[0]) > 1e-4);
     }
   }
 }
@@ -154,7 +154,7 @@ TEST_CASE("the backbone's own CLIP: threshold, ties, margin of a prompt, gradien
 
   // The margin of a picture crosses 0 with the rule.
   const at::Tensor picture_margin = filter->Margin(images);
-  CHECK(Difference(picture_margin, at::logit(score) - std::log(0.6 / 0.4)) < 1e-3);
+  CHECK(LargestDifference(picture_margin, at::logit(score) - std::log(0.6 / 0.4)) < 1e-3);
 
   // An anchor that equals the name ties everywhere, and ties pass.
   Concept same = TinyConcept();
@@ -193,9 +193,9 @@ TEST_CASE("several names: the best of them, or their mean direction") {
         ->Score(images);
   };
   const at::Tensor best = score(two, "best");
-  CHECK(Difference(best, score(first, "best").maximum(score(second, "best"))) < 1e-6);
-  CHECK(Difference(score(two, "mean"), best) > 1e-4);
-  CHECK(Difference(score(first, "mean"), score(first, "best")) < 1e-6);
+  CHECK(LargestDifference(best, score(first, "best").maximum(score(second, "best"))) < 1e-6);
+  CHECK(LargestDifference(score(two, "mean"), best) > 1e-4);
+  CHECK(LargestDifference(score(first, "mean"), score(first, "best")) < 1e-6);
 }
 
 TEST_CASE("hooks come back from their state without training, bit for bit") {
@@ -289,7 +289,7 @@ TEST_CASE("a text encoder tuned elsewhere takes the filter's place") {
       texts({{"variant", "none"},
              {"clip", clip.string()},
              {"text_encoder", RepoFile("tests/fixtures/sd1/text_encoder").string()}});
-  CHECK(Difference(other.Get("unacceptable"), own.Get("unacceptable")) > 1e-3);
+  CHECK(LargestDifference(other.Get("unacceptable"), own.Get("unacceptable")) > 1e-3);
 }
 
 }  // namespace excise
