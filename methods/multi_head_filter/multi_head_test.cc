@@ -26,7 +26,7 @@ const std::string kFolder = "tests/fixtures/espresso/";
 StateDict Head(const std::string& name) { return LoadSafetensors(RepoFile(kFolder + name)); }
 StateDict Expected() { return Head("expected.safetensors"); }
 
-double Difference(const at::Tensor& a, const at::Tensor& b) {
+double LargestDifference(const at::Tensor& a, const at::Tensor& b) {
   return (a - b).abs().max().item<double>();
 }
 
@@ -46,16 +46,16 @@ TEST_CASE("Unsafe Diffusion's layout equals PyTorch's modules, in use and in tra
   const at::Tensor embeds = expected.Get("image_embeds");
   StateDict head = Head("head.safetensors");
   CHECK(CheckHead(head, "head") == 12);
-  CHECK(Difference(HeadLogits(head, embeds), expected.Get("head_logits")) < 1e-5);
+  CHECK(LargestDifference(HeadLogits(head, embeds), expected.Get("head_logits")) < 1e-5);
 
   // Training uses the batch's statistics and moves the running ones.
   for (const char* name : {"3.running_mean", "3.running_var"}) {
     head.Set(name, head.Get(name).clone());
   }
-  CHECK(Difference(TrainingLogits(head, embeds, expected.Get("head_mask")),
-                   expected.Get("head_training_logits")) < 1e-5);
-  CHECK(Difference(head.Get("3.running_mean"), expected.Get("head_running_mean")) < 1e-6);
-  CHECK(Difference(head.Get("3.running_var"), expected.Get("head_running_var")) < 1e-6);
+  CHECK(LargestDifference(TrainingLogits(head, embeds, expected.Get("head_mask")),
+                          expected.Get("head_training_logits")) < 1e-5);
+  CHECK(LargestDifference(head.Get("3.running_mean"), expected.Get("head_running_mean")) < 1e-6);
+  CHECK(LargestDifference(head.Get("3.running_var"), expected.Get("head_running_var")) < 1e-6);
 }
 
 TEST_CASE("LAION's layout: unit embeddings, layers by number, columns that were categories") {
@@ -63,8 +63,8 @@ TEST_CASE("LAION's layout: unit embeddings, layers by number, columns that were 
   const at::Tensor embeds = expected.Get("image_embeds");
   const StateDict head = Head("keras_head.safetensors");
   CHECK(CheckHead(head, "head") == 12);
-  CHECK(Difference(HeadLogits(head, embeds), expected.Get("keras_logits")) < 1e-4);
-  CHECK(Difference(HeadLogits(head, embeds * 3), expected.Get("keras_logits")) < 1e-4);
+  CHECK(LargestDifference(HeadLogits(head, embeds), expected.Get("keras_logits")) < 1e-4);
+  CHECK(LargestDifference(HeadLogits(head, embeds * 3), expected.Get("keras_logits")) < 1e-4);
 }
 
 TEST_CASE("the real NSFW heads equal PyTorch's, where they are at hand") {
