@@ -47,8 +47,9 @@ std::vector<std::string> Cells(const std::string& line) {
   return cells;
 }
 
-// Every Markdown table whose first column is "method": (method, column) -> cell.
-using TableCells = std::map<std::pair<std::string, std::string>, std::string>;
+// Every Markdown table whose first column is "method": (method, column) -> its cells, for a column
+// may stand in several blocks: recovery under an attack, and the plain rate.
+using TableCells = std::map<std::pair<std::string, std::string>, std::set<std::string>>;
 TableCells MethodTables(const std::string& text) {
   TableCells all;
   std::vector<std::string> header;
@@ -62,7 +63,7 @@ TableCells MethodTables(const std::string& text) {
       header = cells;
     } else if (header[0] == "method" && cells[0].find("--") == cells[0].npos) {
       for (size_t i = 1; i < std::min(cells.size(), header.size()); ++i) {
-        all[{cells[0], header[i]}] = cells[i];
+        all[{cells[0], header[i]}].insert(cells[i]);
       }
     }
   }
@@ -86,12 +87,13 @@ TEST_CASE("the README's excerpt is the committed table's") {
   const TableCells table = MethodTables(TextOf(documents, "results/table1/table1.md"));
   REQUIRE(table.size() > 20);
   std::vector<std::string> rows;
-  for (const auto& [place, cell] : excerpt) {
+  for (const auto& [place, cells] : excerpt) {
     const auto& [method, column] = place;
     if (rows.empty() || rows.back() != method) rows.push_back(method);
     const auto found = table.find(place);
     INFO("row " << method << ", column " << column);
-    CHECK((found == table.end() ? "no such cell" : found->second) == cell);
+    REQUIRE(found != table.end());
+    for (const std::string& cell : cells) CHECK(found->second.count(cell) == 1);
   }
   CHECK(rows.size() == 6);
 }
