@@ -151,7 +151,7 @@ void AddFlags(CLI::App& app, Flags* f) {
                  "for --check=published: a folder with your copies of prompt files and CLIP's "
                  "tokenizer");
   app.add_option("--results", f->results,
-                 "for --check=published: a results file of yours in the place of the committed one");
+                 "for --check=published: results of yours in the place of the committed ones");
   app.add_option("--update_reference", f->update_reference,
                  "write results/checks/reference from that many erase seeds, and stop");
   app.add_flag("--update_golden", f->update_golden, "write results/checks/golden (recomputes)");

@@ -14,6 +14,7 @@
 #include "experiments/check/check.h"
 #include "experiments/check/verify.h"
 #include "experiments/formats/results_file.h"
+#include "experiments/results/recovery.h"
 #include "experiments/run/grid.h"
 #include "experiments/run/runner.h"
 #include "models/tensors/numerics.h"
@@ -97,6 +98,7 @@ std::vector<std::string> RecordBytes(const Results& results, const std::string& 
                                      const std::string& attack) {
   std::vector<std::string> bytes;
   for (const Record& record : results.records) {
+    if (record.metric == kRecovery) continue;  // of two rows, as comparisons are
     if (record.method == method && record.attack == attack) {
       bytes.push_back(CanonicalJson(RecordToJson(record)));
     }
