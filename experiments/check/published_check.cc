@@ -202,9 +202,11 @@ Tested CheckRecovery(const Claim& claim, const Results& results) {
   if (p != score.parts.end()) detail += fmt::format(", p = {:.2g}", p->second);
   const std::string other = OtherProtocol(claim.protocol, ProtocolOf(results, *record));
   if (!other.empty()) detail += "; other protocol: " + other;
-  if (score.high < kNoRecovery) return {{"contradicted", detail}, {}};
-  if (score.value <= 0 || p == score.parts.end()) return {{"inconclusive", detail}, {}};
-  return {{"holds", detail}, p->second};
+  if (p == score.parts.end()) return {{"inconclusive", detail}, {}};
+  const char* verdict = score.high < kNoRecovery ? "contradicted"
+                        : score.value <= 0       ? "inconclusive"
+                                                 : "holds";
+  return {{verdict, detail}, p->second};
 }
 
 // What a planned contrast says is corrected for its neighbours in the file, and for no other pair
@@ -225,7 +227,9 @@ void AdjustByFile(const std::vector<std::optional<double>>& p_values,
         outcome.detail += fmt::format("; {:.2g} among the {} claims of {} (Holm)", adjusted[k],
                                       members.size(), file);
       }
-      if (adjusted[k] >= kLevel) outcome.verdict = "inconclusive";
+      // That there is no recovery to speak of is said by its interval.
+      const bool by_test = outcome.verdict == "holds" || outcome.claim.kind == "ordering";
+      if (by_test && adjusted[k] >= kLevel) outcome.verdict = "inconclusive";
     }
   }
 }
