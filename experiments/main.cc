@@ -96,9 +96,15 @@ void TellCommitted(const Experiment& experiment, const Json& results) {
 
 // What is committed of a table: all of it where there is such a run, else the default one.
 Results CommittedResults(const std::string& table) {
+  fs::path file;
   std::error_code ignored;
-  fs::path file = CommittedFile(CommittedName(table, "full"));
-  if (!fs::exists(file, ignored)) file = CommittedFile(CommittedName(table, "default"));
+  try {
+    file = CommittedFile(CommittedName(table, "full"));
+  } catch (const Error&) {  // not among the program's data
+  }
+  if (file.empty() || !fs::exists(file, ignored)) {
+    file = CommittedFile(CommittedName(table, "default"));
+  }
   return ResultsFromJson(ReadResults(file), file.string());
 }
 
@@ -117,8 +123,8 @@ void CheckPublished(const Flags& f, const Experiment& experiment) {
     try {
       results[claim.table] = CommittedResults(claim.table);
     } catch (const Error& error) {
-      LogWarning(fmt::format("claims about numbers of {} are not_run: {}", claim.table,
-                             error.what()));
+      LogWarning(
+          fmt::format("claims about numbers of {} are not_run: {}", claim.table, error.what()));
       results[claim.table] = {};
     }
   }
