@@ -163,8 +163,8 @@ std::string Open(const std::vector<ClaimOutcome>& outcomes) {
   if (by_command.empty()) return text;
   text +=
       "\nWith the paper's own model, judge and prompts on your disk, each command below makes a "
-      "results file, and\n\n    bazel run //experiments:TABLE -- --check=published "
-      "--results=mine.json\n\nreads it in the place of the committed one.\n\n";
+      "results file, and the same table with `--check=published --results=mine.json` reads it "
+      "in the\nplace of the committed one.\n\n";
   for (const auto& [command, ids] : by_command) {
     text += Safe(fmt::format("- {}", fmt::join(ids, ", "))) + "\n\n      " + Safe(command) + "\n";
   }
