@@ -66,7 +66,7 @@ JudgeConfig ConfigOf(const Workshop& shop, int64_t oracle) {
 
 struct JudgeBatch {
   at::Tensor images, classes, styles;  // -100: unknown, or garbage's style
-  at::Tensor not_classes, not_styles;  // 1: ruled out; undefined: nothing is
+  at::Tensor not_classes, not_styles;  // 1: ruled out; of the last rows, or undefined
 };
 
 JudgeBatch OfScenes(const Workshop& shop, const SceneRequest& request, int64_t step) {
@@ -112,6 +112,14 @@ JudgeBatch OfPictures(const StateDict& all, int64_t count, const StreamKey& key)
   return batch;
 }
 
+// `first`, and behind it `second`, whose rulings-out are kept.
+JudgeBatch Joined(const JudgeBatch& first, JudgeBatch second) {
+  second.images = at::cat({first.images, second.images});
+  second.classes = at::cat({first.classes, second.classes});
+  second.styles = at::cat({first.styles, second.styles});
+  return second;
+}
+
 // -log(1 - probability of what is ruled out), over the rows of which anything is.
 at::Tensor RuledOutLoss(const at::Tensor& logits, const at::Tensor& ruled_out) {
   const at::Tensor wrong = (at::softmax(logits, 1) * ruled_out).sum(1);
@@ -148,21 +156,27 @@ void TrainJudgeStage(const Workshop& shop, const Stage& stage) {
   spec.clip_norm = 5;
   const StateDict pictures =
       oracle < 0 ? StateDict() : LoadSafetensors(shop.scratch / "oracle_pictures.safetensors");
-  const int64_t drawn = oracle < 0 ? 0 : recipe.judge_batch / 2;
-  SceneRequest request{seed,   "train/" + stage.name, recipe.judge_batch - drawn, 0.25, nullptr,
-                       nullptr};
+  // A quarter of the oracle's batch is sepia scenes or line drawings, which are few else, and its
+  // views of a picture must agree on them; three eighths are pictures that models drew.
+  const int64_t styled = oracle < 0 ? 0 : recipe.judge_batch / 4;
+  const int64_t drawn = oracle < 0 ? 0 : recipe.judge_batch * 3 / 8;
+  const SceneRequest request{
+      seed, "train/" + stage.name, recipe.judge_batch - styled - drawn, 0.25, nullptr, nullptr};
+  const SceneRequest styles{seed,
+                            "train/" + stage.name + "/styled",
+                            styled,
+                            0,
+                            [](const Scene& scene) { return scene.style != SceneStyle::kPlain; },
+                            nullptr};
   Prefetch<JudgeBatch> batches([&](int64_t step) {
     JudgeBatch batch = OfScenes(shop, request, step);
     const auto key = [&](const std::string& id) {
       return StreamKey{seed, id, 0, Stream::kData, static_cast<uint64_t>(step)};
     };
     const std::string moved = request.id + "/drawn", degraded = request.id + "/degrade";
-    if (drawn > 0) {
-      JudgeBatch more = OfPictures(pictures, drawn, key(moved));
-      more.images = at::cat({batch.images, more.images});
-      more.classes = at::cat({batch.classes, more.classes});
-      more.styles = at::cat({batch.styles, more.styles});
-      batch = more;
+    if (oracle >= 0) {
+      batch = Joined(batch, OfScenes(shop, styles, step));
+      batch = Joined(batch, OfPictures(pictures, drawn, key(moved)));
     }
     batch.images = Degrade(batch.images, key(degraded));
     return batch;

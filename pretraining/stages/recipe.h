@@ -17,7 +17,7 @@ struct Recipe : Parameterised {
   int64_t seed = 1;
   bool bf16 = true;
   int64_t threads = 2;
-  int64_t judge_steps = 2400, oracle_steps = 600, judge_batch = 128;
+  int64_t judge_steps = 2400, oracle_steps = 1200, judge_batch = 128;
   int64_t search_prompts = 5, shown_pictures = 1056;
   int64_t vae_steps = 5000, vae_batch = 16;
   int64_t clip_steps = 3600, clip_batch = 128;
