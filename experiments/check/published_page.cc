@@ -190,11 +190,13 @@ std::string RenderPublished(const std::vector<ClaimOutcome>& outcomes) {
   const Outcomes registered =
       Those(outcomes, [](const ClaimOutcome& o) { return !o.claim.registered.empty(); });
   if (!registered.empty()) {
-    text += Section("What was registered before it was run",
-                    fmt::format("Written into the repository on {}, before the first run of the "
-                                "attacks that decide it.",
-                                registered.front()->claim.registered),
-                    registered);
+    text += Section(
+        "What was registered before it was run",
+        fmt::format("Written into the repository on {}, before the run that decides it. The "
+                    "attacks had been tried before, with other settings and on few "
+                    "prompts.",
+                    registered.front()->claim.registered),
+        registered);
   }
   return text + ByPaper(outcomes) + Open(outcomes);
 }
