@@ -234,6 +234,12 @@ void AdjustByFile(const std::vector<std::optional<double>>& p_values,
   }
 }
 
+// What was registered is not decided by a run that was started before.
+bool IsFromBefore(const Claim& claim, const Results& results) {
+  if (claim.registered.empty() || !results.provenance.is_object()) return false;
+  return results.provenance.value("started", "") < claim.registered;
+}
+
 }  // namespace
 
 bool ClaimOutcome::Decided() const {
@@ -258,7 +264,8 @@ std::vector<ClaimOutcome> CheckClaims(const std::vector<Claim>& claims,
   std::vector<std::optional<double>> p_values;
   for (const Claim& claim : claims) {
     const auto found = results.find(claim.table);
-    const Results& ours = found == results.end() ? nothing : found->second;
+    const bool takes = found != results.end() && !IsFromBefore(claim, found->second);
+    const Results& ours = takes ? found->second : nothing;
     Tested tested;
     if (claim.kind == "value") {
       tested.finding = CheckValue(claim, ours);

@@ -178,6 +178,16 @@ TEST_CASE("a test among the claims of its file, and of no other pair") {
         std::vector<std::string>{"inconclusive", "inconclusive"});
 }
 
+TEST_CASE("what was registered is not decided by a run from before") {
+  Results results = MadeUpResults();  // started 2026-01-02T03:04:05Z
+  const auto verdict = [&](const char* day) {
+    const std::vector<Claim> claims = Load({Ordering("good", "poor")}, {{"registered", day}});
+    return CheckClaims(claims, {{"table1", results}}, "")[0].verdict;
+  };
+  CHECK(verdict("2026-01-02T03:00:00Z") == "holds");
+  CHECK(verdict("2026-01-02T03:05:00Z") == "not_run");
+}
+
 TEST_CASE("values: two rates, equivalent within what the source's own sampling explains") {
   // 1.96 sqrt(2 * 0.2 * 0.8 / 50) = 0.1568; at 0 of 50 p is held at 1 / 50.
   CHECK(SamplingBand(0.2, 50) == Approx(0.15680).epsilon(1e-4));
