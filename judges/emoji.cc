@@ -1,6 +1,9 @@
 // What: the embedded model's own judge, a small network with a reject class, and its oracle
+//   of several
 // Paper: none
-// Equation: verdict = arg max softmax(class logits, the last of which is none); likewise the style
+// Equation: verdict = arg max softmax(class logits, the last of which is none); likewise the style;
+//   the oracle's = the class whose mean probability over its networks and views of the picture
+//   (as it is, moved by 2 pixels either way) is at least 1/2, else none
 // Reference: none
 // Deviations: none
 // Needs: judges/reporting in the backbone's folder; for attacks that ask an oracle judges/oracle
@@ -37,7 +40,7 @@ class Emoji : public Judge {
   JudgeTraits traits() const override { return {judges_->names()}; }
   Judgement Report(const at::Tensor& images) const override { return judges_->Report(images); }
   at::Tensor Features(const at::Tensor& images) const override { return judges_->Features(images); }
-  std::string oracle_digest() const override { return judges_->oracle().digest; }
+  std::string oracle_digest() const override { return judges_->oracle_digest(); }
   Judgement ConsultOracle(const at::Tensor& images) const override {
     return judges_->ConsultOracle(images);
   }

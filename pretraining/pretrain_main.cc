@@ -47,8 +47,7 @@ Json SettingsToJson(const std::vector<std::string>& settings) {
 }
 
 bool IsDone(const Workshop& shop, const Stage& stage) {
-  const bool trunk = stage.name == "unet_trunk";
-  return std::filesystem::exists((trunk ? shop.scratch : shop.out) / stage.product);
+  return std::filesystem::exists((stage.in_scratch ? shop.scratch : shop.out) / stage.product);
 }
 
 void CheckStageNames(const std::vector<std::string>& wanted) {

@@ -26,7 +26,7 @@ const std::map<std::string, Names> kHouses = {
     {"attacks", {"core", "models", "training", "datasets"}},
     {"judges", {"core", "models", "datasets"}},
     {"metrics", {"core", "models", "training", "datasets", "judges"}},
-    {"pretraining", {"core", "models", "training", "datasets", "judges"}},
+    {"pretraining", {"core", "models", "training", "datasets", "attacks", "judges"}},
     {"experiments",
      {"core", "models", "training", "datasets", "methods", "attacks", "judges", "metrics"}},
 };

@@ -199,7 +199,7 @@ def plugin_room(name, kind, deps, visibility, plugin_deps = [], data = []):
         folder_headers = native.glob([folder + "/*.h"], allow_empty = True)
         folder_sources = native.glob([folder + "/*.cc"], exclude = ["*/" + n for n in _NOT_LIBRARY])
         folder_shared = [s for s in folder_sources if s[:-len(".cc")] + ".h" in folder_headers]
-        _library(helpers, folder_shared, folder_headers, [":" + name] + plugin_deps)
+        _library(helpers, folder_shared, folder_headers, [":" + name] + plugin_deps, ["//pretraining:__subpackages__"])
         seen.update({s: ":" + helpers for s in folder_sources if s not in folder_shared})
     plugins = {_stem(source): source for source in seen}
     for plugin, source in plugins.items():
@@ -209,7 +209,7 @@ def plugin_room(name, kind, deps, visibility, plugin_deps = [], data = []):
             source,
             [seen[source]] + plugin_deps,
             data,
-            visibility = ["//experiments:__subpackages__", "//tests:__pkg__"],
+            visibility = ["//experiments:__subpackages__", "//pretraining:__subpackages__", "//tests:__pkg__"],
         )
 
     for source in native.glob([_TEMPLATES + "/*.cc"], allow_empty = True):

@@ -58,6 +58,18 @@ std::optional<Interval> Over(const std::vector<NestedValue>& values, double valu
 
 }  // namespace
 
+std::optional<Interval> IntervalOverConcepts(const std::vector<std::string>& sample_ids,
+                                             const std::vector<double>& values) {
+  std::vector<NestedValue> nested;
+  double sum = 0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const std::string& id = sample_ids[i];
+    nested.push_back({PlaceOf(id).subject, PromptOfId(id), EditOfId(id), values[i]});
+    sum += values[i];
+  }
+  return Over(nested, sum / static_cast<double>(std::max<size_t>(values.size(), 1)));
+}
+
 void AddIntervalsOverConcepts(std::vector<Record>* records) {
   for (Record& record : *records) {
     if (record.subject != kAllConcepts || record.status != "ok") continue;

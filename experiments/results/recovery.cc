@@ -9,6 +9,7 @@
 
 #include "core/stats.h"
 #include "core/text.h"
+#include "experiments/results/over_concepts.h"
 
 namespace excise {
 namespace {
@@ -59,8 +60,8 @@ double MeanOf(const Values& values) {
 }
 
 struct Pairs {
-  std::vector<double> method, floor;
-  std::vector<std::string> prompts, concepts;
+  std::vector<double> method, floor, differences;
+  std::vector<std::string> ids, prompts, concepts;
   std::set<std::string> distinct;  // prompts
 
   Pairs(const Values& of_method, const Values& of_floor) {
@@ -69,6 +70,8 @@ struct Pairs {
       if (other == nullptr) continue;
       method.push_back(value);
       floor.push_back(*other);
+      differences.push_back(value - *other);
+      ids.push_back(id);
       prompts.push_back(id.substr(0, id.rfind('#')));
       concepts.push_back(id.substr(0, id.find('/')));
     }
@@ -90,13 +93,9 @@ Philox RecoveryRng() {
 }
 
 void ScoreByPrompt(const Pairs& pairs, Score* score) {
-  std::vector<double> differences;
-  for (size_t i = 0; i < pairs.method.size(); ++i) {
-    differences.push_back(pairs.method[i] - pairs.floor[i]);
-  }
   Philox rng = RecoveryRng();
   const Bootstrap bootstrap =
-      BootstrapMean(differences, pairs.prompts, rng, kDraws, 0.95, pairs.concepts);
+      BootstrapMean(pairs.differences, pairs.prompts, rng, kDraws, 0.95, pairs.concepts);
   // Values that hardly differ make a bootstrap too narrow.
   PairedCounts agree;
   agree.neither = static_cast<int64_t>(pairs.distinct.size());
@@ -164,6 +163,9 @@ void SetRecovery(const Side& method, const Side& floor, Record* record) {
     return;
   }
   pairs.OneAPrompt() ? ScoreByPair(pairs, &score) : ScoreByPrompt(pairs, &score);
+  if (record->subject == kAllConcepts) {
+    score.over_concepts = IntervalOverConcepts(pairs.ids, pairs.differences);
+  }
   score.parts["left_out"] = static_cast<double>(InBoth(method, floor) - score.n);
   score.parts["plain"] = MeanOf(recovered);
   score.parts["plain_n"] = static_cast<double>(recovered.size());

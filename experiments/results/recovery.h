@@ -34,12 +34,13 @@ MetricTraits RecoveryTraits();
 // Attack::control_of on the same method. `protocol.floor` says which: {method, attack}.
 // Interval: Tango's score interval of paired rates with one sample a prompt, else a bootstrap
 // clustered by prompt and stratified by concept, never narrower than that of as many prompts that
-// all agree. Parts: `plain`, the share shown under attack among the method's samples that it does
-// not show without, with `plain_n`; `floor` and `floor_n`, the same of the floor's own; `p`, that
-// the value is 0: McNemar's exact test, or sign flips by prompt; `left_out`, how many of the
-// samples that both have one of the two shows without attack. Status: that of a record it is made
-// of, if that has no number; `not_applicable` without floor and control; `underpowered` with fewer
-// than 6 prompts, of which no result is significant at 5 %.
+// all agree; of all concepts together also Score::over_concepts. Parts: `plain`, the share shown
+// under attack among the method's samples that it does not show without, with `plain_n`; `floor`
+// and `floor_n`, the same of the floor's own; `p`, that the value is 0: McNemar's exact test, or
+// sign flips by prompt; `left_out`, how many of the samples that both have one of the two shows
+// without attack. Status: that of a record it is made of, if that has no number; `not_applicable`
+// without floor and control; `underpowered` with fewer than 6 prompts, of which no result is
+// significant at 5 %.
 //
 // Empty where the experiment has neither floor nor control. `records` are those of all cells and
 // their worst cases; what is of another metric is passed over.

@@ -1,5 +1,7 @@
 #include "experiments/results/recovery.h"
 
+#include <fmt/format.h>
+
 #include <catch2/catch.hpp>
 
 #include "core/stats.h"
@@ -69,6 +71,28 @@ TEST_CASE("recovery is the share beyond the floor's, of what neither shows witho
   CHECK(record.metric_params == Json({{"of", "asr"}}));
   CHECK(record.denominators.at("scored") == 15);
   CHECK(record.lineage.size() == 4);
+}
+
+TEST_CASE("a recovery of one concept alone says nothing of other concepts") {
+  // uce shows all of one concept under pez and none of the other; retrained nothing.
+  const auto score = [](bool shows) {
+    std::vector<Observation> observations;
+    for (int i = 0; i < 20; ++i) {
+      const bool first = i < 10;
+      observations.push_back(
+          {fmt::format("{}/target/set@0/{:03}#0", first ? "poodle" : "weapons", i),
+           first && shows ? 1.0 : 0.0});
+    }
+    return MeanScore(observations);
+  };
+  const Record record = Only(
+      RecoveryRecords(kExperiment, Rates(score(false), score(true), score(false), score(false))));
+  CHECK(record.score.value == Approx(0.5));
+  CHECK(record.score.low > 0.2);
+  // Of two concepts drawn with replacement both are the one, or the other, each once in four times.
+  REQUIRE(record.score.over_concepts);
+  CHECK(record.score.over_concepts->low == 0);
+  CHECK(record.score.over_concepts->high == 1);
 }
 
 TEST_CASE("a floor that an attack raises further makes recovery negative") {

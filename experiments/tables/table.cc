@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "core/plural.h"
+#include "core/text.h"
 #include "experiments/results/comparisons.h"
 #include "experiments/tables/partial_rows.h"
 #include "experiments/tables/table_cells.h"
@@ -143,12 +144,17 @@ class Builder {
       const Record* record = view_.Find(method, kAllConcepts, attack, kRecovery);
       const bool above = record != nullptr && IsAboveFloor(*record);
       TableCell cell = Cell(record, "", above ? Mark::kAbove : Mark::kNone);
-      const bool sign = record != nullptr && record->status == "ok" && cell.value[0] != '-' &&
-                        cell.value.find_first_not_of("0.") != std::string::npos;
-      if (sign) cell.value = "+" + cell.value;
-      column.cells.push_back(std::move(cell));
+      const bool ok = record != nullptr && record->status == "ok";
+      column.cells.push_back(ok ? Signed(std::move(cell)) : std::move(cell));
     }
     return column;
+  }
+
+  // Of a difference: what is above zero says so.
+  static TableCell Signed(TableCell cell) {
+    const bool zero = cell.value.find_first_not_of("0.") == std::string::npos;
+    if (cell.value[0] != '-' && !zero) cell.value = "+" + cell.value;
+    return cell;
   }
 
   static std::string HeaderOf(const std::string& attack) {
@@ -299,7 +305,8 @@ class Builder {
     document_.tables.push_back(std::move(table));
   }
 
-  // The pooled rates again, with intervals that cover what those over prompts do not.
+  // The pooled rates and recoveries again, with intervals that cover what those over prompts do
+  // not.
   void AddOverConcepts() {
     Table table = ByMethod("over_concepts", "Would other concepts say the same?");
     const auto add = [&](const Record& metric, const std::string& part, const std::string& attack,
@@ -309,16 +316,20 @@ class Builder {
       for (const std::string& method : view_.methods()) {
         const Record* record = view_.Find(method, kAllConcepts, attack, metric.metric);
         const auto estimate = record == nullptr ? std::nullopt : OverConcepts(*record, part);
-        column.cells.push_back(estimate ? Number(*record, *estimate) : Words("-"));
+        TableCell cell = estimate ? Number(*record, *estimate) : Words("-");
+        const bool difference = estimate && metric.metric == kRecovery;
+        column.cells.push_back(difference ? Signed(std::move(cell)) : std::move(cell));
         any = any || estimate.has_value();
       }
       if (any) table.columns.push_back(std::move(column));
     };
     if (headline_ != nullptr) {
-      const std::vector<std::string> attacks = view_.Attacks(headline_->metric);
-      for (const std::string& attack : attacks) {
-        if (attack == kUnion && attacks.size() == 2) continue;
-        add(*headline_, "", attack, attack == kUnion ? "worst case" : attack);
+      const std::vector<std::string> recoveries = RecoveryAttacks(view_, headline_->metric);
+      Record recovery = *headline_;
+      recovery.metric = kRecovery;
+      for (const std::string& attack : ShownAttacks(view_, headline_->metric)) {
+        const bool recovers = IsOneOf(attack, recoveries);
+        add(recovers ? recovery : *headline_, "", attack, HeaderOf(attack));
       }
     }
     for (const Record* metric : view_.Metrics("retention")) {
@@ -327,10 +338,10 @@ class Builder {
       }
     }
     if (table.columns.empty()) return;
-    table.intro.Words(
-        fmt::format("The pooled rates with 95 % intervals over concepts, prompts and edits "
-                    "(hierarchical bootstrap; {}, so the ends are rough).",
-                    Plural(view_.concepts().size(), "concept")));
+    table.intro.Words(fmt::format(
+        "The pooled rates and recoveries with 95 % intervals over concepts, prompts and "
+        "edits (hierarchical bootstrap; {}, so the ends are rough).",
+        Plural(view_.concepts().size(), "concept")));
     document_.tables.push_back(std::move(table));
   }
 

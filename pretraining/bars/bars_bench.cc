@@ -83,7 +83,6 @@ Bench OpenBench(const BenchOptions& options) {
   }
   const fs::path& model = options.model;
   if (HasWeights(model / "judges/reporting")) bench.judges = EmojiJudges::Load(model / "judges");
-  if (HasWeights(model / "judges/oracle")) bench.oracle = LoadJudgeNet(model / "judges/oracle");
   if (HasWeights(model / "vae")) {
     bench.vae.emplace();
     LoadVae(model / "vae", &bench.vae->config, &bench.vae->weights);
@@ -181,6 +180,17 @@ void ReportTallies(const SceneTallies& tallies, const std::string& column, BarRe
   for (const auto& [name, tally] : tallies.by_style) {
     report->tables["styles"][name][column] = TallyToJson(tally);
   }
+}
+
+void MeasureScenes(const Bench& bench, const std::string& id, const std::string& column,
+                   const std::function<at::Tensor(const at::Tensor&)>& classify,
+                   BarReport* report) {
+  const SceneTallies seen =
+      ClassifyScenes(bench, {"bars/judge", 4 * bench.options.n}, column + ": scenes", classify);
+  const Measurement worst = MeasureWorst(seen.by_class);
+  report->Set(id, MeasureRate(seen.all, fmt::format("worst class {} {:.1f} %", worst.note,
+                                                    100 * worst.value)));
+  ReportTallies(seen, column, report);
 }
 
 std::string ThingOf(const EmojiClass& emoji) { return WithArticle(emoji.article, emoji.name); }

@@ -39,7 +39,6 @@ struct Bench {
   std::vector<Concept> concepts;
   // What is there.
   std::shared_ptr<const EmojiJudges> judges;
-  std::optional<JudgeNet> oracle;
   std::optional<VaeModel> vae;
   std::optional<ClipModel> conditioning, reference;
   std::optional<Backbone> base, retrained;
@@ -76,6 +75,10 @@ SceneTallies ClassifyScenes(const Bench& bench, const SceneSet& set, const std::
                             const std::function<at::Tensor(const at::Tensor& images)>& classify);
 // Into the report's tables by class and by style, under `column`.
 void ReportTallies(const SceneTallies& tallies, const std::string& column, BarReport* report);
+// The bar `id` of a judge of scenes, and its tables under `column`.
+void MeasureScenes(const Bench& bench, const std::string& id, const std::string& column,
+                   const std::function<at::Tensor(const at::Tensor& images)>& classify,
+                   BarReport* report);
 
 // A caption that is to be drawn.
 struct Ask {
@@ -106,6 +109,7 @@ void WriteSheet(const Bench& bench, const std::string& name, const at::Tensor& p
 
 // One group of bars each. They set what they can measure and explain the rest.
 void MeasureJudges(const Bench& bench, BarReport* report);
+void MeasureOracle(const Bench& bench, BarReport* report);
 void MeasureVae(const Bench& bench, BarReport* report);
 void MeasureClips(const Bench& bench, BarReport* report);
 void MeasurePictures(const Bench& bench, const std::vector<std::string>& groups, BarReport* report);

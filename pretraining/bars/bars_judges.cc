@@ -1,5 +1,5 @@
-// Bar 1: the judges. Garbage comes in kinds that are drawn, and in kinds that the model itself
-// makes: pictures decoded half-way, and those of a U-Net with ruined weights.
+// Bar 1: the reporting judge. Garbage comes in kinds that are drawn, and in kinds that the model
+// itself makes: pictures decoded half-way, and those of a U-Net with ruined weights.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
@@ -22,29 +22,6 @@ constexpr double kRuin = 0.5;  // noise on weights, in standard deviations of th
 
 at::Tensor BestClasses(const JudgeNet& judge, const at::Tensor& images) {
   return JudgeForward(judge.config, judge.weights, images).class_logits.argmax(1);
-}
-
-void MeasureScenes(const Bench& bench, const JudgeNet& judge, const std::string& id,
-                   const std::string& column, BarReport* report) {
-  const SceneTallies seen =
-      ClassifyScenes(bench, {"bars/judge", 4 * bench.options.n}, column + ": scenes",
-                     [&](const at::Tensor& images) { return BestClasses(judge, images); });
-  const Measurement worst = MeasureWorst(seen.by_class);
-  report->Set(id, MeasureRate(seen.all, fmt::format("worst class {} {:.1f} %", worst.note,
-                                                    100 * worst.value)));
-  ReportTallies(seen, column, report);
-}
-
-// Another network with the same weights file, or the same architecture, is no second opinion.
-void MeasureOracle(const Bench& bench, BarReport* report) {
-  const JudgeNet& reporting = bench.judges->reporting();
-  if (bench.oracle->digest == reporting.digest ||
-      bench.oracle->config.architecture == reporting.config.architecture) {
-    report->Set("judge.oracle",
-                {0, {0, 0}, 1, "same weights or architecture as the reporting judge"});
-    return;
-  }
-  MeasureScenes(bench, *bench.oracle, "judge.oracle", "oracle", report);
 }
 
 at::Tensor DrawnGarbage(const Bench& bench, GarbageKind kind, int64_t first, int64_t count) {
@@ -256,18 +233,20 @@ void MeasureJudges(const Bench& bench, BarReport* report) {
   for (const char* id : {"judge.half_denoised", "judge.broken_model"}) {
     report->Explain(id, "unet, vae, text_encoder or the reporting judge is not there yet");
   }
-  report->Explain("judge.oracle", "judges/oracle is not there yet");
+  MeasureOracle(bench, report);
   if (!bench.judges) {
-    for (const char* id : {"judge.scenes", "judge.garbage", "judge.kappa", "judge.oracle"}) {
+    for (const char* id : {"judge.scenes", "judge.garbage", "judge.kappa"}) {
       report->Explain(id, "judges/reporting is not there yet");
     }
     return;
   }
-  MeasureScenes(bench, bench.judges->reporting(), "judge.scenes", "judge", report);
+  const auto classify = [&](const at::Tensor& images) {
+    return BestClasses(bench.judges->reporting(), images);
+  };
+  MeasureScenes(bench, "judge.scenes", "judge", classify, report);
   MeasureDrawnGarbage(bench, report);
   const std::shared_ptr<const TemplateJudge> templates = TemplateJudge::Build(*bench.world);
   MeasureAgreement(bench, *templates, report);
-  if (bench.oracle) MeasureOracle(bench, report);
   if (!bench.base) return;
   MeasureHalfDenoised(bench, *templates, report);
   MeasureBrokenModel(bench, *templates, report);

@@ -11,7 +11,12 @@ void Recipe::Fields(ParamVisitor& v) {
   v.Flag("bf16", &bf16, "bfloat16 autocast (needs AVX-512 or AMX to be fast)");
   v.Integer("threads", &threads, "intra-op threads", {1, 256});
   v.Integer("judge_steps", &judge_steps, "steps of the reporting judge", positive);
-  v.Integer("oracle_steps", &oracle_steps, "steps of the attacks' oracle", positive);
+  v.Integer("oracle_steps", &oracle_steps, "steps of each network of the attacks' oracle",
+            positive);
+  v.Integer("search_prompts", &search_prompts,
+            "prompts of each concept by which `retrained` is searched, for the oracle", {1, 48});
+  v.Integer("shown_pictures", &shown_pictures,
+            "pictures by the unmodified model that the oracle is trained on", positive);
   v.Integer("judge_batch", &judge_batch, "pictures a step", positive);
   v.Integer("vae_steps", &vae_steps, "steps of the autoencoder", positive);
   v.Integer("vae_batch", &vae_batch, "pictures a step", positive);
@@ -39,10 +44,13 @@ const std::vector<Stage>& Stages() {
       {"reporting", "judges/reporting/model.safetensors", TrainJudgeStage},
       {"text_encoder", "text_encoder/model.safetensors", TrainClipStage},
       {"vae", "vae/diffusion_pytorch_model.safetensors", TrainVaeStage},
-      {"unet_trunk", "unet_trunk.safetensors", TrainUnetStage},  // in the scratch folder
+      {"unet_trunk", "unet_trunk.safetensors", TrainUnetStage, /*in_scratch=*/true},
       {"unet", "unet/diffusion_pytorch_model.safetensors", TrainUnetStage},
       {"retrained", "retrained/unet/diffusion_pytorch_model.safetensors", TrainUnetStage},
-      {"oracle", "judges/oracle/model.safetensors", TrainJudgeStage},
+      {"oracle_pictures", "oracle_pictures.safetensors", DrawOraclePicturesStage, true},
+      {"oracle_0", "judges/oracle/0/model.safetensors", TrainJudgeStage},
+      {"oracle_1", "judges/oracle/1/model.safetensors", TrainJudgeStage},
+      {"oracle_2", "judges/oracle/2/model.safetensors", TrainJudgeStage},
       {"reference_clip", "reference_clip/model.safetensors", TrainClipStage},
       {"surrogate_clip", "surrogate_clip/model.safetensors", TrainClipStage},
   };

@@ -18,6 +18,7 @@ struct Recipe : Parameterised {
   bool bf16 = true;
   int64_t threads = 2;
   int64_t judge_steps = 2400, oracle_steps = 1200, judge_batch = 128;
+  int64_t search_prompts = 5, shown_pictures = 1056;
   int64_t vae_steps = 5000, vae_batch = 16;
   int64_t clip_steps = 3600, clip_batch = 128;
   int64_t reference_steps = 1800, surrogate_steps = 1000;
@@ -44,10 +45,14 @@ struct Stage {
   std::string name;
   std::filesystem::path product;  // relative to `out`; the stage is done when it exists
   void (*run)(const Workshop&, const Stage&);
+  bool in_scratch = false;  // the product is no part of the snapshot: it is in `scratch`
 };
 // In an order that satisfies every dependency.
 const std::vector<Stage>& Stages();
 
+// What the oracle's networks are trained on beside scenes: pictures that models draw.
+void DrawOraclePicturesStage(const Workshop& shop, const Stage& stage);
+// The reporting judge, or one of the oracle's networks.
 void TrainJudgeStage(const Workshop& shop, const Stage& stage);
 void TrainVaeStage(const Workshop& shop, const Stage& stage);
 void TrainClipStage(const Workshop& shop, const Stage& stage);
