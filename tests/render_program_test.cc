@@ -1,4 +1,5 @@
-// render as a user meets it: as a process, on committed results (EXCISE_RENDER).
+// What is printed of committed results, by programs as a user meets them: as processes
+// (EXCISE_RENDER, EXCISE_TABLE1).
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <functional>
@@ -132,6 +133,15 @@ TEST_CASE("a wrong command line of render exits 2 and writes nothing") {
   CheckRefused(Render(Committed(".json"), {"--fromat=md"}), 2, "--format");
   CheckRefused(RunProcess("EXCISE_RENDER", {}), 2, "file");
   CHECK(fs::is_empty(folder));
+}
+
+TEST_CASE("docs/published.md is what --check=published prints") {
+  const ProcessResult result = RunProcess(
+      "EXCISE_TABLE1", {RepoFile("experiments/table1.json").string(), "--check=published"});
+  INFO(result.err);
+  CHECK(result.code == 0);
+  // Its head says by which command it was printed; a claim more or less, or another number, shows.
+  CHECK(result.out == ReadFile(RepoFile("docs/published.md")));
 }
 
 }  // namespace excise
