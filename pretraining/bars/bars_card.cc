@@ -41,7 +41,7 @@ with known error rates, and whole tables in minutes.
 | `judges/reporting`, `judges/oracle` | classifiers with a reject class; attacks ask the oracle |
 | `reference_clip/`, `surrogate_clip/` | CLIPs of their own, for metrics and for attacks |
 
-The oracle is several networks that must agree, because a search finds where one of them errs.
+The oracle is several networks that vote, because a search finds where one of them errs.
 
 Weights are float16 on disk ({:.1f} MB in all) and meant to be computed with in float32.
 )";
