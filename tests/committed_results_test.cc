@@ -101,4 +101,21 @@ TEST_CASE("adaptive attacks on the founding systems are no weaker than published
   }
 }
 
+TEST_CASE("in table4 the target falls along w, and few pictures break where streams are settled") {
+  const Committed table("table4");
+  const auto garbage = [&](const std::string& method) {
+    return table.Find(method, "asr").at("parts").at("garbage").get<double>();
+  };
+  double before = table.Value("none", "asr");
+  for (const std::string w : {"025", "040", "050", "060", "075", "100"}) {
+    const std::string method = "nearest_w" + w + "_t00";
+    INFO(method);
+    CHECK(table.Value(method, "asr") <= before);
+    CHECK(garbage(method) <= 0.15);
+    before = table.Value(method, "asr");
+  }
+  CHECK(before == 0);
+  CHECK(garbage("blend_w050_t00") > 0.5);
+}
+
 }  // namespace excise

@@ -134,8 +134,8 @@ class LatentBlend : public Method {
   // Prompts of the erase split that ask for something else.
   std::vector<std::string> Harmless(Context& context, const Concept& subject) const;
 
-  // On the split select (two concepts, 39 prompts) the least w of the search space that leaves no
-  // target; the thresholds part targets from neighbours.
+  // On the split select (two concepts) the least w of the search space that leaves no target, see
+  // results/quality/blend_schemes.md; the thresholds part targets from neighbours.
   BlendSettings settings_ = Defaults();
   static BlendSettings Defaults() {
     BlendSettings settings;
