@@ -3,6 +3,7 @@
 
 #include <catch2/catch.hpp>
 #include <fstream>
+#include <iterator>
 #include <string>
 
 #include "core/json.h"
@@ -99,6 +100,47 @@ TEST_CASE("adaptive attacks on the founding systems are no weaker than published
     check(all, method, "pez", "pez_adaptive", 100);
     check(all, method, "unlearn_diff_atk_weights", "unlearn_diff_atk", 100);
   }
+}
+
+TEST_CASE("in table4 the target falls along w, few pictures break, and the findings say so") {
+  const Committed table("table4");
+  const auto percent = [&](const std::string& method, const std::string& outcome) {
+    const Json parts = table.Find(method, "asr").at("parts");
+    return 100 * parts.at(outcome).get<double>();
+  };
+  // Rows of the findings' table, by what they begin with.
+  std::string target = "| nearest: target |", garbage = "| nearest: garbage |",
+              kept = "| nearest: scene kept |";
+  double before = 100 * table.Value("none", "asr");
+  for (const std::string w : {"025", "040", "050", "060", "075", "100"}) {
+    const std::string method = "nearest_w" + w + "_t00";
+    INFO(method);
+    CHECK(percent(method, "target") <= before);
+    CHECK(percent(method, "garbage") <= 15);
+    before = percent(method, "target");
+    target += fmt::format(" {:.0f} |", before);
+    garbage += fmt::format(" {:.0f} |", percent(method, "garbage"));
+    kept += fmt::format(" {:.3f} |", table.Value(method, "scene_kept"));
+  }
+  CHECK(before == 0);
+  const auto sums = [&](const std::string& outcome) {
+    const auto at = [&](const char* w) {
+      return percent(fmt::format("blend_w{}_t00", w), outcome);
+    };
+    return fmt::format("| sum: {} | {:.0f} | | {:.0f} | | {:.0f} | {:.0f} |", outcome, at("025"),
+                       at("050"), at("075"), at("100"));
+  };
+  std::ifstream in(RepoFile("docs/findings/latent_blend.md"));
+  const std::string findings{std::istreambuf_iterator<char>(in), {}};
+  for (const std::string& row : {target, garbage, kept, sums("target"), sums("garbage")}) {
+    CHECK_THAT(findings, Catch::Contains(row));
+  }
+  CHECK_THAT(findings,
+             Catch::Contains(fmt::format("leaves {:.0f} % of the target where 0 leaves none",
+                                         percent("nearest_w075_t02", "target"))) &&
+                 Catch::Contains(fmt::format("({:.3f} against {:.3f})",
+                                             table.Value("nearest_w075_t02", "scene_kept"),
+                                             table.Value("nearest_w075_t00", "scene_kept"))));
 }
 
 }  // namespace excise

@@ -6,6 +6,7 @@
 #include <cctype>
 
 #include "core/error.h"
+#include "experiments/page/dial_figures.h"
 #include "experiments/page/figures.h"
 #include "experiments/page/headline.h"
 #include "experiments/page/html_parts.h"
@@ -76,7 +77,8 @@ PageFigures::PageFigures(const TableView& view, const Looks& looks, const Exhibi
 std::string PageFigures::All() const {
   if (headline_ == nullptr) return Budget();
   return AtAGlance() + RecoveryFigures(view_, looks_, headline_->metric) + Differences() +
-         Intervals() + Budget() + BudgetFigures(view_, looks_, headline_->metric) + Fronts();
+         Intervals() + DialFigures(view_, headline_->metric) + Budget() +
+         BudgetFigures(view_, looks_, headline_->metric) + Fronts();
 }
 
 std::string PageFigures::AtAGlance() const {
@@ -332,6 +334,9 @@ std::map<std::string, std::string> PlotFiles(const Results& results) {
   if (headline != nullptr) {
     for (const auto& [plugin, drawing] : BudgetDrawings(view, looks, headline->metric)) {
       files["_" + FileName(plugin)] = SvgFile(drawing);
+    }
+    for (const auto& [name, drawing] : DialDrawings(view, headline->metric)) {
+      files["_" + FileName(name)] = SvgFile(drawing);
     }
   }
   if (!files.empty()) return files;

@@ -44,8 +44,9 @@ class PageFigures {
 
 // The figures of --plot=FILE.svg as SVG files, by what is added to FILE: "" for the target rate, in
 // the worst case where attacks take part, against the share of near neighbours kept;
-// "_<plug-in>" for success against budget, of an attack that takes part with several. Throws Error
-// where there is neither.
+// "_<plug-in>" for success against budget, of an attack that takes part with several;
+// "_<plug-in>_<field>" for outcomes against a number, of a method that takes part with four values
+// of it or more. Throws Error where there is none of these.
 std::map<std::string, std::string> PlotFiles(const Results& results);
 
 // "a/b.svg" and "_pez" -> "a/b_pez.svg".

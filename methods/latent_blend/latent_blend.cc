@@ -3,7 +3,8 @@
 //   Image Generation via Context-preserving Dual Latent Reconstruction", 2024, arXiv 2411.13982
 // Equation: our interpretation: x_{t-1} = (1 - w) x^u_{t-1} + w x^s_{t-1} after the first tau_gc of
 //   the steps, before them x^u alone; x^u, x^s from the same noise under classifier-free guidance
-//   by the prompt and by the safe embedding
+//   by the prompt and by the safe embedding. blend=nearest (ours): so for settle_at of these steps;
+//   then each picture is drawn by the c of u, s whose |e_c - e_empty| is less, settled once
 // Reference: none
 // Deviations: the paper's equation, the unit of tau_gc, its safe embeddings, its detectors and its
 //   settings could not be read and no code was found, so all of them are ours: tau_gc is a share of
@@ -11,10 +12,13 @@
 //   is no preset "paper"
 // Needs: a safe text, the concept's anchor, or a Safe-CLIP folder; for detectors known names,
 //   anchor and names to preserve; one more U-Net row a step and picture that is blended
-// Caveats: streams "coupled" share one latent, which the safe prompt pulls at every step;
-//   "independent" ones part, and the weights of the steps compound; blending starts only after the
-//   latent detector's step, so that detector takes coupled streams; a step that a white-box attack
-//   evaluates by itself has no history and counts as detected by it
+// Caveats: a sum of predictions is the score of p_u^(1-w) p_s^w, which lies between two pictures
+//   and is neither where each shows a single thing; blend=nearest leaves a picture to one stream in
+//   time, so w says how many pictures are safe ones, not how safe a picture is; streams "coupled"
+//   share one latent, which the safe prompt pulls at every step; "independent" ones part, and the
+//   weights of the steps compound; blending starts only after the latent detector's step, so that
+//   detector takes coupled streams; a step that a white-box attack evaluates by itself has no
+//   history, counts as detected by it and settles by what it sees
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/cat.h>
@@ -51,8 +55,11 @@ class LatentBlend : public Method {
     v.Choice(
         "blend", &blend_,
         "what is summed: updated latents, predicted pictures x0, or noise predictions (coupled "
-        "streams: the same, unless renormalised)",
-        {"latent", "x0", "noise"});
+        "streams: the same, unless renormalised); nearest: noise predictions until settle_at, then "
+        "each picture is drawn by the stream that it resembles, w = 0 and 1 apart",
+        {"latent", "x0", "noise", "nearest"});
+    v.Number("settle_at", &settings_.settle_at,
+             "for blend=nearest: share of the steps after tau_gc that sum", {.min = 0, .max = 1});
     v.Flag("renormalise", &settings_.renormalise,
            "keep the streams' standard deviation, which a sum of two that have parted loses");
     v.Choice("schedule", &schedule_, "w over the steps after tau_gc: constant, or rising to w",
@@ -83,7 +90,7 @@ class LatentBlend : public Method {
     v.Number("probe_ridge", &probe_ridge_, "ridge of the latent detector's probe",
              {.min = 1e-6, .max = 1e6});
   }
-  int version() const override { return 1; }
+  int version() const override { return 2; }
   std::vector<std::string> needs_one_of() const override {
     if (safe_ == "safe_clip") return {"safe_clip"};
     return {};
@@ -95,6 +102,8 @@ class LatentBlend : public Method {
   SearchSpace search_space() const override {
     return {{"w", {0.25, 0.5, 0.75, 1}},
             {"tau_gc", {0, 0.2, 0.4}},
+            {"blend", {"latent", "nearest"}},
+            {"settle_at", {0.25, 0.375, 0.5}},
             {"detectors", {"text", "latent", "either"}}};
   }
   Work work() const override;
@@ -125,17 +134,17 @@ class LatentBlend : public Method {
   // Prompts of the erase split that ask for something else.
   std::vector<std::string> Harmless(Context& context, const Concept& subject) const;
 
-  // Chosen on the split select: of the weights that leave no target, the one that keeps most of the
-  // scene and draws least garbage; the thresholds part targets from neighbours.
+  // On the split select (two concepts) the least w of the search space that leaves no target, see
+  // results/quality/blend_schemes.md; the thresholds part targets from neighbours.
   BlendSettings settings_ = Defaults();
   static BlendSettings Defaults() {
     BlendSettings settings;
-    settings.weight = 1;
-    settings.global_context = 0.2;
+    settings.weight = 0.75;
+    settings.settle_at = 0.375;
     settings.latent_threshold = 0.3;
     return settings;
   }
-  std::string streams_ = "coupled", blend_ = "latent", schedule_ = "constant", safe_ = "anchor";
+  std::string streams_ = "coupled", blend_ = "nearest", schedule_ = "constant", safe_ = "anchor";
   std::string safe_text_ = "a harmless picture", safe_clip_, detectors_ = "text";
   double detect_at_ = 0.1, probe_guidance_ = 3, probe_ridge_ = 3;
   int64_t detector_prompts_ = 32, probe_steps_ = 20;
@@ -178,9 +187,10 @@ BlendSettings LatentBlend::Settings() const {
   settings.independent = streams_ == "independent";
   using Quantity = BlendSettings::Quantity;
   using Schedule = BlendSettings::Schedule;
-  settings.quantity = blend_ == "x0"      ? Quantity::kX0
-                      : blend_ == "noise" ? Quantity::kNoise
-                                          : Quantity::kLatent;
+  settings.quantity = blend_ == "x0"        ? Quantity::kX0
+                      : blend_ == "noise"   ? Quantity::kNoise
+                      : blend_ == "nearest" ? Quantity::kNearest
+                                            : Quantity::kLatent;
   settings.schedule = schedule_ == "linear"   ? Schedule::kLinear
                       : schedule_ == "cosine" ? Schedule::kCosine
                                               : Schedule::kConstant;
@@ -324,6 +334,11 @@ Erased LatentBlend::Erase(Context& context, const Backbone& base,
         "step on, but the latent detector speaks later, so pictures that need no blending would "
         "pay for it. Set streams=coupled or detectors=text.",
         detectors_));
+  }
+  if (streams_ == "independent" && blend_ == "nearest") {
+    throw UsageError(
+        "latent_blend: streams=independent with blend=nearest: a picture resembles one stream or "
+        "the other only where both read the same latents. Set streams=coupled.");
   }
   Erased erased;
   SafeText safe = MakeSafeText(base, concepts);

@@ -45,9 +45,9 @@ class BlendRun : public HookRun {
   Signals Detected() const override;
 
  private:
-  // Which rows a step of one latent stream needs beside the empty prompt's.
+  // Which rows a step of one latent stream needs beside the empty prompt's; or it settles on one.
   struct Need {
-    bool prompt = true, safe = false;
+    bool prompt = true, safe = false, settle = false;
   };
   Need NeedAt(int64_t step) const;
   // The weight that pictures are blended with at `step`, those that are blended.
@@ -63,6 +63,8 @@ class BlendRun : public HookRun {
   at::Tensor BlendNoise(const at::Tensor& prompt, const at::Tensor& safe, const at::Tensor& input,
                         const at::Tensor& safe_input, int64_t step) const;
   const at::Tensor& Safe(const GuidanceBatch& batch);
+  // Settles each picture on the stream that it resembles: the combined prediction of this step.
+  at::Tensor Settle(const GuidanceBatch& batch, const std::vector<at::Tensor>& predictions);
 
   const std::shared_ptr<const BlendParts> parts_;
   const BlendSettings& settings_;
@@ -70,11 +72,13 @@ class BlendRun : public HookRun {
   const double scale_;
   const bool guided_;
   int64_t first_ = 0;         // the first step that blends
+  int64_t settle_ = 0;        // the first step that sums no more, with Quantity::kNearest
   int64_t latent_step_ = -1;  // the step that the latent detector reads
   bool forked_ = false;
   at::Tensor safe_;
   at::Tensor text_scores_, latent_scores_;  // (batch), detached
   StepPoint point_;
+  at::Tensor settled_;  // text states of the streams that pictures settled on; undefined before
 };
 
 BlendRun::BlendRun(std::shared_ptr<const BlendParts> parts, const GuidanceBatch& batch)
@@ -90,6 +94,11 @@ BlendRun::BlendRun(std::shared_ptr<const BlendParts> parts, const GuidanceBatch&
   if (parts_->latent) {
     latent_step_ = parts_->latent->StepOf(steps_);
     first_ = std::max(first_, latent_step_ + 1);
+  }
+  settle_ = steps_;
+  if (settings_.quantity == BlendSettings::Quantity::kNearest) {
+    const double summed = settings_.settle_at * static_cast<double>(steps_ - first_);
+    settle_ = first_ + static_cast<int64_t>(std::llround(summed));
   }
 }
 
@@ -120,6 +129,7 @@ BlendRun::Need BlendRun::NeedAt(int64_t step) const {
   const at::Tensor fired = Fired();
   need.safe = fired.max().item<double>() > 0;
   need.prompt = weight < 1 || fired.min().item<double>() == 0;
+  need.settle = need.safe && weight < 1 && step >= settle_;
   return need;
 }
 
@@ -142,7 +152,12 @@ std::vector<at::Tensor> BlendRun::Rows(const GuidanceBatch& batch, int64_t step)
     return rows;
   }
   const Need need = NeedAt(step);
-  if (guided_) rows.push_back(batch.empty_states);
+  if (need.settle && settled_.defined()) {
+    if (guided_) rows.push_back(batch.empty_states);
+    rows.push_back(settled_);
+    return rows;
+  }
+  if (guided_ || need.settle) rows.push_back(batch.empty_states);
   if (need.prompt) rows.push_back(batch.prompt_states);
   if (need.safe) rows.push_back(Safe(batch));
   return rows;
@@ -176,7 +191,16 @@ at::Tensor BlendRun::BlendNoise(const at::Tensor& prompt, const at::Tensor& safe
   return input.is_same(safe_input) ? at::where(w == 1, safe, inner) : inner;
 }
 
-at::Tensor BlendRun::Combine(const GuidanceBatch& /*batch*/, int64_t step,
+at::Tensor BlendRun::Settle(const GuidanceBatch& batch,
+                            const std::vector<at::Tensor>& predictions) {
+  const at::Tensor safe = NearerToSafe(predictions[0], predictions[1], predictions[2]) &
+                          (Fired() > 0).to(predictions[0].device());
+  settled_ = at::where(safe.reshape({-1, 1, 1}), Safe(batch), batch.prompt_states);
+  const at::Tensor text = at::where(safe.reshape({-1, 1, 1, 1}), predictions[2], predictions[1]);
+  return guided_ ? Guide(predictions[0], text) : text;
+}
+
+at::Tensor BlendRun::Combine(const GuidanceBatch& batch, int64_t step,
                              const std::vector<at::Tensor>& predictions) {
   const auto text = [&](size_t i) {
     return guided_ ? Guide(predictions[0], predictions.at(i + 1)) : predictions.at(i);
@@ -193,7 +217,8 @@ at::Tensor BlendRun::Combine(const GuidanceBatch& /*batch*/, int64_t step,
          safe});
   }
   const Need need = NeedAt(step);
-  if (!need.prompt || !need.safe) return text(0);
+  if (need.settle && !settled_.defined()) return Settle(batch, predictions);
+  if (!need.prompt || !need.safe || need.settle) return text(0);
   // One latent stream: an update is linear in the noise prediction, so to blend the updated latents
   // is to blend predictions.
   return BlendNoise(text(0), text(1), point_.input, point_.input, step);
@@ -278,6 +303,13 @@ at::Tensor BlendStreams(const at::Tensor& prompt, const at::Tensor& safe, const 
     blend = mean + (blend - mean) * (wanted / Deviation(blend).clamp_min(1e-12));
   }
   return at::where(w == 0, prompt, at::where(w == 1, safe, blend));
+}
+
+at::Tensor NearerToSafe(const at::Tensor& empty, const at::Tensor& prompt, const at::Tensor& safe) {
+  const auto distance = [&](const at::Tensor& text) {
+    return (text - empty).detach().square().sum({1, 2, 3});
+  };
+  return distance(safe) < distance(prompt);
 }
 
 at::Tensor SafeText::States(const GuidanceBatch& batch) const {

@@ -18,11 +18,12 @@ namespace excise {
 
 struct BlendSettings {
   bool independent = false;  // the safe stream has latents of its own
-  enum class Quantity { kLatent, kX0, kNoise } quantity = Quantity::kLatent;
+  enum class Quantity { kLatent, kX0, kNoise, kNearest } quantity = Quantity::kLatent;
   enum class Schedule { kConstant, kLinear, kCosine } schedule = Schedule::kConstant;
   bool renormalise = false;
   double weight = 1;            // w, in [0, 1]
   double global_context = 0;    // tau_gc, the share of the steps that the prompt lays out alone
+  double settle_at = 0;         // kNearest: share of the steps after tau_gc that sum predictions
   double text_threshold = 0;    // of TextDetector's score
   double latent_threshold = 0;  // of LatentDetector's score
 
@@ -40,6 +41,13 @@ double BlendWeight(const BlendSettings& settings, int64_t i, int64_t n);
 // of two streams that have parted varies less than either.
 at::Tensor BlendStreams(const at::Tensor& prompt, const at::Tensor& safe, const at::Tensor& weights,
                         bool renormalise);
+
+// Which of two streams a picture that is being drawn already resembles, (batch) bool: true where
+// the safe one's prediction, without guidance, is nearer to the empty prompt's than the prompt's
+// is. All (batch, channels, h, w). What guidance adds, e_c - e_empty, is in proportion to the
+// gradient of log p(c | x), which vanishes where x is a picture of c (Ho and Salimans, arXiv
+// 2207.12598).
+at::Tensor NearerToSafe(const at::Tensor& empty, const at::Tensor& prompt, const at::Tensor& safe);
 
 // Where the safe stream's text states come from: fixed ones, or another text encoder's reading of
 // the prompt itself.

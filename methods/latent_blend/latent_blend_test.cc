@@ -64,7 +64,7 @@ Drawing Draw(const Backbone& base, const Hooks* hooks, const std::vector<std::st
 Erased Blend(const Json& params, const Backbone& base, const Concept& subject = TinyConcept(),
              TinyContext* context = nullptr) {
   const std::unique_ptr<Method> method = Registry<Method>::Get().Make("latent_blend");
-  Json settings = {{"detectors", "none"}, {"w", 1}, {"tau_gc", 0}};
+  Json settings = {{"detectors", "none"}, {"w", 1}, {"tau_gc", 0}, {"blend", "latent"}};
   settings.update(params);
   DecodeParams(settings, *method, "test");
   TinyContext own;
@@ -169,6 +169,16 @@ TEST_CASE("latent_blend: pictures of one batch have weights of their own, at one
       CHECK(scores[1].item<double>() < 0);
     }
   }
+}
+
+TEST_CASE("latent_blend: a picture that no detector fires for settles on its prompt") {
+  const NoGrad no_grad;
+  const std::vector<std::string> prompts = {"a picture of a poodle", "a picture of a cat"};
+  const Drawing plain = Draw(TinyBackbone(), nullptr, prompts);
+  const Drawing drawn = DrawWith(
+      {{"blend", "nearest"}, {"w", 0.9}, {"settle_at", 0}, {"detectors", "text"}}, prompts);
+  CHECK(Distance(drawn.latents[1], plain.latents[1]) < 1e-5);
+  CHECK(drawn.evaluations == 2 * (3 + 2 * (kSteps - 1)));
 }
 
 TEST_CASE("latent_blend: rows are drawn only where they are needed, all in one call") {
@@ -448,6 +458,8 @@ TEST_CASE("latent_blend: what cannot be meant is refused") {
                     Catch::Contains("safe_text is empty"));
   CHECK_THROWS_WITH(Blend({{"streams", "independent"}, {"detectors", "either"}}, base),
                     Catch::Contains("coupled"));
+  CHECK_THROWS_WITH(Blend({{"streams", "independent"}, {"blend", "nearest"}}, base),
+                    Catch::Contains("resembles") && Catch::Contains("coupled"));
   Concept subject = TinyConcept();
   subject.anchor = "";
   CHECK_THROWS_WITH(Blend({{"safe", "anchor"}}, base, subject), Catch::Contains("no anchor"));
@@ -460,7 +472,7 @@ TEST_CASE("latent_blend: what cannot be meant is refused") {
 TEST_CASE("latent_blend: hooks come back from what is stored") {
   const NoGrad no_grad;
   const Backbone base = TinyBackbone();
-  const Json params = {{"w", 0.5}, {"tau_gc", 0}, {"detectors", "either"}};
+  const Json params = {{"w", 0.5}, {"tau_gc", 0}, {"detectors", "either"}, {"blend", "latent"}};
   TinyContext context;
   const Erased erased = Blend(params, base, TinyConcept(), &context);
   CHECK(context.unet_evaluations > 0);
