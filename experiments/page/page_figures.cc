@@ -10,6 +10,7 @@
 #include "experiments/page/headline.h"
 #include "experiments/page/html_parts.h"
 #include "experiments/page/recovery_figures.h"
+#include "experiments/page/roc_figure.h"
 #include "experiments/results/comparisons.h"
 #include "experiments/results/success_curve.h"
 
@@ -76,7 +77,8 @@ PageFigures::PageFigures(const TableView& view, const Looks& looks, const Exhibi
 std::string PageFigures::All() const {
   if (headline_ == nullptr) return Budget();
   return AtAGlance() + RecoveryFigures(view_, looks_, headline_->metric) + Differences() +
-         Intervals() + Budget() + BudgetFigures(view_, looks_, headline_->metric) + Fronts();
+         Intervals() + Budget() + BudgetFigures(view_, looks_, headline_->metric) + Fronts() +
+         RocFigures(view_, looks_);
 }
 
 std::string PageFigures::AtAGlance() const {
