@@ -84,7 +84,7 @@ class Espresso : public Method {
   int version() const override { return 3; }
   MethodTraits traits() const override {
     MethodTraits traits{{"known_names", "anchor"}, true, ""};
-    if (ReadsPreserved()) traits.uses.push_back("preserve");
+    if (ReadsPreserved() || SeesPreserved()) traits.uses.push_back("preserve");
     if (variant_ != "none" || misses_ > 0) {
       traits.uses.push_back("target_images");
       traits.prompts = {{"target", pairs_}};
@@ -92,7 +92,7 @@ class Espresso : public Method {
     }
     if (variant_ != "none") {
       traits.prompts["anchor"] = pairs_;
-      if (objective_ == "pictures" && ReadsPreserved()) traits.prompts["preserve"] = pairs_;
+      if (SeesPreserved()) traits.prompts["preserve"] = pairs_;
       traits.seeded = true;
     }
     traits.acts = Acts::kOnPictures;
@@ -113,13 +113,10 @@ class Espresso : public Method {
             {"smoke", {{"pairs", 2}, {"batch", 2}, {"epochs", 2}}}};
   }
   SearchSpace search_space() const override {
-    return {{"against", {"anchor", "empty", "preserve", "all"}},
-            {"temperature", {4}},
-            {"objective", {"by_category", "pictures"}},
-            {"epochs", {10, 30}},
-            {"lr", {5e-5, 2e-4}},
-            {"weight_decay", {0, 0.2}},
-            {"threshold", {0.5, 0.6, 0.7, 0.8}},
+    return {{"variant", {"paper", "none"}}, {"against", {"anchor", "empty", "preserve", "all"}},
+            {"temperature", {4}},           {"objective", {"by_category", "pictures"}},
+            {"epochs", {10, 30}},           {"lr", {5e-5, 2e-4}},
+            {"weight_decay", {0, 0.2}},     {"threshold", {0.5, 0.55, 0.6, 0.65, 0.7}},
             {"misses", {0, 0.05, 0.1}}};
   }
   Work work() const override {
@@ -150,6 +147,7 @@ class Espresso : public Method {
   };
 
   bool ReadsPreserved() const { return against_ == "preserve" || against_ == "all"; }
+  bool SeesPreserved() const { return variant_ != "none" && objective_ == "pictures"; }
   EspressoSettings Settings() const {
     return {rule_, threshold_, temperature_, filter_.replacement, filter_.clip.empty()};
   }
@@ -234,7 +232,7 @@ Espresso::Pairs Espresso::DrawPairs(Context& context, const ClipModel& clip,
   pairs.unacceptable = context.Prompts(subject, "target", pairs_);
   pairs.acceptable = context.Prompts(subject, "anchor", pairs_);
   std::vector<std::string> preserved;
-  if (objective_ == "pictures" && ReadsPreserved() && !subject.preserve.empty()) {
+  if (SeesPreserved() && !subject.preserve.empty()) {
     preserved = context.Prompts(subject, "preserve", pairs_);
   }
   const size_t n = std::min(pairs.unacceptable.size(), pairs.acceptable.size());
