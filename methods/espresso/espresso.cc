@@ -7,22 +7,22 @@
 //   sum |tu - ta|^2] / B, for other categories -|Tu - Ta|; see methods/espresso/espresso_loss.h
 // Reference: ssg-research/concept-filtering @ fb368b8, src/finetune_custom.py,
 //   src/certified_robust.py, stable-diffusion/scripts/txt2img.py
-// Deviations: the default compares with more than the anchor (against): with the empty text and the
-//   concept's preserved names, of which the best match counts; it has a temperature, for p_u rounds
-//   to 0 or 1 else, its own threshold, and objective "pictures": the filter's cross entropy on
-//   pictures of the unmodified model, without weight decay. Preset "paper" has none of these.
-//   misses sets the threshold by such pictures. "released" has the released losses, whose
+// Deviations: the default compares with the anchor and the empty text (against; or with preserved
+//   names, too), of which the best match counts. It has a temperature, for p_u rounds to 0 or 1
+//   else, a threshold of its own, and no fine-tuning. Objective "pictures" is the filter's cross
+//   entropy on pictures of the unmodified model, without weight decay; misses sets the threshold by
+//   such pictures. Preset "paper" has none of these. "released" has the released losses, whose
 //   contrastive terms cancel (opposites) and which are constant (others), so that weight decay
 //   alone moves the weights; it trains the text projection too and drops it, as that code saves the
 //   text model alone. Of several names the best match counts ("mean": their mean direction). A
 //   blocked picture is replaced by black, not by a photograph; pictures are 8-bit rounded, not
 //   truncated
-// Needs: known names, anchor, for some of against preserved names; pictures of the unmodified model
-//   for fine-tuning and misses; a CLIP with an image tower (parameter clip where the backbone has
-//   none)
-// Caveats: only the filter's copy of the text encoder moves, the generator's stays; a picture that
-//   shows none of the acceptable texts is compared with the empty one, so against "anchor" blocks
-//   much that is neither
+// Needs: known names, anchor; preserved names for against "preserve" and "all" and for objective
+//   "pictures"; pictures of the unmodified model for fine-tuning and misses; a CLIP with an image
+//   tower (parameter clip where the backbone has none)
+// Caveats: only the filter's copy of the text encoder moves, the generator's stays. Against "anchor"
+//   a picture of a third thing is compared with two texts that are both wrong: much of it is
+//   blocked
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/cat.h>
@@ -87,7 +87,7 @@ class Espresso : public Method {
     if (ReadsPreserved() || SeesPreserved()) traits.uses.push_back("preserve");
     if (variant_ != "none" || misses_ > 0) {
       traits.uses.push_back("target_images");
-      traits.prompts = {{"target", pairs_}};
+      traits.prompts = {{"target", Targets()}};
       traits.base_pictures = true;
     }
     if (variant_ != "none") {
@@ -110,14 +110,15 @@ class Espresso : public Method {
     released["variant"] = "released";
     return {{"paper", paper},
             {"released", released},
-            {"smoke", {{"pairs", 2}, {"batch", 2}, {"epochs", 2}}}};
+            {"smoke", {{"variant", "paper"}, {"pairs", 2}, {"batch", 2}, {"epochs", 2}}}};
   }
   SearchSpace search_space() const override {
+    // Fields with one value: so that the first trial has the paper's own.
     return {{"variant", {"paper", "none"}}, {"against", {"anchor", "empty", "preserve", "all"}},
-            {"temperature", {4}},           {"objective", {"by_category", "pictures"}},
-            {"epochs", {10, 30}},           {"lr", {5e-5, 2e-4}},
-            {"weight_decay", {0, 0.2}},     {"threshold", {0.5, 0.55, 0.6, 0.65, 0.7}},
-            {"misses", {0, 0.05, 0.1}}};
+            {"threshold", {0.5, 0.6, 0.7}}, {"misses", {0, 0.1}},
+            {"lr", {5e-5, 2e-4}},           {"temperature", {4}},
+            {"objective", {"pictures"}},    {"epochs", {20}},
+            {"weight_decay", {0}}};
   }
   Work work() const override {
     double pictures = 0;
@@ -148,6 +149,8 @@ class Espresso : public Method {
 
   bool ReadsPreserved() const { return against_ == "preserve" || against_ == "all"; }
   bool SeesPreserved() const { return variant_ != "none" && objective_ == "pictures"; }
+  // Prompts of the target: those that it is fine-tuned on, then those that set the threshold.
+  int64_t Targets() const { return (variant_ != "none" && misses_ > 0 ? 2 : 1) * pairs_; }
   EspressoSettings Settings() const {
     return {rule_, threshold_, temperature_, filter_.replacement, filter_.clip.empty()};
   }
@@ -164,10 +167,10 @@ class Espresso : public Method {
   StateDict FineTune(Context& context, const ClipModel& clip, const StateDict& initial,
                      const std::vector<Concept>& concepts) const;
 
-  std::string variant_ = "paper", rule_ = "softmax", against_ = "all", names_ = "best";
+  std::string variant_ = "none", rule_ = "softmax", against_ = "empty", names_ = "best";
   std::string objective_ = "pictures", text_encoder_;
-  double temperature_ = 4, threshold_ = 0.6, misses_ = 0, lr_ = 5e-5, weight_decay_ = 0, alpha_ = 1;
-  int64_t pairs_ = 10, batch_ = 10, epochs_ = 30;
+  double temperature_ = 4, threshold_ = 0.6, misses_ = 0, lr_ = 2e-4, weight_decay_ = 0, alpha_ = 1;
+  int64_t pairs_ = 10, batch_ = 10, epochs_ = 20;
   ClipFilterParams filter_;
 };
 
@@ -351,7 +354,10 @@ Erased Espresso::Erase(Context& context, const Backbone& base,
   if (misses_ > 0) {
     std::vector<at::Tensor> pictures;
     for (const Concept& subject : concepts) {
-      const std::vector<std::string> prompts = context.Prompts(subject, "target", pairs_);
+      // Pictures that it was fine-tuned on are no measure, unless there are no others.
+      std::vector<std::string> prompts = context.Prompts(subject, "target", Targets());
+      const auto seen = static_cast<size_t>(Targets() - pairs_);
+      if (prompts.size() > seen) prompts.erase(prompts.begin(), prompts.begin() + seen);
       if (!prompts.empty()) pictures.push_back(DrawPictures(context, clip, prompts));
     }
     if (pictures.empty()) {

@@ -316,7 +316,8 @@ TEST_CASE("fine-tuned for pictures, the filter gets fewer of them wrong") {
                                {"batch", 2},
                                {"epochs", 20},
                                {"lr", 1e-3},
-                               {"weight_decay", 0}});
+                               {"weight_decay", 0},
+                               {"misses", 0.1}});  // by pictures of other prompts
     CHECK(after < before * 0.95);
   }
 }
