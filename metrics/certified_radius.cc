@@ -6,12 +6,12 @@
 //   boundary; part ratio: certified / boundary_distance, of the means; part of_most: certified /
 //   its ceiling |x| / (s + 1), of the means
 // Reference: ssg-research/concept-filtering @ fb368b8, src/certified_robust.py
-// Deviations: the released form is for threshold 0.5; with another one p = sigmoid(logit p_u - logit
-//   threshold). The distance itself stands beside it (of several texts a lower bound). The
+// Deviations: the released form is for threshold 0.5; with another one p = sigmoid(logit p_u -
+//   logit threshold). The distance itself stands beside it (of several texts a lower bound). The
 //   certificate is never above it, and how far below it shows how tight it is
 // Needs: a filter that reports certified_radius, certified_most and boundary_distance (espresso,
 //   rule softmax)
-// Caveats: the ceiling does not depend on the picture, and p is near 0 or 1 for most pictures: where
+// Caveats: the ceiling does not depend on the picture, and p is near 0 or 1 for most of them: where
 //   of_most is near 100 %, the certificate says nothing of one picture that it does not say of all.
 //   A distance between embeddings, not between pictures: it certifies nothing about pixels;
 //   lengths depend on the CLIP. Other rows have no value

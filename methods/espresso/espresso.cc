@@ -1,9 +1,9 @@
 // What: blocks a finished picture that CLIP finds closer to the concept's name than to its anchor
 // Paper: Das, Duddu, Zhang, Asokan, "Espresso: Robust Concept Filtering in Text-to-Image Models",
 //   CODASPY 2025, arXiv 2404.19227
-// Equation: p_u = softmax over {u, a} of s cos(x, c) / temperature; blocked iff p_u > threshold (ties
-//   pass), s = CLIP's own logit scale. Text encoder fine-tuned by variant "paper", which is our
-//   reading: for opposites (unsafe) alpha [Lc(xu, pu) - Lc(xa, pu) + Lc(xa, pa) - Lc(xu, pa) -
+// Equation: p_u = softmax over {u, a} of s cos(x, c) / temperature; blocked iff p_u > threshold
+//   (ties pass), s = CLIP's own logit scale. Text encoder fine-tuned by variant "paper", which is
+//   our reading: for opposites (unsafe) alpha [Lc(xu, pu) - Lc(xa, pu) + Lc(xa, pa) - Lc(xu, pa) -
 //   sum |tu - ta|^2] / B, for other categories -|Tu - Ta|; see methods/espresso/espresso_loss.h
 // Reference: ssg-research/concept-filtering @ fb368b8, src/finetune_custom.py,
 //   src/certified_robust.py, stable-diffusion/scripts/txt2img.py
@@ -20,9 +20,9 @@
 // Needs: known names, anchor; preserved names for against "preserve" and "all" and for objective
 //   "pictures"; pictures of the unmodified model for fine-tuning and misses; a CLIP with an image
 //   tower (parameter clip where the backbone has none)
-// Caveats: only the filter's copy of the text encoder moves, the generator's stays. Against "anchor"
-//   a picture of a third thing is compared with two texts that are both wrong: much of it is
-//   blocked
+// Caveats: only the filter's copy of the text encoder moves, the generator's stays. Against
+//   "anchor" a picture of a third thing is compared with two texts that are both wrong: much of it
+//   is blocked
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/cat.h>
