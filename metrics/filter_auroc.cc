@@ -3,7 +3,8 @@
 // Equation: P(score of an unacceptable picture > score of an acceptable one) + P(equal) / 2
 // Reference: none
 // Deviations: parts roc_00, roc_01 ... roc_10, roc_15 ... roc_95 are the curve: the largest share
-//   of unacceptable pictures that a threshold blocks while it blocks at most so many % of the others
+//   of unacceptable pictures that a threshold blocks while it blocks at most so many % of the
+//   others
 // Needs: a method with a filter on pictures; verdicts of the reporting judge for label_by judge
 // Caveats: over several concepts, pictures of all of them are ranked together, as one threshold
 //   would have to serve them all; only the target pictures are attacked; rows without a filter have
