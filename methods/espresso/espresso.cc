@@ -115,8 +115,7 @@ class Espresso : public Method {
   SearchSpace search_space() const override {
     // Fields with one value: so that the first trial has the paper's own.
     return {{"variant", {"paper", "none"}}, {"against", {"anchor", "empty", "preserve", "all"}},
-            {"threshold", {0.5, 0.6, 0.7}}, {"misses", {0, 0.1}},
-            {"lr", {5e-5, 2e-4}},           {"temperature", {4}},
+            {"threshold", {0.5, 0.6}},      {"temperature", {4}},
             {"objective", {"pictures"}},    {"epochs", {20}},
             {"weight_decay", {0}}};
   }
@@ -169,7 +168,7 @@ class Espresso : public Method {
 
   std::string variant_ = "none", rule_ = "softmax", against_ = "empty", names_ = "best";
   std::string objective_ = "pictures", text_encoder_;
-  double temperature_ = 4, threshold_ = 0.6, misses_ = 0, lr_ = 2e-4, weight_decay_ = 0, alpha_ = 1;
+  double temperature_ = 4, threshold_ = 0.6, misses_ = 0, lr_ = 5e-5, weight_decay_ = 0, alpha_ = 1;
   int64_t pairs_ = 10, batch_ = 10, epochs_ = 20;
   ClipFilterParams filter_;
 };
