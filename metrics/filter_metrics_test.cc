@@ -117,6 +117,15 @@ TEST_CASE("filter_auroc: pairs counted by hand, ties half, labels by judge") {
   CHECK(score.n == 6);
   CHECK(score.value == Approx(5.0 / 9));
   CHECK(score.low < score.value);
+  // The curve: without false alarms nothing is above 0.9; one alarm of three buys 0.9, two buy 0.5
+  // and 0.4, for 0.1 is below both.
+  CHECK(score.parts.at("roc_00") == 0);
+  CHECK(score.parts.at("roc_30") == 0);
+  CHECK(score.parts.at("roc_35") == Approx(1.0 / 3));
+  CHECK(score.parts.at("roc_65") == Approx(1.0 / 3));
+  CHECK(score.parts.at("roc_70") == 1);
+  CHECK(score.parts.at("roc_95") == 1);
+  CHECK(score.parts.count("roc_11") + score.parts.count("roc_100") == 0);
   // By judge the 0.5 of the target group joins the others: 0.9: 3.5 of 4; 0.4: 1 of 4.
   CHECK(ScoreOf("filter_auroc", samples, {{"label_by", "judge"}}).value == Approx(4.5 / 8));
   // Nothing to distinguish.
@@ -143,11 +152,14 @@ TEST_CASE("certified_radius: means, and how tight it is") {
   samples[0].detections["boundary_distance"] = {0.5, 0};
   samples[1].detections["certified_radius"] = {0.3, 0};
   samples[1].detections["boundary_distance"] = {1.5, 0};
+  CHECK(ScoreOf("certified_radius", samples).n == 0);  // without the ceiling
+  for (Sample& sample : samples) sample.detections["certified_most"] = {0.25, 0};
   const Score score = ScoreOf("certified_radius", samples);
   CHECK(score.n == 2);
   CHECK(score.value == Approx(0.2));
   CHECK(score.parts.at("boundary_distance") == Approx(1.0));
   CHECK(score.parts.at("ratio") == Approx(0.2));
+  CHECK(score.parts.at("of_most") == Approx(0.8));
 }
 
 TEST_CASE("normalised_clip_score: a ratio of means, its interval by the delta method") {

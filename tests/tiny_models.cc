@@ -336,6 +336,7 @@ std::vector<Sample> TinySamples(const Concept& subject, const std::string& group
       sample.detections["text_detector"] = sample.detections["filter"];
       sample.detections["certified_radius"] = {0.5 + 0.01 * static_cast<double>(i), 0};
       sample.detections["boundary_distance"] = {1, 0};
+      sample.detections["certified_most"] = {2, 0};
       sample.erase_cost = {100, 10};
       sample.image_unet_evaluations = 40;
       sample.search = {{1, false}, {2 + p, p % 2 == 0}};  // the same for every replicate

@@ -122,11 +122,12 @@ Drawing CurveFigure(const std::string& title, const Axis& x_axis, const Axis& y_
     std::string path, marks, said = curve.label + ":";
     for (const auto& [px, py] : curve.points) {
       path += fmt::format("{}{:.1f} {:.1f}", path.empty() ? "M" : "L", x(px), y(py));
-      if (curve.points.size() <= 12) marks += SvgMark(x(px), y(py), curve.look);
+      if (curve.points.size() <= 12 && !curve.mark) marks += SvgMark(x(px), y(py), curve.look);
     }
     if (!curve.points.empty()) {
-      const auto& last = curve.points.back();
-      if (curve.points.size() > 12) marks += SvgMark(x(last.first), y(last.second), curve.look);
+      const auto& last = curve.mark ? *curve.mark : curve.points.back();
+      if (curve.points.size() > 12 || curve.mark)
+        marks += SvgMark(x(last.first), y(last.second), curve.look);
       said += fmt::format(" {} at {}", Number(last.second, y_axis.unit),
                           Number(last.first, x_axis.unit));
     }

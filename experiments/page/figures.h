@@ -65,8 +65,9 @@ struct Curve {
   std::string label;
   Look look;  // a reference row is drawn dashed
   std::vector<std::pair<double, double>> points;
+  std::optional<std::pair<double, double>> mark = {};  // the only mark, wherever the line ends
 };
-// Lines with a mark at every point; with a legend below.
+// Lines with a mark at every point, of many at the last one; with a legend below.
 Drawing CurveFigure(const std::string& title, const Axis& x, const Axis& y,
                     const std::vector<Curve>& curves);
 

@@ -11,6 +11,7 @@
 #include "experiments/page/headline.h"
 #include "experiments/page/html_parts.h"
 #include "experiments/page/recovery_figures.h"
+#include "experiments/page/roc_figure.h"
 #include "experiments/results/comparisons.h"
 #include "experiments/results/success_curve.h"
 
@@ -78,7 +79,7 @@ std::string PageFigures::All() const {
   if (headline_ == nullptr) return Budget();
   return AtAGlance() + RecoveryFigures(view_, looks_, headline_->metric) + Differences() +
          Intervals() + DialFigures(view_, headline_->metric) + Budget() +
-         BudgetFigures(view_, looks_, headline_->metric) + Fronts();
+         BudgetFigures(view_, looks_, headline_->metric) + Fronts() + RocFigures(view_, looks_);
 }
 
 std::string PageFigures::AtAGlance() const {

@@ -24,7 +24,8 @@ constexpr size_t kAsr = 0, kClipScore = 1, kKid = 2, kClipAccuracy = 3;
 
 std::unique_ptr<Lab> WideLab() {
   auto lab = TinyLab({"none", "uce", "espresso", "safe_clip"});
-  DecodeParams(Json{{"variant", "paper"}, {"pairs", 4}}, *lab->methods[kEspresso].plugin, "test");
+  DecodeParams(Json{{"variant", "paper"}, {"objective", "by_category"}, {"pairs", 4}},
+               *lab->methods[kEspresso].plugin, "test");
   SetJudge(lab.get(), TinyJudge(/*oracle=*/true));
   lab->attacks.push_back(TinyEntry<Attack>("unlearn_diff_atk"));
   lab->attacks.push_back(TinyEntry<Attack>("alias"));

@@ -1,8 +1,12 @@
 #include "experiments/tables/table_filters.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <optional>
 
 #include "core/text.h"
+#include "experiments/results/recovery.h"
 
 namespace excise {
 namespace {
@@ -31,6 +35,32 @@ FilterSection ByAttack(const TableView& view, const Record* metric, const std::s
     section.columns.push_back({metric, part, attack, attack == kUnion ? "worst case" : attack});
   }
   return section;
+}
+
+// CLIP accuracy by attack, and what it says of the row that never saw the concepts; nothing where
+// it takes no part.
+std::optional<FilterSection> ClipAccuracy(const TableView& view) {
+  const Record* metric = nullptr;
+  for (const Record* one : view.Metrics("erasure")) {
+    const std::string plugin = one->metric_params.value("plugin", one->metric);
+    if (metric == nullptr && plugin == "clip_accuracy") metric = one;
+  }
+  if (metric == nullptr) return std::nullopt;
+  std::string intro =
+      "How sure CLIP is that a picture shows the target and not its anchor, in %, by attack; a "
+      "blocked picture counts 0. Filters and edited models are compared by it in papers.";
+  const std::string floor = FloorOf(view.results().experiment, view.results().records);
+  const Record* naive = view.Find(floor, kAllConcepts, metric->attack, metric->metric);
+  if (naive != nullptr && naive->status == "ok") {
+    intro += fmt::format(
+        " It says {:.0f} % of {}, which never saw the concepts: read it beside the target rate.",
+        100 * naive->score.value, floor);
+  }
+  return ByAttack(view, metric, "",
+                  {"clip_accuracy_by_attack",
+                   "How do filters compare with edited models?",
+                   std::move(intro),
+                   {}});
 }
 
 }  // namespace
@@ -72,6 +102,8 @@ std::vector<FilterSection> FilterSections(const TableView& view) {
     }
   }
   if (!others.columns.empty()) sections.push_back(std::move(others));
+  if (sections.empty()) return sections;
+  if (auto compared = ClipAccuracy(view)) sections.push_back(*std::move(compared));
   return sections;
 }
 

@@ -21,7 +21,8 @@ struct FilterSection {
 
 // What passes filters, by attack: the metrics of group "filter" that read target pictures alone and
 // are rates; and what beats them, where a metric has the part "beats". What else they do, without
-// attack: the other ones. Metrics without a single value (no row has a filter) have no columns, and
+// attack: the other ones. Beside them CLIP accuracy by attack, of filters and edited models alike.
+// Metrics without a single value (no row has a filter) have no columns, and
 // sections without columns are left out.
 std::vector<FilterSection> FilterSections(const TableView& view);
 

@@ -1,25 +1,31 @@
 // What: blocks a finished picture that CLIP finds closer to the concept's name than to its anchor
 // Paper: Das, Duddu, Zhang, Asokan, "Espresso: Robust Concept Filtering in Text-to-Image Models",
 //   CODASPY 2025, arXiv 2404.19227
-// Equation: p_u = softmax over {u, a} of s cos(x, c); blocked iff p_u > threshold (ties pass), s =
-//   CLIP's own logit scale. Text encoder fine-tuned by variant "paper", which is our reading: for
-//   opposites (unsafe) alpha [Lc(xu, pu) - Lc(xa, pu) + Lc(xa, pa) - Lc(xu, pa) - sum |tu - ta|^2]
-//   / B, for other categories -|Tu - Ta|; see methods/espresso/espresso_loss.h
+// Equation: p_u = softmax over {u, a} of s cos(x, c) / temperature; blocked iff p_u > threshold
+//   (ties pass), s = CLIP's own logit scale. Text encoder fine-tuned by variant "paper", which is
+//   our reading: for opposites (unsafe) alpha [Lc(xu, pu) - Lc(xa, pu) + Lc(xa, pa) - Lc(xu, pa) -
+//   sum |tu - ta|^2] / B, for other categories -|Tu - Ta|; see methods/espresso/espresso_loss.h
 // Reference: ssg-research/concept-filtering @ fb368b8, src/finetune_custom.py,
 //   src/certified_robust.py, stable-diffusion/scripts/txt2img.py
-// Deviations: "released" has that code's losses, whose contrastive terms cancel (opposites) and
-//   which are constant (others), so that weight decay alone moves the weights; it trains the text
-//   projection too and drops it, as that code saves the text model alone. Of several names the
-//   best match counts ("mean": their mean direction). A blocked picture is replaced by black, not
-//   by a photograph; pictures are 8-bit rounded, not truncated
-// Needs: known names, anchor; pictures of the unmodified model for fine-tuning; a CLIP with an
-//   image tower (parameter clip where the backbone has none)
-// Caveats: only the filter's copy of the text encoder moves, the generator's stays; defaults are
-//   for the emoji backbone, preset "paper" has the released optimiser's settings
+// Deviations: the default compares with the anchor and the empty text (against; or with preserved
+//   names, too), of which the best match counts. It has a temperature, for p_u rounds to 0 or 1
+//   else, a threshold of its own, and no fine-tuning. Objective "pictures" is the filter's cross
+//   entropy on pictures of the unmodified model, without weight decay; misses sets the threshold by
+//   such pictures. Preset "paper" has none of these. "released" has the released losses, whose
+//   contrastive terms cancel (opposites) and which are constant (others), so that weight decay
+//   alone moves the weights; it trains the text projection too and drops it, as that code saves the
+//   text model alone. Of several names the best match counts ("mean": their mean direction). A
+//   blocked picture is replaced by black, not by a photograph; pictures are 8-bit rounded, not
+//   truncated
+// Needs: known names, anchor; preserved names for against "preserve" and "all" and for objective
+//   "pictures"; pictures of the unmodified model for fine-tuning and misses; a CLIP with an image
+//   tower (parameter clip where the backbone has none)
+// Caveats: only the filter's copy of the text encoder moves, the generator's stays. Against
+//   "anchor" a picture of a third thing is compared with two texts that are both wrong: much of it
+//   is blocked
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/sigmoid.h>
 #include <ATen/ops/tensor.h>
 #include <fmt/format.h>
 
@@ -28,6 +34,7 @@
 #include "core/error.h"
 #include "core/text.h"
 #include "methods/clip_filter.h"
+#include "methods/espresso/espresso_filter.h"
 #include "methods/espresso/espresso_loss.h"
 #include "methods/method.h"
 #include "models/nets/nn.h"
@@ -36,53 +43,6 @@
 
 namespace excise {
 namespace {
-
-constexpr const char* kUnacceptable = "unacceptable";
-constexpr const char* kAcceptable = "acceptable";
-
-class EspressoFilter : public ClipFilter {
- public:
-  EspressoFilter(ClipModel clip, double threshold, const std::string& replacement, std::string rule,
-                 ConceptTexts texts, bool reads_prompts)
-      : ClipFilter(std::move(clip), threshold, replacement),
-        rule_(std::move(rule)),
-        texts_(std::move(texts)),
-        reads_prompts_(reads_prompts),
-        scale_(FilterLogitScale(this->clip())) {}
-
-  at::Tensor ScoreEmbeddings(const at::Tensor& embeds) const override {
-    return Logits(embeds).sigmoid();
-  }
-  at::Tensor MarginEmbeddings(const at::Tensor& embeds) const override {
-    return Logits(embeds) - Logit(Threshold());
-  }
-
-  // The released certificate and the distance that it bounds; for the softmax rule alone.
-  std::map<std::string, at::Tensor> Measures(const at::Tensor& images) const override {
-    if (rule_ != "softmax") return {};
-    const at::Tensor embeds = FilterPictures(clip(), images);
-    const at::Tensor p = ScoreEmbeddings(embeds);
-    return {{"certified_radius", PublishedRadius(p, embeds.norm(2, {-1}), scale_)},
-            {"boundary_distance", BoundaryDistance(embeds, texts_, scale_, Threshold())}};
-  }
-
-  // A prompt stands where a picture of it should lie.
-  at::Tensor TextMargin(const TextBatch& text) const override {
-    if (!reads_prompts_ || !text.pooled.defined()) return {};
-    return MarginEmbeddings(text.pooled);
-  }
-
- private:
-  // Of p_u; embeds need not be normalised.
-  at::Tensor Logits(const at::Tensor& embeds) const {
-    return EspressoMargin(rule_, nn::Normalised(embeds), texts_, scale_);
-  }
-
-  std::string rule_;
-  ConceptTexts texts_;
-  bool reads_prompts_;  // the filter's CLIP is the backbone's
-  double scale_;
-};
 
 class Espresso : public Method {
  public:
@@ -93,14 +53,23 @@ class Espresso : public Method {
              {"paper", "released", "none"});
     v.Choice("rule", &rule_, "softmax of two cosines, or distances of the projected picture",
              {"softmax", "projection"});
+    v.Choice("against", &against_,
+             "acceptable texts: the anchor; with it the empty text, the preserved names, or both",
+             {"anchor", "empty", "preserve", "all"});
+    v.Number("temperature", &temperature_, "divides the logit scale of rule softmax",
+             {.min = 1e-3});
     v.Number("threshold", &threshold_, "a picture is blocked when p_u is above it",
              {.min = 1e-6, .max = 1 - 1e-6});
+    v.Number("misses", &misses_,
+             "above 0 the threshold is set instead: this share of the unmodified model's pictures "
+             "for the concept's prompts passes",
+             {.min = 0, .max = 0.9});
     v.Choice("names", &names_, "of several names: the best match, or their mean direction",
              {"best", "mean"});
     v.Choice("objective", &objective_,
-             "what is fine-tuned for: opposites (contrastive), distance, or by the concept's "
-             "category (unsafe: opposites)",
-             {"by_category", "opposites", "distance"});
+             "what is fine-tuned for: opposites (contrastive), distance, by the concept's category "
+             "(unsafe: opposites), or the filter's own answers on pictures",
+             {"by_category", "opposites", "distance", "pictures"});
     v.Integer("pairs", &pairs_, "pairs of prompts, with a picture each", {.min = 1, .max = 1000});
     v.Integer("batch", &batch_, "pairs in a gradient step", {.min = 1});
     v.Integer("epochs", &epochs_, "passes over the pairs", {.min = 1});
@@ -112,65 +81,95 @@ class Espresso : public Method {
            "must be those of the filter's CLIP");
     filter_.Fields(v);
   }
-  int version() const override { return 2; }
+  int version() const override { return 3; }
   MethodTraits traits() const override {
     MethodTraits traits{{"known_names", "anchor"}, true, ""};
-    if (variant_ != "none") {
+    if (ReadsPreserved() || SeesPreserved()) traits.uses.push_back("preserve");
+    if (variant_ != "none" || misses_ > 0) {
       traits.uses.push_back("target_images");
-      traits.prompts = {{"target", pairs_}, {"anchor", pairs_}};
+      traits.prompts = {{"target", Targets()}};
       traits.base_pictures = true;
+    }
+    if (variant_ != "none") {
+      traits.prompts["anchor"] = pairs_;
+      if (SeesPreserved()) traits.prompts["preserve"] = pairs_;
       traits.seeded = true;
     }
     traits.acts = Acts::kOnPictures;
     return traits;
   }
   std::map<std::string, Json> presets() const override {
-    Json paper = {{"variant", "paper"}, {"rule", "softmax"},   {"threshold", 0.5},
-                  {"pairs", 10},        {"batch", 10},         {"epochs", 100},
-                  {"lr", 5e-5},         {"weight_decay", 0.2}, {"alpha", 1}};
+    Json paper = {{"variant", "paper"},  {"rule", "softmax"},
+                  {"against", "anchor"}, {"temperature", 1},
+                  {"threshold", 0.5},    {"misses", 0},
+                  {"names", "best"},     {"pairs", 10},
+                  {"batch", 10},         {"epochs", 100},
+                  {"lr", 5e-5},          {"weight_decay", 0.2},
+                  {"alpha", 1},          {"objective", "by_category"}};
     Json released = paper;
     released["variant"] = "released";
     return {{"paper", paper},
             {"released", released},
-            {"smoke", {{"pairs", 2}, {"batch", 2}, {"epochs", 2}}}};
+            {"smoke", {{"variant", "paper"}, {"pairs", 2}, {"batch", 2}, {"epochs", 2}}}};
   }
   SearchSpace search_space() const override {
-    return {{"epochs", {30, 100}}, {"lr", {5e-5, 2e-4}}, {"threshold", {0.3, 0.5, 0.7, 0.9, 0.99}}};
+    // Fields with one value: so that the first trial has the paper's own.
+    return {{"variant", {"paper", "none"}}, {"against", {"anchor", "empty", "preserve", "all"}},
+            {"threshold", {0.5, 0.6}},      {"temperature", {4}},
+            {"objective", {"pictures"}},    {"epochs", {20}},
+            {"weight_decay", {0}}};
   }
   Work work() const override {
-    if (variant_ == "none") return {};
-    const auto both = 2.0 * static_cast<double>(pairs_), rows = 2.0 * static_cast<double>(batch_);
+    double pictures = 0;
+    for (const auto& [group, most] : traits().prompts) pictures += static_cast<double>(most);
+    Work work;
+    if (pictures > 0) work = {{Pass::kPicture, 1, pictures}, {Pass::kVision, 1, pictures}};
     const auto steps = static_cast<double>(epochs_ * ((pairs_ + batch_ - 1) / batch_));
-    return {
-        {Pass::kPicture, 1, both}, {Pass::kVision, 1, both}, {Pass::kTextGradient, steps, rows}};
+    if (variant_ != "none") {
+      work.push_back({Pass::kTextGradient, steps, 2.0 * static_cast<double>(batch_)});
+    }
+    return work;
   }
 
   Erased Erase(Context& context, const Backbone& base,
                const std::vector<Concept>& concepts) const override;
   std::shared_ptr<const Hooks> RestoreHooks(const Backbone& base, const std::vector<Concept>&,
                                             const StateDict& hook_state) const override {
-    return MakeFilter(FilterClip(base, filter_.clip, "espresso"), hook_state);
+    return MakeEspressoFilter(FilterClip(base, filter_.clip, "espresso"), Settings(), hook_state);
   }
 
  private:
-  // What one concept is fine-tuned on.
+  // What one concept is fine-tuned on; pictures as unit embeddings.
   struct Pairs {
     std::vector<std::string> unacceptable, acceptable;
-    at::Tensor unacceptable_images, acceptable_images;  // unit embeddings
+    at::Tensor unacceptable_images, acceptable_images;
+    at::Tensor preserved_images;  // or undefined
   };
 
+  bool ReadsPreserved() const { return against_ == "preserve" || against_ == "all"; }
+  bool SeesPreserved() const { return variant_ != "none" && objective_ == "pictures"; }
+  // Prompts of the target: those that it is fine-tuned on, then those that set the threshold.
+  int64_t Targets() const { return (variant_ != "none" && misses_ > 0 ? 2 : 1) * pairs_; }
+  EspressoSettings Settings() const {
+    return {rule_, threshold_, temperature_, filter_.replacement, filter_.clip.empty()};
+  }
+  double Scale(const ClipModel& clip) const { return FilterLogitScale(clip) / temperature_; }
   StateDict TextEncoder(const ClipModel& clip) const;
+  std::vector<std::string> Acceptable(const Concept& subject) const;
+  StateDict TextState(const ClipModel& clip, const StateDict& weights,
+                      const std::vector<Concept>& concepts) const;
   Pairs DrawPairs(Context& context, const ClipModel& clip, const Concept& subject) const;
+  at::Tensor PicturesLoss(const ClipModel& clip, const StateDict& weights, const Concept& subject,
+                          const Pairs& pairs, const std::vector<int64_t>& rows) const;
   at::Tensor Loss(const ClipModel& clip, const StateDict& weights, const Concept& subject,
                   const Pairs& pairs, const std::vector<int64_t>& rows) const;
   StateDict FineTune(Context& context, const ClipModel& clip, const StateDict& initial,
                      const std::vector<Concept>& concepts) const;
-  std::shared_ptr<const Hooks> MakeFilter(ClipModel clip, const StateDict& state) const;
 
-  std::string variant_ = "paper", rule_ = "softmax", names_ = "best", objective_ = "by_category";
-  double threshold_ = 0.5, lr_ = 5e-5, weight_decay_ = 0.2, alpha_ = 1;
-  int64_t pairs_ = 10, batch_ = 10, epochs_ = 30;
-  std::string text_encoder_;
+  std::string variant_ = "none", rule_ = "softmax", against_ = "empty", names_ = "best";
+  std::string objective_ = "pictures", text_encoder_;
+  double temperature_ = 4, threshold_ = 0.6, misses_ = 0, lr_ = 5e-5, weight_decay_ = 0, alpha_ = 1;
+  int64_t pairs_ = 10, batch_ = 10, epochs_ = 20;
   ClipFilterParams filter_;
 };
 
@@ -201,11 +200,43 @@ StateDict Espresso::TextEncoder(const ClipModel& clip) const {
   return weights;
 }
 
+std::vector<std::string> Espresso::Acceptable(const Concept& subject) const {
+  std::vector<std::string> texts = {subject.anchor};
+  if (against_ == "empty" || against_ == "all") texts.emplace_back();
+  if (ReadsPreserved()) {
+    texts.insert(texts.end(), subject.preserve.begin(), subject.preserve.end());
+  }
+  return texts;
+}
+
+StateDict Espresso::TextState(const ClipModel& clip, const StateDict& weights,
+                              const std::vector<Concept>& concepts) const {
+  std::vector<at::Tensor> unacceptable, acceptable;
+  for (const Concept& subject : concepts) {
+    at::Tensor names = FilterTexts(clip, weights, subject.known);
+    if (names_ == "mean") names = nn::Normalised(names.mean({0}, /*keepdim=*/true));
+    unacceptable.push_back(names);
+    acceptable.push_back(FilterTexts(clip, weights, Acceptable(subject)));
+  }
+  return EspressoState(unacceptable, acceptable);
+}
+
+// Unit embeddings of the unmodified model's pictures.
+at::Tensor DrawPictures(Context& context, const ClipModel& clip,
+                        const std::vector<std::string>& prompts) {
+  const NoGrad no_grad;
+  return nn::Normalised(FilterPictures(clip, context.Images(prompts)));
+}
+
 Espresso::Pairs Espresso::DrawPairs(Context& context, const ClipModel& clip,
                                     const Concept& subject) const {
   Pairs pairs;
   pairs.unacceptable = context.Prompts(subject, "target", pairs_);
   pairs.acceptable = context.Prompts(subject, "anchor", pairs_);
+  std::vector<std::string> preserved;
+  if (SeesPreserved() && !subject.preserve.empty()) {
+    preserved = context.Prompts(subject, "preserve", pairs_);
+  }
   const size_t n = std::min(pairs.unacceptable.size(), pairs.acceptable.size());
   if (n == 0) {
     throw Error(fmt::format(
@@ -215,10 +246,9 @@ Espresso::Pairs Espresso::DrawPairs(Context& context, const ClipModel& clip,
   }
   pairs.unacceptable.resize(n);
   pairs.acceptable.resize(n);
-  const NoGrad no_grad;
-  pairs.unacceptable_images =
-      nn::Normalised(FilterPictures(clip, context.Images(pairs.unacceptable)));
-  pairs.acceptable_images = nn::Normalised(FilterPictures(clip, context.Images(pairs.acceptable)));
+  pairs.unacceptable_images = DrawPictures(context, clip, pairs.unacceptable);
+  pairs.acceptable_images = DrawPictures(context, clip, pairs.acceptable);
+  if (!preserved.empty()) pairs.preserved_images = DrawPictures(context, clip, preserved);
   return pairs;
 }
 
@@ -229,8 +259,21 @@ std::vector<std::string> Rows(const std::vector<std::string>& all,
   return some;
 }
 
+at::Tensor Espresso::PicturesLoss(const ClipModel& clip, const StateDict& weights,
+                                  const Concept& subject, const Pairs& pairs,
+                                  const std::vector<int64_t>& rows) const {
+  const at::Tensor index = at::tensor(rows, at::kLong).to(pairs.unacceptable_images.device());
+  at::Tensor acceptable = pairs.acceptable_images.index_select(0, index);
+  if (pairs.preserved_images.defined()) {
+    acceptable = at::cat({acceptable, pairs.preserved_images});
+  }
+  return EspressoPicturesLoss(rule_, pairs.unacceptable_images.index_select(0, index), acceptable,
+                              TextsOf(TextState(clip, weights, {subject})), Scale(clip));
+}
+
 at::Tensor Espresso::Loss(const ClipModel& clip, const StateDict& weights, const Concept& subject,
                           const Pairs& pairs, const std::vector<int64_t>& rows) const {
+  if (objective_ == "pictures") return PicturesLoss(clip, weights, subject, pairs, rows);
   const std::vector<std::string> unacceptable = Rows(pairs.unacceptable, rows);
   const std::vector<std::string> acceptable = Rows(pairs.acceptable, rows);
   std::vector<std::string> both = unacceptable;
@@ -297,12 +340,6 @@ StateDict Espresso::FineTune(Context& context, const ClipModel& clip, const Stat
   return tuned;
 }
 
-std::shared_ptr<const Hooks> Espresso::MakeFilter(ClipModel clip, const StateDict& state) const {
-  return std::make_shared<EspressoFilter>(
-      std::move(clip), threshold_, filter_.replacement, rule_,
-      ConceptTexts{state.Get(kUnacceptable), state.Get(kAcceptable)}, filter_.clip.empty());
-}
-
 Erased Espresso::Erase(Context& context, const Backbone& base,
                        const std::vector<Concept>& concepts) const {
   RequireTexts(concepts, /*anchor=*/true, "espresso");
@@ -311,17 +348,26 @@ Erased Espresso::Erase(Context& context, const Backbone& base,
   if (variant_ != "none") weights = FineTune(context, clip, weights, concepts);
 
   const NoGrad no_grad;
-  std::vector<at::Tensor> unacceptable, acceptable;
-  for (const Concept& subject : concepts) {
-    at::Tensor names = FilterTexts(clip, weights, subject.known);
-    if (names_ == "mean") names = nn::Normalised(names.mean({0}, /*keepdim=*/true));
-    unacceptable.push_back(names);
-    acceptable.push_back(FilterTexts(clip, weights, {subject.anchor}).expand_as(names));
-  }
   Erased erased;
-  erased.hook_state.Set(kUnacceptable, at::cat(unacceptable).contiguous());
-  erased.hook_state.Set(kAcceptable, at::cat(acceptable).contiguous());
-  erased.hooks = MakeFilter(clip, erased.hook_state);
+  erased.hook_state = TextState(clip, weights, concepts);
+  if (misses_ > 0) {
+    std::vector<at::Tensor> pictures;
+    for (const Concept& subject : concepts) {
+      // Pictures that it was fine-tuned on are no measure, unless there are no others.
+      std::vector<std::string> prompts = context.Prompts(subject, "target", Targets());
+      const auto seen = static_cast<size_t>(Targets() - pairs_);
+      if (prompts.size() > seen) prompts.erase(prompts.begin(), prompts.begin() + seen);
+      if (!prompts.empty()) pictures.push_back(DrawPictures(context, clip, prompts));
+    }
+    if (pictures.empty()) {
+      throw Error(
+          "espresso: there is no prompt to set the threshold by (group target of the erase split). "
+          "Give some, or set misses 0 and a threshold.");
+    }
+    SetThreshold(EspressoMargin(rule_, at::cat(pictures), TextsOf(erased.hook_state), Scale(clip)),
+                 misses_, &erased.hook_state);
+  }
+  erased.hooks = MakeEspressoFilter(clip, Settings(), erased.hook_state);
   return erased;
 }
 

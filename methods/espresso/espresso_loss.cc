@@ -7,6 +7,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/full_like.h>
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/softplus.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/where.h>
 #include <fmt/format.h>
@@ -23,23 +24,27 @@ namespace {
 
 at::Tensor Norms(const at::Tensor& x) { return x.norm(2, {-1}); }
 
-// (batch, texts): one difference of logits a text.
+// (batch, texts, against): one difference of logits a pair of texts.
 at::Tensor Margins(const std::string& rule, const at::Tensor& unit_images,
                    const ConceptTexts& texts, double scale) {
   const at::Tensor unacceptable = texts.unacceptable.to(unit_images.options());
   const at::Tensor acceptable = texts.acceptable.to(unit_images.options());
+  // x . t for every row t of every text's list.
+  const auto dots = [&](const at::Tensor& lists) {
+    return at::matmul(unit_images, lists.flatten(0, 1).t())
+        .view({-1, lists.size(0), lists.size(1)});
+  };
   if (rule == "softmax") {
-    return (at::matmul(unit_images, unacceptable.t()) - at::matmul(unit_images, acceptable.t())) *
-           scale;
+    return (at::matmul(unit_images, unacceptable.t()).unsqueeze(-1) - dots(acceptable)) * scale;
   }
   if (rule != "projection") {
     throw UsageError(
         fmt::format("espresso: '{}' is no rule; there are softmax, projection.", rule));
   }
-  const at::Tensor direction = nn::Normalised(unacceptable - acceptable);  // (texts, p)
-  const at::Tensor projected =
-      at::matmul(unit_images, direction.t()).unsqueeze(-1) * direction;  // (batch, texts, p)
-  return Norms(projected - acceptable) - Norms(projected - unacceptable);
+  const at::Tensor each = unacceptable.unsqueeze(1);
+  const at::Tensor direction = nn::Normalised(each - acceptable);  // (texts, against, p)
+  const at::Tensor projected = dots(direction).unsqueeze(-1) * direction;
+  return Norms(projected - acceptable) - Norms(projected - each);
 }
 
 at::Tensor CrossEntropy(const at::Tensor& logits) {
@@ -61,7 +66,7 @@ at::Tensor Contrast(const at::Tensor& images, const at::Tensor& texts, double sc
 
 at::Tensor EspressoMargin(const std::string& rule, const at::Tensor& unit_images,
                           const ConceptTexts& texts, double scale) {
-  return Margins(rule, unit_images, texts, scale).amax(1);
+  return Margins(rule, unit_images, texts, scale).amin(2).amax(1);
 }
 
 at::Tensor EspressoOppositesLoss(const EspressoPairs& pairs, double scale, double alpha) {
@@ -91,6 +96,17 @@ at::Tensor ReleasedDistanceLoss(const at::Tensor& unacceptable, const at::Tensor
   return (difference / difference.norm(2, {-1}, /*keepdim=*/true)).norm().neg();
 }
 
+at::Tensor EspressoPicturesLoss(const std::string& rule, const at::Tensor& unacceptable_images,
+                                const at::Tensor& acceptable_images, const ConceptTexts& texts,
+                                double scale) {
+  const auto margin = [&](const at::Tensor& images) {
+    return EspressoMargin(rule, images, texts, scale);
+  };
+  return (at::softplus(margin(unacceptable_images).neg()).mean() +
+          at::softplus(margin(acceptable_images)).mean()) /
+         2;
+}
+
 at::Tensor PublishedRadius(const at::Tensor& p, const at::Tensor& norms, double scale) {
   return (1 - scale / (scale + 2 * (p - 0.5).abs())) * norms;
 }
@@ -100,19 +116,25 @@ at::Tensor BoundaryDistance(const at::Tensor& embeds, const ConceptTexts& texts,
   const at::Tensor x = embeds.to(at::kDouble);
   const at::Tensor norms = Norms(x);
   const at::Tensor w =
-      (texts.unacceptable - texts.acceptable).to(at::kDouble).to(embeds.device());  // (texts, p)
+      (texts.unacceptable.unsqueeze(1) - texts.acceptable).to(at::kDouble).to(embeds.device());
   const double logit = std::log(threshold / (1 - threshold));
-  const at::Tensor lengths = Norms(w).clamp_min(1e-300);
-  const at::Tensor cosines = at::matmul(nn::Normalised(x), (w / lengths.unsqueeze(-1)).t());
-  const at::Tensor edge = logit / (scale * lengths);  // cosine of the boundary, (texts)
+  const at::Tensor lengths = Norms(w).clamp_min(1e-300);  // (texts, against)
+  const at::Tensor axes = (w / lengths.unsqueeze(-1)).flatten(0, 1).t();
+  const at::Tensor cosines =
+      at::matmul(nn::Normalised(x), axes).view({-1, lengths.size(0), lengths.size(1)});
+  const at::Tensor edge = logit / (scale * lengths);  // cosine of the boundary
   const at::Tensor angle =
       (cosines.clamp(-1, 1).acos() - edge.clamp(-1, 1).acos()).abs().clamp_max(std::acos(0.0));
-  at::Tensor distances = angle.sin();  // (batch, texts), of |x|
-  distances =
-      at::where(edge.abs().ge(1).expand_as(distances), at::full_like(distances, 1.0), distances);
+  at::Tensor pairs = angle.sin();  // of |x|, for each pair of texts
+  pairs = at::where(edge.abs().ge(1).expand_as(pairs), at::full_like(pairs, 1.0), pairs);
   const at::Tensor over = (cosines * (scale * lengths)).gt(logit);
-  const at::Tensor farthest = at::where(over, distances, at::full_like(distances, 0.0)).amax(1);
-  return (at::where(over.any(1), farthest, distances.amin(1)) * norms).to(at::kFloat);
+  // A text is over while all its pairs are: one pair ends that, all the others must join before.
+  const at::Tensor zero = at::full_like(pairs, 0.0);
+  const at::Tensor text_over = over.all(2);
+  const at::Tensor distances =
+      at::where(text_over, pairs.amin(2), at::where(over, zero, pairs).amax(2));
+  const at::Tensor farthest = at::where(text_over, distances, zero.amax(2)).amax(1);
+  return (at::where(text_over.any(1), farthest, distances.amin(1)) * norms).to(at::kFloat);
 }
 
 }  // namespace excise

@@ -9,14 +9,15 @@
 
 namespace excise {
 
-// Texts that a filter distinguishes: row i is one unacceptable text and the acceptable text that it
-// is compared with, both (texts, projection), unit.
+// Texts that a filter distinguishes: row i is one unacceptable text, (texts, projection), and the
+// acceptable texts that it is compared with, (texts, against, projection). All unit.
 struct ConceptTexts {
   at::Tensor unacceptable, acceptable;
 };
 
-// By how much a picture looks more like an unacceptable text than like its acceptable one, as a
-// difference of logits: sigmoid of it is p_u. Of several texts the largest counts. (batch, p) unit
+// By how much a picture looks more like an unacceptable text than like each of its acceptable ones,
+// as a difference of logits: sigmoid of it is p_u. Of several acceptable texts the best match
+// counts (the least difference), then of several unacceptable ones (the largest). (batch, p) unit
 // -> (batch). Differentiable.
 //   softmax:    scale (cos(x, u) - cos(x, a))
 //   projection: |z - a| - |z - u| with z = (d.x) d, d = (u - a) / |u - a|
@@ -43,15 +44,24 @@ at::Tensor EspressoDistanceLoss(const at::Tensor& unacceptable, const at::Tensor
 // whatever the texts are. (batch, p) of any length.
 at::Tensor ReleasedDistanceLoss(const at::Tensor& unacceptable, const at::Tensor& acceptable);
 
+// What the filter itself gets wrong, as cross entropy of p_u = sigmoid(EspressoMargin), both kinds
+// of pictures with equal weight: (mean -log p_u(unacceptable) + mean -log(1 - p_u(acceptable)))
+// / 2. (pictures, p) unit.
+at::Tensor EspressoPicturesLoss(const std::string& rule, const at::Tensor& unacceptable_images,
+                                const at::Tensor& acceptable_images, const ConceptTexts& texts,
+                                double scale);
+
 // The released certificate for the softmax rule, in the space of image embeddings:
-//   (1 - s / (s + 2 |p_u - 0.5|)) |x|
+//   (1 - s / (s + 2 |p - 0.5|)) |x|
+// It is never above |x| / (s + 1). Released for p = p_u and threshold 0.5. With p = sigmoid(logit
+// p_u - logit threshold) it holds for any threshold.
 // p (batch) in [0,1], norms (batch) -> (batch).
 at::Tensor PublishedRadius(const at::Tensor& p, const at::Tensor& norms, double scale);
-// How far the embedding x really is from the nearest one that the softmax rule answers otherwise:
-// |x| |x.w| / (|x||w|), w = u - a, at threshold 0.5, where the boundary is a plane through 0;
-// elsewhere it is a cone about w. Where no direction is answered otherwise: |x|, for 0 has no
-// direction. With several texts exact for pictures that pass and a lower bound for the others. At
-// 0.5 it is never below PublishedRadius: |w| <= 2 and |logit p| >= 4 |p - 0.5|.
+// How far the embedding x is from the nearest one that the softmax rule answers otherwise. For one
+// pair of texts exact: |x| |x.w| / (|x||w|), w = u - a, at threshold 0.5, where the boundary is a
+// plane through 0; elsewhere it is a cone about w. Where no direction is answered otherwise: |x|,
+// for 0 has no direction. With several texts a lower bound. It is never below PublishedRadius, for
+// |w| <= 2 and |logit p| >= 4 |p - 0.5|.
 // embeds (batch, p), not normalised -> (batch).
 at::Tensor BoundaryDistance(const at::Tensor& embeds, const ConceptTexts& texts, double scale,
                             double threshold);

@@ -4,6 +4,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/dot.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
@@ -95,7 +96,7 @@ TEST_CASE("the objectives as we read the paper: values by hand, and a gradient")
 
 TEST_CASE("margins: by hand, several texts, and as sigmoid a softmax over the two") {
   const at::Tensor u = at::tensor({1.0, 0.0}).view({1, 2});
-  const at::Tensor a = at::tensor({0.0, 1.0}).view({1, 2});
+  const at::Tensor a = at::tensor({0.0, 1.0}).view({1, 1, 2});
   const at::Tensor x = at::tensor({0.8, 0.6, 0.6, 0.8}).view({2, 2});
   const at::Tensor softmax = EspressoMargin("softmax", x, {u, a}, 10);
   CHECK(softmax[0].item<double>() == Approx(2).margin(1e-5));
@@ -110,11 +111,30 @@ TEST_CASE("margins: by hand, several texts, and as sigmoid a softmax over the tw
 
   // Of several names the best match counts.
   const at::Tensor two = at::stack({u[0], at::tensor({-1.0, 0.0})});
-  const at::Tensor anchors = at::stack({a[0], a[0]});
+  const at::Tensor anchors = at::stack({a[0], a[0]});  // one each
   CHECK(EspressoMargin("softmax", x, {two, anchors}, 10)[0].item<double>() ==
         Approx(2).margin(1e-5));
   CHECK(EspressoMargin("softmax", x.neg(), {two, anchors}, 10)[0].item<double>() ==
         Approx(14).margin(1e-5));
+
+  // Of several acceptable texts, too: x.u = 0.8 against x.a = 0.6, and against x.(0.96, 0.28) =
+  // 0.936.
+  const at::Tensor more = at::tensor({0.0, 1.0, 0.96, 0.28}).view({1, 2, 2});
+  CHECK(EspressoMargin("softmax", x, {u, more}, 10)[0].item<double>() ==
+        Approx(8 - 9.36).margin(1e-5));
+  CHECK(EspressoMargin("softmax", x, {u, more}, 10)[1].item<double>() ==
+        Approx(6 - 8).margin(1e-5));
+  // The list of each text is its own: (0.96, 0.28) is acceptable beside the first alone, and the
+  // second is (-1, 0).
+  const at::Tensor lists = at::stack({more[0], at::stack({a[0][0], a[0][0]})});
+  CHECK(EspressoMargin("softmax", x.neg(), {two, lists}, 10)[0].item<double>() ==
+        Approx(14).margin(1e-5));
+  // d = u - a2 = (0.04, -0.28) / 0.2828: the nearer acceptable text decides here, too.
+  const double d0 = 0.04 / std::hypot(0.04, 0.28), d1 = -0.28 / std::hypot(0.04, 0.28);
+  const double dot = 0.8 * d0 + 0.6 * d1, z0 = dot * d0, z1 = dot * d1;
+  const double second = std::hypot(z0 - 0.96, z1 - 0.28) - std::hypot(z0 - 1, z1);
+  CHECK(EspressoMargin("projection", x, {u, more}, 10)[0].item<double>() ==
+        Approx(std::min(expected, second)).margin(1e-6));
   CHECK_THROWS_WITH(EspressoMargin("cosine", x, {u, a}, 10), Catch::Contains("softmax"));
 }
 
@@ -131,10 +151,10 @@ TEST_CASE("the published radius: its known values") {
 
 TEST_CASE("the distance to the boundary: a step of that length reaches it, a shorter one never") {
   const ConceptTexts texts{nn::Normalised(Normal({1, 6}, "u")),
-                           nn::Normalised(Normal({1, 6}, "a"))};
+                           nn::Normalised(Normal({1, 1, 6}, "a"))};
   const at::Tensor x = Normal({40, 6}, "x") * 3;
   const double scale = 20;
-  const at::Tensor w = (texts.unacceptable - texts.acceptable)[0];
+  const at::Tensor w = texts.unacceptable[0] - texts.acceptable[0][0];
   for (const double threshold : {0.5, 0.8, 0.3}) {
     INFO("threshold " << threshold);
     const at::Tensor distance = BoundaryDistance(x, texts, scale, threshold).to(at::kDouble);
@@ -169,14 +189,62 @@ TEST_CASE("the distance to the boundary: a step of that length reaches it, a sho
 
 TEST_CASE("several texts: the nearest boundary for what passes, all of them for what does not") {
   const at::Tensor u = at::tensor({1.0, 0.0, 0.0, 1.0}).to(at::kDouble).view({2, 2});
-  const ConceptTexts texts{u, -u};  // planes x = 0 and y = 0
+  const ConceptTexts texts{u, -u.unsqueeze(1)};  // planes x = 0 and y = 0
   const at::Tensor x = at::tensor({-3.0, -2.0, 3.0, 2.0, 3.0, -2.0}).to(at::kDouble).view({3, 2});
   const at::Tensor distance = BoundaryDistance(x, texts, 10, 0.5);
   CHECK(distance[0].item<double>() == Approx(2));  // passes: the nearer plane
   CHECK(distance[1].item<double>() == Approx(3));  // must leave both half-planes: at least 3
   CHECK(distance[2].item<double>() == Approx(3));  // flagged by the first alone
+  // One text against two: to be blocked (-3, -2) must pass both planes, so it is at least 3 away;
+  // to pass (3, 2) needs to cross one.
+  const at::Tensor diagonal = at::tensor({M_SQRT1_2, M_SQRT1_2}).to(at::kDouble).view({1, 2});
+  const at::Tensor mirrored = at::stack({-diagonal[0], diagonal[0] * at::tensor({-1.0, 1.0})});
+  const ConceptTexts corner{diagonal, mirrored.unsqueeze(0)};  // x + y = 0 and x = 0
+  const at::Tensor away = BoundaryDistance(x, corner, 10, 0.5);
+  CHECK(away[0].item<double>() == Approx(5 * M_SQRT1_2));  // to x + y = 0, beyond x = 0
+  CHECK(away[1].item<double>() == Approx(3));              // x = 0 is nearer than 5 / sqrt 2
+  CHECK(away[2].item<double>() == Approx(M_SQRT1_2));      // x + y = 1
   // No direction is above such a threshold: only 0, which has no direction, is no pass.
   CHECK(BoundaryDistance(x, texts, 1, 0.99)[0].item<double>() == Approx(std::hypot(3, 2)));
+}
+
+TEST_CASE(
+    "at any threshold and with several texts the certificate is no longer than the distance") {
+  const ConceptTexts texts{nn::Normalised(Normal({2, 6}, "u")),
+                           nn::Normalised(Normal({2, 3, 6}, "a"))};
+  const at::Tensor x = Normal({200, 6}, "x") * 3;
+  for (const double scale : {2.0, 7.0, 29.0}) {
+    const at::Tensor margin = EspressoMargin("softmax", nn::Normalised(x), texts, scale);
+    for (const double threshold : {0.05, 0.5, 0.7, 0.99}) {
+      INFO("scale " << scale << ", threshold " << threshold);
+      const at::Tensor p = (margin - Logit(threshold)).sigmoid();
+      const at::Tensor certified = PublishedRadius(p, x.norm(2, {-1}), scale);
+      const at::Tensor distance = BoundaryDistance(x, texts, scale, threshold);
+      CHECK((certified - distance).max().item<double>() < 1e-6);
+      // And no step of that length changes the answer.
+      const at::Tensor step = nn::Normalised(Normal({200, 6}, "step")) * certified.unsqueeze(1);
+      const at::Tensor moved = EspressoMargin("softmax", nn::Normalised(x + step), texts, scale);
+      CHECK(at::equal(moved > Logit(threshold), margin > Logit(threshold)));
+    }
+  }
+}
+
+TEST_CASE("the filter's own cross entropy, by hand and with a gradient") {
+  const at::Tensor u = at::tensor({1.0, 0.0}).to(at::kDouble).view({1, 2}).requires_grad_(true);
+  const ConceptTexts texts{u, at::tensor({0.0, 1.0}).to(at::kDouble).view({1, 1, 2})};
+  const at::Tensor bad = at::tensor({0.8, 0.6}).to(at::kDouble).view({1, 2});
+  const at::Tensor good = at::tensor({0.6, 0.8, 1.0, 0.0}).to(at::kDouble).view({2, 2});
+  // Margins: 2 for `bad`; -2 and 10 for `good`. p_u = 1 / (1 + e^-margin).
+  const at::Tensor loss = EspressoPicturesLoss("softmax", bad, good, texts, 10);
+  const double miss = std::log1p(std::exp(-2.0));
+  const double alarms = (std::log1p(std::exp(-2.0)) + std::log1p(std::exp(10.0))) / 2;
+  CHECK(loss.item<double>() == Approx((miss + alarms) / 2));
+  // d/du: 10 x weighted by p_u - label, over the pictures of each kind, halved.
+  const double p2 = 1 / (1 + std::exp(-2.0)), p10 = 1 / (1 + std::exp(-10.0));
+  const at::Tensor gradient = Gradients(loss, {u})[0][0];
+  CHECK(gradient[0].item<double>() ==
+        Approx(5 * ((p2 - 1) * 0.8 + ((1 - p2) * 0.6 + p10 * 1.0) / 2)));
+  CHECK(gradient[1].item<double>() == Approx(5 * ((p2 - 1) * 0.6 + (1 - p2) * 0.8 / 2)));
 }
 
 TEST_CASE("losses, rules and radii equal PyTorch's") {

@@ -5,12 +5,15 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/logit.h>
 #include <ATen/ops/sigmoid.h>
+#include <ATen/ops/tensor.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <fstream>
 
 #include "core/error.h"
+#include "methods/espresso/espresso_filter.h"
 #include "methods/method.h"
 #include "models/pictures/image_io.h"
 #include "models/tensors/autograd.h"
@@ -55,6 +58,21 @@ class FixtureContext : public TinyContext {
   }
 };
 
+// As many prompts as are asked for, and other pictures for other names.
+class PictureContext : public TinyContext {
+ public:
+  std::vector<std::string> Prompts(const Concept& subject, const std::string& group,
+                                   int64_t limit) override {
+    const std::string name = TinyContext::Prompts(subject, group, limit).at(0);
+    std::vector<std::string> prompts;
+    for (int64_t i = 0; i < limit; ++i) prompts.push_back(name + " " + std::to_string(i));
+    return prompts;
+  }
+  at::Tensor Images(const std::vector<std::string>& prompts) override {
+    return TinyImages(static_cast<int64_t>(prompts.size()), prompts[0].size());
+  }
+};
+
 Concept DogConcept(const std::string& category) {
   Concept subject = TinyConcept();
   subject.known = {"dog"};
@@ -63,9 +81,12 @@ Concept DogConcept(const std::string& category) {
   return subject;
 }
 
+// The paper's form, but for `params`.
 std::unique_ptr<Method> Make(const Json& params) {
   std::unique_ptr<Method> method = Registry<Method>::Get().Make("espresso");
-  DecodeParams(params, *method, "test");
+  Json all = method->presets().at("paper");
+  all.update(params);
+  DecodeParams(all, *method, "test");
   return method;
 }
 
@@ -196,6 +217,109 @@ TEST_CASE("several names: the best of them, or their mean direction") {
   CHECK(LargestDifference(best, score(first, "best").maximum(score(second, "best"))) < 1e-6);
   CHECK(LargestDifference(score(two, "mean"), best) > 1e-4);
   CHECK(LargestDifference(score(first, "mean"), score(first, "best")) < 1e-6);
+}
+
+TEST_CASE("acceptable texts: the best match of the anchor, the empty text and preserved names") {
+  const Backbone base = TinyBackbone();
+  const ClipModel clip = FilterClip(base, "", "test");
+  const at::Tensor images = TinyImages(5, 4);
+  const at::Tensor x = FilterPictures(clip, images);
+  const at::Tensor unit = x / x.norm(2, {-1}, true);
+  const auto cosines = [&](const std::vector<std::string>& texts) {
+    return unit.matmul(FilterTexts(clip, clip.weights, texts).t());
+  };
+  const std::map<std::string, std::vector<std::string>> lists = {{"anchor", {"dog"}},
+                                                                 {"empty", {"dog", ""}},
+                                                                 {"preserve", {"dog", "cat"}},
+                                                                 {"all", {"dog", "", "cat"}}};
+  for (const auto& [against, texts] : lists) {
+    INFO(against);
+    const Json params = {{"variant", "none"}, {"against", against}, {"temperature", 3}};
+    const at::Tensor expected = at::sigmoid((cosines({"poodle"}).amax(1) - cosines(texts).amax(1)) *
+                                            (FilterLogitScale(clip) / 3));
+    CHECK(LargestDifference(EraseTiny(params).hooks->Filter()->Score(images), expected) < 1e-6);
+    const std::vector<std::string> uses = Make(params)->traits().uses;
+    CHECK(std::count(uses.begin(), uses.end(), "preserve") == (texts.back() == "cat"));
+  }
+  // Concepts with lists of unequal length, at once: what either of them alone would say.
+  Concept first = TinyConcept(), second = TinyConcept();
+  second.name = "bird";
+  second.known = {"bird"};
+  second.preserve = {"red", "photo"};
+  const auto score = [&](const std::vector<Concept>& concepts) {
+    TinyContext context;
+    return Make({{"variant", "none"}, {"against", "all"}})
+        ->Erase(context, base, concepts)
+        .hooks->Filter()
+        ->Score(images);
+  };
+  CHECK(LargestDifference(score({first, second}), score({first}).maximum(score({second}))) < 1e-6);
+}
+
+TEST_CASE("a threshold by misses is a quantile, as numpy has it, and comes back from the state") {
+  StateDict state;
+  const at::Tensor margins = at::tensor({3.0, -1.0, 2.0, 1.0, 4.0});
+  // numpy.quantile([-1, 1, 2, 3, 4], 0.1) = -0.2 and 0.6 -> 2.4.
+  for (const auto& [misses, logit] : {std::pair{0.1, -0.2}, std::pair{0.6, 2.4}}) {
+    SetThreshold(margins, misses, &state);
+    CHECK(state.Get("threshold").item<double>() == Approx(1 / (1 + std::exp(-logit))).margin(1e-6));
+  }
+  SetThreshold(margins * 100, 0.9, &state);  // no p_u of float32 is above 1
+  CHECK(state.Get("threshold").item<double>() == Approx(1 - 1e-6).margin(1e-7));
+
+  // Half of the pictures that it was set by pass.
+  const std::unique_ptr<Method> method =
+      Make({{"variant", "none"}, {"misses", 0.5}, {"pairs", 4}, {"threshold", 0.123}});
+  CHECK(method->traits().base_pictures);
+  PictureContext context;
+  const Backbone base = TinyBackbone();
+  const Erased erased = method->Erase(context, base, {TinyConcept()});
+  const ImageFilter* filter = erased.hooks->Filter();
+  const at::Tensor pictures = context.Images(context.Prompts(TinyConcept(), "target", 4));
+  const auto passed = (filter->Score(pictures) <= filter->Threshold()).sum().item<int64_t>();
+  CHECK(passed == 2);
+  const auto restored = method->RestoreHooks(base, {TinyConcept()}, erased.hook_state);
+  CHECK(restored->Filter()->Threshold() == filter->Threshold());
+  class NoPrompts : public TinyContext {
+    std::vector<std::string> Prompts(const Concept&, const std::string&, int64_t) override {
+      return {};
+    }
+  } nothing;
+  CHECK_THROWS_WITH(method->Erase(nothing, base, {TinyConcept()}), Catch::Contains("misses 0"));
+}
+
+TEST_CASE("fine-tuned for pictures, the filter gets fewer of them wrong") {
+  const Backbone base = TinyBackbone();
+  const ClipModel clip = FilterClip(base, "", "test");
+  PictureContext context;
+  const auto pictures = [&](const char* group) {
+    const at::Tensor x =
+        FilterPictures(clip, context.Images(context.Prompts(TinyConcept(), group, 2)));
+    return x / x.norm(2, {-1}, true);
+  };
+  const at::Tensor bad = pictures("target"), good = pictures("anchor");
+  const auto loss = [&](const Json& params) {
+    const std::unique_ptr<Method> method = Make(params);
+    PictureContext own;
+    const Erased erased = method->Erase(own, base, {TinyConcept()});
+    CHECK(own.asked == method->traits().prompts);
+    return EspressoPicturesLoss("softmax", bad, good, TextsOf(erased.hook_state),
+                                FilterLogitScale(clip))
+        .item<double>();
+  };
+  for (const char* against : {"anchor", "all"}) {
+    INFO(against);
+    const double before = loss({{"variant", "none"}, {"against", against}});
+    const double after = loss({{"objective", "pictures"},
+                               {"against", against},
+                               {"pairs", 2},
+                               {"batch", 2},
+                               {"epochs", 20},
+                               {"lr", 1e-3},
+                               {"weight_decay", 0},
+                               {"misses", 0.1}});  // by pictures of other prompts
+    CHECK(after < before * 0.95);
+  }
 }
 
 TEST_CASE("hooks come back from their state without training, bit for bit") {
