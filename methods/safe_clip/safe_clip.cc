@@ -11,7 +11,11 @@
 //   rows) of batches that are not shuffled; ties are no hits in the recall sum; the
 //   defaults are the emoji backbone's, chosen on the validation part: adapters at scale 2 (alpha
 //   32) without dropout, 800 steps (preset "paper": 1 / 16, 0.1 and up to 50 epochs of all rows);
-//   contrastive terms at the model's own logit scale, which for ViT-L/14 is 100 and here is 29
+//   contrastive terms at the model's own logit scale, which for ViT-L/14 is 100 and here is 29.
+//   Not in the paper, and off by default: "hold token_states" adds sum |H - H0|^2 / sum |H0|^2 over
+//   all positions of the last layer, which the eight terms read at the end token alone and a U-Net
+//   everywhere, for safe texts and the empty prompt (and, with redirect_weight, from t* to t);
+//   "harmless" is a share of rows with t* = t and v* = v (ViSU has 165,000 captions to hold by)
 // Needs: quadruplets of safe and unsafe texts and pictures, and both towers of the CLIP that the
 //   text encoder is of (a backbone whose text encoder comes alone: the parameter clip)
 // Caveats: the concepts are not read: one training on all quadruplets stands for all of them;
@@ -128,6 +132,18 @@ class SafeClip : public Method {
     v.Choice("reference", &reference_,
              "T0 and V0: the original, or as in the released code the model in training itself",
              {"frozen", "released"});
+    v.Choice("hold", &hold_, "of safe texts: pooled embeddings, or token states, too",
+             {"embeddings", "token_states"});
+    v.Number("hold_weight", &states_.hold,
+             "hold=token_states: of safe texts' and the empty prompt's states", {.min = 0});
+    v.Number("redirect_weight", &states_.redirect,
+             "hold=token_states: of unsafe texts' states, which are drawn to the safe ones'",
+             {.min = 0});
+    v.Integer("hold_texts", &states_.texts,
+              "hold=token_states: of a batch that these terms read, at most", {1, 65536});
+    v.Number("harmless", &harmless_,
+             "emoji: share of training quadruplets in which nothing is unsafe",
+             {.min = 0, .max = 0.99});
     v.Choice("checkpoint", &checkpoint_, "which epoch is returned: the best by this",
              {"recall_sum", "validation_loss"});
     v.Number("logit_scale", &logit_scale_, "of the contrastive terms; 0: the model's own",
@@ -167,7 +183,9 @@ class SafeClip : public Method {
                         {"patience", 5},
                         {"train_rows", 1 << 20},
                         {"validation_rows", 5000},
-                        {"logit_scale", kSafeClipLogitScale}};
+                        {"logit_scale", kSafeClipLogitScale},
+                        {"hold", "embeddings"},
+                        {"harmless", 0}};
     Json released = paper;
     released["reference"] = "released";
     return {
@@ -182,11 +200,14 @@ class SafeClip : public Method {
     const auto epochs = static_cast<double>(spec_.epochs);
     // Texts and pictures, harmless and unsafe.
     const double batch = 2.0 * static_cast<double>(spec_.batch), steps = epochs * 2 * rows / batch;
+    const bool held = hold_ == "token_states" && states_.on();
+    const double held_texts = held ? static_cast<double>(states_.texts) + 1 : 0;
+    const double moved_texts = held && states_.redirect > 0 ? held_texts - 1 : 0;
     const double read = rows + 2 * epochs * static_cast<double>(spec_.validation_rows);
     // A gradient of the image tower is three passes.
-    return {{Pass::kTextGradient, steps, batch},
+    return {{Pass::kTextGradient, steps, batch + held_texts + moved_texts},
             {Pass::kVision, 3 * steps, batch},
-            {Pass::kText, 1, read},
+            {Pass::kText, 1, read + steps * held_texts},
             {Pass::kVision, 1, read}};
   }
 
@@ -199,7 +220,9 @@ class SafeClip : public Method {
   std::string data_ = "emoji", annotations_, images_, unsafe_images_, clip_;
   std::vector<std::string> unseen_;
   std::string terms_ = "1,2,3,4,5,6,7,8", reference_ = "frozen", checkpoint_ = "validation_loss";
-  double logit_scale_ = 0;
+  std::string hold_ = "embeddings";
+  TokenStateTerms states_ = {1, 0, 4};
+  double logit_scale_ = 0, harmless_ = 0;
   SafeClipSpec spec_ = EmojiSpec();
 };
 
@@ -212,6 +235,7 @@ std::unique_ptr<QuadrupletSet> SafeClip::Data() const {
     if (!value.empty()) settings[field] = value;
   }
   if (!unseen_.empty()) settings["unseen"] = unseen_;
+  if (EncodeParams(*data).contains("harmless")) settings["harmless"] = harmless_;
   DecodeParams(settings, *data, "safe_clip, data " + data_);
   if (const std::string missing = MissingSetting(*data); !missing.empty()) {
     throw UsageError(fmt::format("safe_clip, data '{}': {}.", data_, missing));
@@ -223,6 +247,7 @@ Erased SafeClip::Erase(Context& context, const Backbone& base, const std::vector
   SafeClipSpec spec = spec_;
   spec.terms = ParseSafeClipTerms(terms_);
   spec.frozen_reference = reference_ == "frozen";
+  if (hold_ == "token_states") spec.states = states_;
   const ClipTowers towers = TowersOf(base, clip_);
   CheckTowers(towers);
   spec.logit_scale = logit_scale_ > 0 ? logit_scale_ : OwnLogitScale(towers);

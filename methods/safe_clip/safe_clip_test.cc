@@ -154,6 +154,7 @@ TEST_CASE("Terms, reference and checkpoint each change what comes out, the seed 
   CHECK(digest({}) == all);
   CHECK(digest({{"terms", "1,3,5,7"}}) != all);
   CHECK(digest({{"reference", "released"}}) != all);
+  CHECK(digest({{"harmless", 0.5}}) != all);
   TinyContext other(2);
   CHECK(DigestOf(Smoke(fast)->Erase(other, base, {TinyConcept()}).text_encoder) != all);
 }

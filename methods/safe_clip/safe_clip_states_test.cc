@@ -1,0 +1,87 @@
+#include "methods/safe_clip/safe_clip_states.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/tensor.h>
+
+#include <catch2/catch.hpp>
+
+#include "core/text.h"
+#include "methods/method.h"
+#include "methods/safe_clip/safe_clip_training.h"
+#include "models/tensors/autograd.h"
+#include "models/tensors/safetensors.h"
+#include "tests/testdata.h"
+#include "tests/tiny_models.h"
+
+namespace excise {
+namespace {
+
+TEST_CASE("Drift of token states by hand: two texts of two tokens in the plane") {
+  const at::Tensor original = at::tensor({3.0, 4.0, 0.0, 5.0, 1.0, 0.0, 0.0, 1.0}).view({2, 2, 2});
+  const at::Tensor states = at::tensor({3.0, 4.0, 5.0, 5.0, 0.0, 0.0, 0.0, 0.0}).view({2, 2, 2});
+  // The first text moved by 5 at one of two tokens, both of norm 5; the second one is gone.
+  const at::Tensor drift = TokenStateDrift(states, original);
+  CHECK(drift[0].item<double>() == Approx(25.0 / 50));
+  CHECK(drift[1].item<double>() == Approx(1));
+  CHECK(TokenStateDrift(original, original).sum().item<double>() == 0);
+}
+
+// torch, transformers and peft in double precision: tools/safe_clip_reference.py.
+TEST_CASE("Terms on token states and their gradient equal the reference's") {
+  const StateDict file = LoadSafetensors(RepoFile("tests/fixtures/safe_clip.safetensors"), false);
+  ClipTowers original;
+  StateDict lora;
+  for (const auto& [name, tensor] : file) {
+    if (StartsWith(name, "model.")) original.weights.Set(name.substr(6), tensor);
+    if (StartsWith(name, "lora.text_model.")) lora.Set(name.substr(5), tensor.clone());
+  }
+  original.config.text = {30, 16, 24, 2, 2, 8, 6, 28, 29, 29};
+  LoraSpec spec = SafeClipLora();
+  spec.rank = 3;
+  spec.dropout = 0;
+  const at::Tensor leaf =
+      lora.Get("text_model.encoder.layers.0.self_attn.v_proj.lora_A.weight").requires_grad_(true);
+  ClipTowers tuned = original;
+  tuned.weights = ApplyLora(original.weights, lora, spec);
+  const at::Tensor ids = file.Get("batch.ids");
+  const QuadrupletBatch batch = {ids[0][0], ids[0][1], {}, {}};
+  const at::Tensor empty = at::tensor({28, 29, 29, 29, 29, 29, 29, 29}, at::kLong).view({1, 8});
+  const double hold = file.Get("states.hold").mean().item<double>();
+  const double redirect = file.Get("states.redirect").mean().item<double>();
+  const auto loss = [&](TokenStateTerms terms) {
+    return TokenStateLoss(tuned, original, batch, empty, terms);
+  };
+  CHECK(loss({1, 0, 5}).item<double>() == Approx(hold).epsilon(1e-9));
+  CHECK(loss({0, 1, 5}).item<double>() == Approx(redirect).epsilon(1e-9));
+  const at::Tensor both = loss({2, 3, 5});
+  CHECK(both.item<double>() == Approx(2 * hold + 3 * redirect).epsilon(1e-9));
+  const at::Tensor error = Gradients(both, {leaf})[0] - file.Get("states.gradient");
+  CHECK(error.abs().max().item<double>() < 1e-9);
+  // Of a batch of five the first two texts and the empty prompt.
+  const at::Tensor few = file.Get("states.hold");
+  CHECK(loss({1, 0, 2}).item<double>() ==
+        Approx(((few[0] + few[1] + few[5]) / 3).item<double>()).epsilon(1e-9));
+}
+
+TEST_CASE("Without weights the terms leave the training as it is, bit for bit") {
+  const Backbone base = TinyBackbone();
+  const auto digest = [&](const Json& more) {
+    const std::unique_ptr<Method> method = Registry<Method>::Get().Make("safe_clip");
+    DecodeParams(method->presets().at("smoke"), *method, "test");
+    DecodeParams({{"lr", 0.05}}, *method, "test");
+    DecodeParams(more, *method, "test");
+    TinyContext context;
+    return DigestOf(method->Erase(context, base, {TinyConcept()}).text_encoder);
+  };
+  const std::string published = digest({{"hold", "embeddings"}});
+  CHECK(digest({{"hold", "embeddings"}, {"hold_weight", 5}, {"redirect_weight", 5}}) == published);
+  const Json none = {{"hold", "token_states"}, {"hold_weight", 0}, {"redirect_weight", 0}};
+  CHECK(digest(none) == published);
+  CHECK(digest({{"hold", "token_states"}, {"hold_weight", 1}, {"redirect_weight", 0}}) !=
+        published);
+  CHECK(digest({{"hold", "token_states"}, {"hold_weight", 0}, {"redirect_weight", 1}}) !=
+        published);
+}
+
+}  // namespace
+}  // namespace excise
