@@ -162,7 +162,7 @@ class SafeClip : public Method {
               {2, 1 << 30});
   }
   // The data are of this version, too.
-  int version() const override { return 42; }
+  int version() const override { return 43; }
   MethodTraits traits() const override {
     MethodTraits traits;
     traits.uses = {"unsafe_images"};
@@ -193,6 +193,16 @@ class SafeClip : public Method {
         {"released", released},
         {"smoke",
          {{"rank", 2}, {"batch", 4}, {"epochs", 2}, {"train_rows", 8}, {"validation_rows", 6}}}};
+  }
+
+  // How far the adapters go is tuned by their scale and rate; epochs are the experiment's budget.
+  SearchSpace search_space() const override {
+    return {{"alpha", {1, 4, 16, 32}},
+            {"lr", {1e-4, 3e-4, 1e-3}},
+            {"hold", {"embeddings", "token_states"}},
+            {"hold_weight", {0.1, 1, 3}},
+            {"redirect_weight", {0, 0.1, 1}},
+            {"harmless", {0, 0.5}}};
   }
 
   Work work() const override {

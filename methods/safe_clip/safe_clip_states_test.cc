@@ -6,12 +6,10 @@
 #include <catch2/catch.hpp>
 
 #include "core/text.h"
-#include "methods/method.h"
 #include "methods/safe_clip/safe_clip_training.h"
 #include "models/tensors/autograd.h"
 #include "models/tensors/safetensors.h"
 #include "tests/testdata.h"
-#include "tests/tiny_models.h"
 
 namespace excise {
 namespace {
@@ -61,26 +59,6 @@ TEST_CASE("Terms on token states and their gradient equal the reference's") {
   const at::Tensor few = file.Get("states.hold");
   CHECK(loss({1, 0, 2}).item<double>() ==
         Approx(((few[0] + few[1] + few[5]) / 3).item<double>()).epsilon(1e-9));
-}
-
-TEST_CASE("Without weights the terms leave the training as it is, bit for bit") {
-  const Backbone base = TinyBackbone();
-  const auto digest = [&](const Json& more) {
-    const std::unique_ptr<Method> method = Registry<Method>::Get().Make("safe_clip");
-    DecodeParams(method->presets().at("smoke"), *method, "test");
-    DecodeParams({{"lr", 0.05}}, *method, "test");
-    DecodeParams(more, *method, "test");
-    TinyContext context;
-    return DigestOf(method->Erase(context, base, {TinyConcept()}).text_encoder);
-  };
-  const std::string published = digest({{"hold", "embeddings"}});
-  CHECK(digest({{"hold", "embeddings"}, {"hold_weight", 5}, {"redirect_weight", 5}}) == published);
-  const Json none = {{"hold", "token_states"}, {"hold_weight", 0}, {"redirect_weight", 0}};
-  CHECK(digest(none) == published);
-  CHECK(digest({{"hold", "token_states"}, {"hold_weight", 1}, {"redirect_weight", 0}}) !=
-        published);
-  CHECK(digest({{"hold", "token_states"}, {"hold_weight", 0}, {"redirect_weight", 1}}) !=
-        published);
 }
 
 }  // namespace

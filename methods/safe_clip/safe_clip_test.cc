@@ -159,5 +159,21 @@ TEST_CASE("Terms, reference and checkpoint each change what comes out, the seed 
   CHECK(DigestOf(Smoke(fast)->Erase(other, base, {TinyConcept()}).text_encoder) != all);
 }
 
+TEST_CASE("Without weights the terms on token states leave the training as it is, bit for bit") {
+  const Backbone base = TinyBackbone();
+  const auto digest = [&](const std::string& hold, double weight, double redirect) {
+    return DigestOf(
+        EraseWith(
+            {{"lr", 0.05}, {"hold", hold}, {"hold_weight", weight}, {"redirect_weight", redirect}},
+            base)
+            .text_encoder);
+  };
+  const std::string published = digest("embeddings", 1, 0);
+  CHECK(digest("embeddings", 5, 5) == published);
+  CHECK(digest("token_states", 0, 0) == published);
+  CHECK(digest("token_states", 1, 0) != published);
+  CHECK(digest("token_states", 0, 1) != published);
+}
+
 }  // namespace
 }  // namespace excise
