@@ -15,6 +15,8 @@
 //   Not in the paper, and off by default: "hold token_states" adds sum |H - H0|^2 / sum |H0|^2 over
 //   all positions of the last layer, which the eight terms read at the end token alone and a U-Net
 //   everywhere, for safe texts and the empty prompt (and, with redirect_weight, from t* to t);
+//   "random_words" holds the states of as many texts in which half of the words are drawn from the
+//   vocabulary: what safe captions do not name, training moves to what they do;
 //   "harmless" is a share of rows with t* = t and v* = v (ViSU has 165,000 captions to hold by)
 // Needs: quadruplets of safe and unsafe texts and pictures, and both towers of the CLIP that the
 //   text encoder is of (a backbone whose text encoder comes alone: the parameter clip)
@@ -141,6 +143,8 @@ class SafeClip : public Method {
              {.min = 0});
     v.Integer("hold_texts", &states_.texts,
               "hold=token_states: of a batch that these terms read, at most", {1, 65536});
+    v.Flag("random_words", &states_.random_words,
+           "hold=token_states: as many texts again, half of their words drawn from the vocabulary");
     v.Number("harmless", &harmless_,
              "emoji: share of training quadruplets in which nothing is unsafe",
              {.min = 0, .max = 0.99});
@@ -211,8 +215,9 @@ class SafeClip : public Method {
     // Texts and pictures, harmless and unsafe.
     const double batch = 2.0 * static_cast<double>(spec_.batch), steps = epochs * 2 * rows / batch;
     const bool held = hold_ == "token_states" && states_.on();
-    const double held_texts = held ? static_cast<double>(states_.texts) + 1 : 0;
-    const double moved_texts = held && states_.redirect > 0 ? held_texts - 1 : 0;
+    const auto texts = static_cast<double>(states_.texts);
+    const double held_texts = held ? (states_.random_words ? 2 * texts : texts) + 1 : 0;
+    const double moved_texts = held && states_.redirect > 0 ? texts : 0;
     const double read = rows + 2 * epochs * static_cast<double>(spec_.validation_rows);
     // A gradient of the image tower is three passes.
     return {{Pass::kTextGradient, steps, batch + held_texts + moved_texts},

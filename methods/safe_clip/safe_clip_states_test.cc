@@ -1,10 +1,12 @@
 #include "methods/safe_clip/safe_clip_states.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/tensor.h>
 
 #include <catch2/catch.hpp>
 
+#include "core/random.h"
 #include "core/text.h"
 #include "methods/safe_clip/safe_clip_training.h"
 #include "models/tensors/autograd.h"
@@ -59,6 +61,31 @@ TEST_CASE("Terms on token states and their gradient equal the reference's") {
   const at::Tensor few = file.Get("states.hold");
   CHECK(loss({1, 0, 2}).item<double>() ==
         Approx(((few[0] + few[1] + few[5]) / 3).item<double>()).epsilon(1e-9));
+  // Further texts are held like these: the third and the fourth.
+  const at::Tensor further =
+      TokenStateLoss(tuned, original, batch, empty, {1, 0, 2}, nullptr, ids[0][0].slice(0, 2, 4));
+  CHECK(further.item<double>() ==
+        Approx(((few[0] + few[1] + few[2] + few[3] + few[5]) / 5).item<double>()).epsilon(1e-9));
+}
+
+TEST_CASE("Random words: half of them, from the whole vocabulary; start, end and padding stay") {
+  ClipTextConfig config;
+  config.vocab_size = 30;
+  config.bos_token_id = 28;
+  config.eos_token_id = config.pad_token_id = 29;
+  at::Tensor ids = at::full({500, 8}, 7, at::kLong);
+  ids.select(1, 0).fill_(28);
+  ids.slice(1, 6).fill_(29);
+  Philox rng({.seed = 1, .id = "test", .stream = Stream::kData});
+  const at::Tensor drawn = WithRandomWords(ids, config, &rng);
+  CHECK(drawn.select(1, 0).eq(28).all().item<bool>());
+  CHECK(drawn.slice(1, 6).eq(29).all().item<bool>());
+  const at::Tensor words = drawn.slice(1, 1, 6);
+  CHECK(words.min().item<int64_t>() == 0);
+  CHECK(words.max().item<int64_t>() == 27);
+  // 2,500 words, each another one with probability 27 / 56: within five standard deviations.
+  CHECK(words.ne(7).sum().item<int64_t>() == Approx(2500 * 27.0 / 56).margin(5 * 25));
+  CHECK(ids.select(1, 1).eq(7).all().item<bool>());
 }
 
 }  // namespace

@@ -173,6 +173,8 @@ TEST_CASE("Without weights the terms on token states leave the training as it is
   CHECK(digest("token_states", 0, 0) == published);
   CHECK(digest("token_states", 1, 0) != published);
   CHECK(digest("token_states", 0, 1) != published);
+  const Json words = {{"lr", 0.05}, {"hold", "token_states"}, {"random_words", true}};
+  CHECK(DigestOf(EraseWith(words, base).text_encoder) != digest("token_states", 1, 0));
 }
 
 }  // namespace

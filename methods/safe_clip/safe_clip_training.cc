@@ -197,7 +197,14 @@ at::Tensor Training::Loss(const StateDict& lora, int64_t step) {
                                     spec_.frozen_reference ? &frozen : nullptr, spec_.logit_scale)
                               .total;
   if (!spec_.states.on()) return loss;
-  return loss + TokenStateLoss(tuned, original_, batch, empty_prompt_, spec_.states, adapters);
+  at::Tensor random_texts;
+  if (spec_.states.random_words) {
+    Philox rng = context_.Rng("safe_clip/random_words", static_cast<uint64_t>(step));
+    const int64_t n = std::min(spec_.states.texts, batch.safe_ids.size(0));
+    random_texts = WithRandomWords(batch.safe_ids.slice(0, 0, n), original_.config.text, &rng);
+  }
+  return loss + TokenStateLoss(tuned, original_, batch, empty_prompt_, spec_.states, adapters,
+                               random_texts);
 }
 
 // Of the whole validation part, the mean over rows.
