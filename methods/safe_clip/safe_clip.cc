@@ -8,16 +8,17 @@
 // Deviations: "reference frozen" (the default) holds T0 and V0 to the original, as the paper says,
 //   where the released code runs them through the adapters ("released"); the scale is 100, not
 //   exp(4.6052) = 100.003; the validation loss is a mean over rows (not over batches, divided by
-//   rows) of batches that are not shuffled; ties are no hits in the recall sum; the
-//   defaults are the emoji backbone's, chosen on the validation part: adapters at scale 2 (alpha
-//   32) without dropout, 800 steps (preset "paper": 1 / 16, 0.1 and up to 50 epochs of all rows);
-//   contrastive terms at the model's own logit scale, which for ViT-L/14 is 100 and here is 29.
-//   Not in the paper, and off by default: "hold token_states" adds sum |H - H0|^2 / sum |H0|^2 over
-//   all positions of the last layer, which the eight terms read at the end token alone and a U-Net
-//   everywhere, for safe texts and the empty prompt (and, with redirect_weight, from t* to t);
-//   "random_words" holds the states of as many texts in which half of the words are drawn from the
-//   vocabulary: what safe captions do not name, training moves to what they do;
-//   "harmless" is a share of rows with t* = t and v* = v (ViSU has 165,000 captions to hold by)
+//   rows) of batches that are not shuffled; ties are no hits in the recall sum. The defaults are
+//   the emoji backbone's: adapters at scale 2 (alpha 32) without dropout, 160 steps (preset
+//   "paper": 1 / 16, 0.1 and up to 50 epochs of all rows); contrastive terms at the model's own
+//   logit scale, which for ViT-L/14 is 100 and here is 29. THE DEFAULTS ARE NOT THE PAPER'S LOSS
+//   ALONE: "hold token_states" adds sum |H - H0|^2 / sum |H0|^2 over all positions of the last
+//   layer, which the eight terms read at the end token alone and a U-Net everywhere, for safe
+//   texts, for texts with half of their words drawn from the vocabulary ("random_words"), for the
+//   empty prompt, and with redirect_weight from t* to t; "harmless" is a share of rows with t* = t
+//   and v* = v (ViSU has 165,000 captions to hold by). Because the eight terms alone remove here by
+//   breaking the generator (docs/findings/safe_clip.md). "hold embeddings" and "harmless 0", as in
+//   the preset "paper", are the published form
 // Needs: quadruplets of safe and unsafe texts and pictures, and both towers of the CLIP that the
 //   text encoder is of (a backbone whose text encoder comes alone: the parameter clip)
 // Caveats: the concepts are not read: one training on all quadruplets stands for all of them;
@@ -103,19 +104,16 @@ double OwnLogitScale(const ClipTowers& towers) {
   return scale;
 }
 
-// On validation quadruplets alpha 16 and 32 were tried with 800 steps, and 32 was better on safe
-// and on unsafe queries; recall was still rising at the end. On an earlier set, whose stand-ins
-// were drawn row by row: alpha 1 to 64, lr 2e-4 to 3e-2, batch 16 and 64; none of them was a way
-// out. At scale 100, 3.5 times the model's own, the contrastive terms 6 and 8 drown the others:
-// T->I R@1 of 500 validation texts fell from .35 to .30. At its own scale that of 1,000 fell from
-// .336 to .323, and T*->I+I* R@10 rose from .042 to .763. Four epochs instead of five gave .295 and
-// .674.
+// By the rule of docs/tuning.md among the settings of table2's profile safe_clip_tradeoff that were
+// drawn. The published form was set on validation quadruplets before (five epochs of 2,560 rows, as
+// table2's rows of it still have): alpha 1 to 64, lr 2e-4 to 3e-2 and batch 16 and 64 were no way
+// out. At scale 100, 3.5 times the model's own, the contrastive terms 6 and 8 drown the others.
 SafeClipSpec EmojiSpec() {
   SafeClipSpec spec;
   spec.lora.alpha = 32;
   spec.lora.dropout = 0;
-  spec.epochs = 5;
-  spec.train_rows = 2560;
+  spec.epochs = 2;
+  spec.train_rows = 1280;
   spec.validation_rows = 200;
   return spec;
 }
@@ -189,6 +187,7 @@ class SafeClip : public Method {
                         {"validation_rows", 5000},
                         {"logit_scale", kSafeClipLogitScale},
                         {"hold", "embeddings"},
+                        {"random_words", false},
                         {"harmless", 0}};
     Json released = paper;
     released["reference"] = "released";
@@ -206,6 +205,7 @@ class SafeClip : public Method {
             {"hold", {"embeddings", "token_states"}},
             {"hold_weight", {0.1, 1, 3}},
             {"redirect_weight", {0, 0.1, 1}},
+            {"random_words", {false, true}},
             {"harmless", {0, 0.5}}};
   }
 
@@ -235,9 +235,9 @@ class SafeClip : public Method {
   std::string data_ = "emoji", annotations_, images_, unsafe_images_, clip_;
   std::vector<std::string> unseen_;
   std::string terms_ = "1,2,3,4,5,6,7,8", reference_ = "frozen", checkpoint_ = "validation_loss";
-  std::string hold_ = "embeddings";
-  TokenStateTerms states_ = {1, 0, 4};
-  double logit_scale_ = 0, harmless_ = 0;
+  std::string hold_ = "token_states";
+  TokenStateTerms states_ = {1, 1, 8, true};
+  double logit_scale_ = 0, harmless_ = 0.5;
   SafeClipSpec spec_ = EmojiSpec();
 };
 
