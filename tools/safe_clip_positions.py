@@ -5,9 +5,9 @@ edited one, and counts pictures in which the model's own judge sees what was ask
 (torch, transformers 5.23.0, diffusers 0.42.1, safetensors); nothing at run or test time needs
 Python.
 
-    bazel run //experiments:table2 -- --methods=safe_clip --export_models=/tmp/edited
+    bazel run //experiments:table2 -- --methods=published_terms --export_models=/tmp/edited
     python tools/safe_clip_positions.py \\
-        /tmp/edited/safe_clip/text_encoder/model.safetensors OUT.json
+        /tmp/edited/published_terms/text_encoder/model.safetensors OUT.json
 """
 
 import json
