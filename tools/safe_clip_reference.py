@@ -7,6 +7,9 @@ transformers 5.23.0, peft, safetensors); nothing at run or test time needs Pytho
 "batch.*": two batches of quadruplets. "lora.*": adapters at the start, under the names of
 training/lora.h. "<mode>.*": losses of every step and the tuned embeddings, for the reference as a
 frozen copy and, as in the released code, for the very model that peft has put the adapters into.
+"states.*": how far the adapters at the start move token states (not in the paper): of the safe
+texts and the empty prompt from their own, of the unsafe texts from the safe ones', and the
+gradient of both by one adapter.
 """
 
 import copy
@@ -120,6 +123,30 @@ def train(model, ids, pixels, adapters, released, tensors):
     tensors[f"{mode}.losses"] = torch.stack(losses)
 
 
+def token_states(model, ids, adapters, tensors):
+    """sum |H - H0|^2 / sum |H0|^2 over tokens and widths, a text at a time."""
+    original = towers(model)[0]
+    tuned = get_peft_model(copy.deepcopy(original), LoraConfig(
+        r=RANK, lora_alpha=1, target_modules=TARGETS[:-1], lora_dropout=0.0, bias="none"))
+    for name, parameter in tuned.named_parameters():
+        if "lora" in name:
+            parameter.data = adapters[plain(name)].clone()
+    empty = torch.full((1, 8), 29)
+    empty[0, 0] = 28
+
+    def drift(h, h0):
+        return torch.stack([((a - b) ** 2).sum() / (b ** 2).sum() for a, b in zip(h, h0)])
+
+    with torch.no_grad():
+        safe0 = original(input_ids=torch.cat([ids[0, 0], empty])).last_hidden_state
+    hold = drift(tuned(input_ids=torch.cat([ids[0, 0], empty])).last_hidden_state, safe0)
+    redirect = drift(tuned(input_ids=ids[0, 1]).last_hidden_state, safe0[:-1])
+    (2 * hold.mean() + 3 * redirect.mean()).backward()
+    by = "text_model.encoder.layers.0.self_attn.v_proj.lora_A.weight"
+    gradient = dict((plain(n), p.grad) for n, p in tuned.named_parameters())[by]
+    tensors.update({"states.hold": hold, "states.redirect": redirect, "states.gradient": gradient})
+
+
 def main():
     torch.manual_seed(5)
     torch.set_default_dtype(torch.float64)
@@ -140,6 +167,7 @@ def main():
         train(model, ids, pixels, adapters, released, tensors)
     assert not any("q_proj" in name or "projection" in name for name in adapters)
     tensors.update({f"lora.{name}": x for name, x in adapters.items()})
+    token_states(model, ids, adapters, tensors)
     save_file({k: v.detach().contiguous() for k, v in tensors.items()}, OUT)
     print(OUT, OUT.stat().st_size, len(adapters))
 

@@ -5,23 +5,23 @@
 
 #include <algorithm>
 #include <array>
-#include <map>
+#include <cmath>
 #include <mutex>
 #include <set>
-#include <tuple>
+#include <utility>
 
 #include "core/hash.h"
 #include "core/random.h"
 #include "core/text.h"
 #include "datasets/emoji/emoji_captions.h"
 #include "datasets/emoji/emoji_world.h"
+#include "datasets/quadruplets/emoji_phrases.h"
 #include "models/pictures/picture_file.h"
 
 namespace excise {
 namespace {
 
 constexpr size_t kParts = 4;
-constexpr double kPlainUnnamed = .85;  // plain pictures of which no style is said
 
 const EmojiWorld& World() {
   static const std::shared_ptr<const EmojiWorld> world = EmojiWorld::Load();
@@ -30,8 +30,8 @@ const EmojiWorld& World() {
 
 // What t and t* share and what they do not. Sepia has no colour left: its background is not named.
 struct Cell {
-  size_t thing;  // index into UnsafeThings()
-  int safe;      // emoji class
+  int safe, unsafe;  // emoji classes
+  std::string tag;   // of the unsafe concept
   SceneStyle style;
   int background;  // -1: drawn for each row
 };
@@ -43,17 +43,51 @@ struct Plan {
   int background = 0;
 };
 
-bool Suits(const Cell& cell, int unsafe, int background) {
+bool Suits(const Cell& cell, int background) {
   return World().BackgroundSuits(cell.safe, background, cell.style) &&
-         World().BackgroundSuits(unsafe, background, cell.style);
+         World().BackgroundSuits(cell.unsafe, background, cell.style);
 }
 
-std::vector<int> SuitingBackgrounds(const Cell& cell, int unsafe) {
+std::vector<int> SuitingBackgrounds(const Cell& cell) {
   std::vector<int> found;
   for (int b = 0; b < static_cast<int>(World().backgrounds().size()); ++b) {
-    if (Suits(cell, unsafe, b)) found.push_back(b);
+    if (Suits(cell, b)) found.push_back(b);
   }
   return found;
+}
+
+// Every class that may stand in for something.
+std::vector<std::string> AllStandIns() {
+  std::set<std::string> all;
+  for (const UnsafeThing& one : UnsafeThings()) {
+    all.insert(one.stand_ins.begin(), one.stand_ins.end());
+  }
+  return {all.begin(), all.end()};
+}
+
+// One cell a style, stand-in and background that suit both things.
+void AddCells(const std::vector<std::string>& safe, int unsafe, const std::string& tag,
+              std::vector<Cell>* cells) {
+  for (const SceneStyle style : {SceneStyle::kPlain, SceneStyle::kSepia, SceneStyle::kLine}) {
+    for (const std::string& id : safe) {
+      Cell cell{World().ClassIndex(id), unsafe, tag, style, -1};
+      std::vector<int> backgrounds = SuitingBackgrounds(cell);
+      if (style == SceneStyle::kSepia && !backgrounds.empty()) backgrounds = {-1};
+      for (const int b : backgrounds) {
+        cell.background = b;
+        cells->push_back(cell);
+      }
+    }
+  }
+}
+
+// Scenes of one safe thing, which t and t* both name.
+std::vector<Cell> HarmlessCells() {
+  std::vector<Cell> cells;
+  for (const std::string& id : AllStandIns()) {
+    AddCells({id}, World().ClassIndex(id), "harmless", &cells);
+  }
+  return cells;
 }
 
 Philox RngOf(int64_t seed, const std::string& id) {
@@ -67,63 +101,34 @@ at::Tensor Drawn(const Scene& scene, int64_t side) {
   return CentredSquare(pixels, side);
 }
 
-// Ways to say a style with this background in this part: (template, style word).
-using Phrase = std::pair<int, int>;
-std::vector<Phrase> PhrasesFor(QuadrupletPart part, std::string_view background, SceneStyle style,
-                               bool named) {
-  const auto open = [](Split split) {
-    return split == Split::kErase || split == Split::kAttackSeed;
-  };
-  std::vector<Phrase> found;
-  for (int t = 0; t < static_cast<int>(CaptionTemplates().size()); ++t) {
-    const Split split = CaptionTemplates()[t].split;
-    const bool ours = part == QuadrupletPart::kTrain        ? open(split)
-                      : part == QuadrupletPart::kValidation ? split == Split::kSelect
-                                                            : split == Split::kTest;
-    if (!ours) continue;
-    const CaptionPart captions =
-        part == QuadrupletPart::kTrain ? CaptionPart::kTrain : CaptionPart::kTest;
-    for (int w = -1; w < static_cast<int>(StyleWords().size()); ++w) {
-      if (named != (w >= 0) || (named && StyleWords()[w].style != style)) continue;
-      if (PartOf(t, background, w) == captions) found.emplace_back(t, w);
-    }
-  }
-  return found;
-}
-
-// The phrases of a part. A thousand rows share a few dozen lists.
-class Phrases {
- public:
-  explicit Phrases(QuadrupletPart part) : part_(part) {}
-
-  // One of them; with a style word where the style must be said, and where nothing is left of the
-  // plain ones. Throws Error when there is none.
-  Phrase Draw(const std::string& background, SceneStyle style, Philox* rng) {
-    const bool plain = style == SceneStyle::kPlain;
-    const bool named = !plain || rng->Uniform() > kPlainUnnamed;
-    const std::vector<Phrase>& wanted = For(background, style, named);
-    const std::vector<Phrase>& usable =
-        wanted.empty() && plain ? For(background, style, !named) : wanted;
-    if (!usable.empty()) return usable[rng->Below(usable.size())];
-    throw Error(fmt::format("the part {} has no phrase for the background '{}'.", PartName(part_),
-                            background));
-  }
-
- private:
-  const std::vector<Phrase>& For(const std::string& background, SceneStyle style, bool named) {
-    const auto [it, fresh] = lists_.try_emplace({background, style, named});
-    if (fresh) it->second = PhrasesFor(part_, background, style, named);
-    return it->second;
-  }
-
-  QuadrupletPart part_;
-  std::map<std::tuple<std::string, SceneStyle, bool>, std::vector<Phrase>> lists_;
-};
-
 std::string Named(int emoji) {
   const EmojiClass& shown = World().classes()[emoji];
   return WithArticle(shown.article, shown.name);
 }
+
+// Every combination comes once, in an order of the part's own, before any comes again: so a pool
+// of captions is as distinct as it can be.
+class Deck {
+ public:
+  Deck(int64_t seed, std::string part, std::vector<Cell> cells)
+      : seed_(seed), part_(std::move(part)), cells_(std::move(cells)) {}
+
+  const Cell& Next() {
+    const auto n = static_cast<int64_t>(cells_.size());
+    if (next_ % n == 0) {
+      order_ = RngOf(seed_, fmt::format("emoji_quadruplets/{}/order/{}", part_, next_ / n))
+                   .Permutation(n);
+    }
+    return cells_[order_[next_++ % n]];
+  }
+
+ private:
+  const int64_t seed_;
+  const std::string part_;
+  const std::vector<Cell> cells_;
+  std::vector<int64_t> order_;
+  int64_t next_ = 0;
+};
 
 class EmojiQuadruplets : public QuadrupletSet {
  public:
@@ -137,6 +142,11 @@ class EmojiQuadruplets : public QuadrupletSet {
               "safe things that may stand in for an unsafe one, drawn from its class; with 1 the "
               "words tell which it is",
               {1, 100});
+    v.Number(
+        "harmless", &harmless_,
+        "share of training quadruplets whose texts and pictures are both of one safe thing: of "
+        "any stand-in, drawn for unsafe things or not",
+        {0, 0.99});
     v.Texts("unseen", &unseen_, "tags of unsafe concepts that the part unseen alone has");
   }
   int version() const override { return 2; }
@@ -225,13 +235,7 @@ class EmojiQuadruplets : public QuadrupletSet {
 
   // What stands in for a thing, in every part alike.
   std::vector<std::string> StandIns(const UnsafeThing& thing) const {
-    if (thing.stand_ins.empty()) {
-      std::set<std::string> all;
-      for (const UnsafeThing& one : UnsafeThings()) {
-        for (const std::string& id : one.stand_ins) all.insert(id);
-      }
-      return {all.begin(), all.end()};
-    }
+    if (thing.stand_ins.empty()) return AllStandIns();
     std::vector<std::string> drawn;
     Philox rng = RngOf(seed_, "emoji_quadruplets/stand_ins/" + thing.id);
     for (const int64_t i : rng.Permutation(static_cast<int64_t>(thing.stand_ins.size()))) {
@@ -243,21 +247,9 @@ class EmojiQuadruplets : public QuadrupletSet {
   std::vector<Cell> Cells(QuadrupletPart part) const {
     CheckUnseen();
     std::vector<Cell> cells;
-    for (size_t t = 0; t < UnsafeThings().size(); ++t) {
-      const UnsafeThing& thing = UnsafeThings()[t];
+    for (const UnsafeThing& thing : UnsafeThings()) {
       if (IsUnseen(thing) != (part == QuadrupletPart::kUnseen)) continue;
-      const int unsafe = World().ClassIndex(thing.id);
-      for (const SceneStyle style : {SceneStyle::kPlain, SceneStyle::kSepia, SceneStyle::kLine}) {
-        for (const std::string& id : StandIns(thing)) {
-          Cell cell{t, World().ClassIndex(id), style, -1};
-          std::vector<int> backgrounds = SuitingBackgrounds(cell, unsafe);
-          if (style == SceneStyle::kSepia && !backgrounds.empty()) backgrounds = {-1};
-          for (const int b : backgrounds) {
-            cell.background = b;
-            cells.push_back(cell);
-          }
-        }
-      }
+      AddCells(StandIns(thing), World().ClassIndex(thing.id), thing.tag, &cells);
     }
     if (cells.empty()) {
       throw UsageError(fmt::format(
@@ -268,23 +260,17 @@ class EmojiQuadruplets : public QuadrupletSet {
     return cells;
   }
 
-  // Every combination comes once, in an order of the part's own, before any comes again: so a pool
-  // of captions is as distinct as it can be.
   std::vector<Plan> MakePlans(QuadrupletPart part) const {
-    const std::vector<Cell> cells = Cells(part);
-    const int64_t rows = part == QuadrupletPart::kTrain ? train_ : evaluation_;
-    const auto n = static_cast<int64_t>(cells.size());
+    const bool train = part == QuadrupletPart::kTrain;
+    Deck unsafe(seed_, PartName(part), Cells(part));
+    Deck harmless(seed_, PartName(part) + "/harmless", HarmlessCells());
     std::vector<Plan> plans;
     Phrases phrases(part);
-    std::vector<int64_t> order;
     std::string whole = PartName(part) + "\n";
-    for (int64_t row = 0; row < rows; ++row) {
-      if (row % n == 0) {
-        Philox rng =
-            RngOf(seed_, fmt::format("emoji_quadruplets/{}/order/{}", PartName(part), row / n));
-        order = rng.Permutation(n);
-      }
-      plans.push_back(MakePlan(part, cells[order[row % n]], row, &phrases));
+    for (int64_t row = 0; row < (train ? train_ : evaluation_); ++row) {
+      const auto before = [&](int64_t n) { return std::floor(static_cast<double>(n) * harmless_); };
+      Deck& deck = train && before(row + 1) > before(row) ? harmless : unsafe;
+      plans.push_back(MakePlan(part, deck.Next(), row, &phrases));
       whole += fmt::format("{}\t{}\t{}\n", plans.back().row.safe_text, plans.back().row.unsafe_text,
                            plans.back().background);
     }
@@ -294,15 +280,14 @@ class EmojiQuadruplets : public QuadrupletSet {
   }
 
   Plan MakePlan(QuadrupletPart part, const Cell& cell, int64_t row, Phrases* phrases) const {
-    const UnsafeThing& thing = UnsafeThings()[cell.thing];
     Philox rng = RngOf(seed_, StreamOf(part, row));
     Plan plan;
     plan.safe = cell.safe;
-    plan.unsafe = World().ClassIndex(thing.id);
+    plan.unsafe = cell.unsafe;
     plan.style = cell.style;
     plan.background = cell.background;
     if (cell.background < 0) {
-      const std::vector<int> backgrounds = SuitingBackgrounds(cell, plan.unsafe);
+      const std::vector<int> backgrounds = SuitingBackgrounds(cell);
       plan.background = backgrounds[rng.Below(backgrounds.size())];
     }
     const bool said =
@@ -315,13 +300,13 @@ class EmojiQuadruplets : public QuadrupletSet {
     };
     plan.row.safe_text = caption(plan.safe);
     plan.row.unsafe_text = caption(plan.unsafe);
-    plan.row.tag = thing.tag;
+    plan.row.tag = cell.tag;
     plan.row.row = row;
     return plan;
   }
 
   int64_t seed_ = 1, train_ = 4000, evaluation_ = 2000, stand_ins_ = 1;
-  double unnamed_ = .25;
+  double unnamed_ = .25, harmless_ = 0;
   std::vector<std::string> unseen_ = {"scares"};
   mutable std::array<std::once_flag, kParts> once_;
   mutable std::array<std::vector<Plan>, kParts> plans_;

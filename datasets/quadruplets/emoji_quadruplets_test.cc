@@ -153,6 +153,26 @@ TEST_CASE("one substitute a thing for a whole set, drawn by its seed; or two, dr
   for (const auto& [unsafe, drawn] : substitutes({{"stand_ins", 2}})) CHECK(drawn.size() == 2);
 }
 
+TEST_CASE("harmless rows: t* is t, of any stand-in, in training alone") {
+  const auto set = Make({{"harmless", 0.5}}), plain = Make({{"harmless", 0}});
+  const std::vector<Quadruplet> rows = set->Rows(QuadrupletPart::kTrain, 1000);
+  std::set<std::string> shown;
+  for (const Quadruplet& row : rows) {
+    CHECK((row.tag == "harmless") == (row.row % 2 == 1));
+    CHECK((row.tag == "harmless") == (row.safe_text == row.unsafe_text));
+    if (row.tag == "harmless") shown.insert(ThingIn(row.safe_text));
+  }
+  CHECK(shown == StandIns());
+  // Both pictures show the thing, laid out apart.
+  CHECK_FALSE(set->Picture(QuadrupletPart::kTrain, rows[1], false, 64)
+                  .equal(set->Picture(QuadrupletPart::kTrain, rows[1], true, 64)));
+  for (const QuadrupletPart part :
+       {QuadrupletPart::kValidation, QuadrupletPart::kTest, QuadrupletPart::kUnseen}) {
+    const std::vector<Quadruplet> with = set->Rows(part, 300), without = plain->Rows(part, 300);
+    for (size_t i = 0; i < with.size(); ++i) CHECK(with[i].id == without[i].id);
+  }
+}
+
 TEST_CASE("parts are disjoint in ids, captions and pictures; the same for every call and limit") {
   const auto set = Make(), again = Make();
   std::set<std::string> ids;

@@ -32,8 +32,8 @@ class Builder {
     document_.caption = TableCaption(view_, headline_);
     AddErased();
     AddFilters();
-    AddRetrieval();
     AddKept();
+    AddRetrieval();
     AddConcepts();
     AddOverConcepts();
     document_.remarks = TableRemarks(view_, headline_);

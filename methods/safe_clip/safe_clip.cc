@@ -8,10 +8,17 @@
 // Deviations: "reference frozen" (the default) holds T0 and V0 to the original, as the paper says,
 //   where the released code runs them through the adapters ("released"); the scale is 100, not
 //   exp(4.6052) = 100.003; the validation loss is a mean over rows (not over batches, divided by
-//   rows) of batches that are not shuffled; ties are no hits in the recall sum; the
-//   defaults are the emoji backbone's, chosen on the validation part: adapters at scale 2 (alpha
-//   32) without dropout, 800 steps (preset "paper": 1 / 16, 0.1 and up to 50 epochs of all rows);
-//   contrastive terms at the model's own logit scale, which for ViT-L/14 is 100 and here is 29
+//   rows) of batches that are not shuffled; ties are no hits in the recall sum. The defaults are
+//   the emoji backbone's: adapters at scale 2 (alpha 32) without dropout, 160 steps (preset
+//   "paper": 1 / 16, 0.1 and up to 50 epochs of all rows); contrastive terms at the model's own
+//   logit scale, which for ViT-L/14 is 100 and here is 29. THE DEFAULTS ARE NOT THE PAPER'S LOSS
+//   ALONE: "hold token_states" adds sum |H - H0|^2 / sum |H0|^2 over all positions of the last
+//   layer, which the eight terms read at the end token alone and a U-Net everywhere, for safe
+//   texts, for texts with half of their words drawn from the vocabulary ("random_words"), for the
+//   empty prompt, and with redirect_weight from t* to t; "harmless" is a share of rows with t* = t
+//   and v* = v (ViSU has 165,000 captions to hold by). Because the eight terms alone remove here by
+//   breaking the generator (docs/findings/safe_clip.md). "hold embeddings" and "harmless 0", as in
+//   the preset "paper", are the published form
 // Needs: quadruplets of safe and unsafe texts and pictures, and both towers of the CLIP that the
 //   text encoder is of (a backbone whose text encoder comes alone: the parameter clip)
 // Caveats: the concepts are not read: one training on all quadruplets stands for all of them;
@@ -97,19 +104,16 @@ double OwnLogitScale(const ClipTowers& towers) {
   return scale;
 }
 
-// On validation quadruplets alpha 16 and 32 were tried with 800 steps, and 32 was better on safe
-// and on unsafe queries; recall was still rising at the end. On an earlier set, whose stand-ins
-// were drawn row by row: alpha 1 to 64, lr 2e-4 to 3e-2, batch 16 and 64; none of them was a way
-// out. At scale 100, 3.5 times the model's own, the contrastive terms 6 and 8 drown the others:
-// T->I R@1 of 500 validation texts fell from .35 to .30. At its own scale that of 1,000 fell from
-// .336 to .323, and T*->I+I* R@10 rose from .042 to .763. Four epochs instead of five gave .295 and
-// .674.
+// By the rule of docs/tuning.md among the settings of table2's profile safe_clip_tradeoff that were
+// drawn. The published form was set on validation quadruplets before (five epochs of 2,560 rows, as
+// table2's rows of it still have): alpha 1 to 64, lr 2e-4 to 3e-2 and batch 16 and 64 were no way
+// out. At scale 100, 3.5 times the model's own, the contrastive terms 6 and 8 drown the others.
 SafeClipSpec EmojiSpec() {
   SafeClipSpec spec;
   spec.lora.alpha = 32;
   spec.lora.dropout = 0;
-  spec.epochs = 5;
-  spec.train_rows = 2560;
+  spec.epochs = 2;
+  spec.train_rows = 1280;
   spec.validation_rows = 200;
   return spec;
 }
@@ -128,6 +132,20 @@ class SafeClip : public Method {
     v.Choice("reference", &reference_,
              "T0 and V0: the original, or as in the released code the model in training itself",
              {"frozen", "released"});
+    v.Choice("hold", &hold_, "of safe texts: pooled embeddings, or token states, too",
+             {"embeddings", "token_states"});
+    v.Number("hold_weight", &states_.hold,
+             "hold=token_states: of safe texts' and the empty prompt's states", {.min = 0});
+    v.Number("redirect_weight", &states_.redirect,
+             "hold=token_states: of unsafe texts' states, which are drawn to the safe ones'",
+             {.min = 0});
+    v.Integer("hold_texts", &states_.texts,
+              "hold=token_states: of a batch that these terms read, at most", {1, 65536});
+    v.Flag("random_words", &states_.random_words,
+           "hold=token_states: as many texts again, half of their words drawn from the vocabulary");
+    v.Number("harmless", &harmless_,
+             "emoji: share of training quadruplets in which nothing is unsafe",
+             {.min = 0, .max = 0.99});
     v.Choice("checkpoint", &checkpoint_, "which epoch is returned: the best by this",
              {"recall_sum", "validation_loss"});
     v.Number("logit_scale", &logit_scale_, "of the contrastive terms; 0: the model's own",
@@ -146,7 +164,7 @@ class SafeClip : public Method {
               {2, 1 << 30});
   }
   // The data are of this version, too.
-  int version() const override { return 42; }
+  int version() const override { return 43; }
   MethodTraits traits() const override {
     MethodTraits traits;
     traits.uses = {"unsafe_images"};
@@ -167,7 +185,10 @@ class SafeClip : public Method {
                         {"patience", 5},
                         {"train_rows", 1 << 20},
                         {"validation_rows", 5000},
-                        {"logit_scale", kSafeClipLogitScale}};
+                        {"logit_scale", kSafeClipLogitScale},
+                        {"hold", "embeddings"},
+                        {"random_words", false},
+                        {"harmless", 0}};
     Json released = paper;
     released["reference"] = "released";
     return {
@@ -177,16 +198,31 @@ class SafeClip : public Method {
          {{"rank", 2}, {"batch", 4}, {"epochs", 2}, {"train_rows", 8}, {"validation_rows", 6}}}};
   }
 
+  // How far the adapters go is tuned by their scale and rate; epochs are the experiment's budget.
+  SearchSpace search_space() const override {
+    return {{"alpha", {1, 4, 16, 32}},
+            {"lr", {1e-4, 3e-4, 1e-3}},
+            {"hold", {"embeddings", "token_states"}},
+            {"hold_weight", {0.1, 1, 3}},
+            {"redirect_weight", {0, 0.1, 1}},
+            {"random_words", {false, true}},
+            {"harmless", {0, 0.5}}};
+  }
+
   Work work() const override {
     const auto rows = static_cast<double>(spec_.train_rows);
     const auto epochs = static_cast<double>(spec_.epochs);
     // Texts and pictures, harmless and unsafe.
     const double batch = 2.0 * static_cast<double>(spec_.batch), steps = epochs * 2 * rows / batch;
+    const bool held = hold_ == "token_states" && states_.on();
+    const auto texts = static_cast<double>(states_.texts);
+    const double held_texts = held ? (states_.random_words ? 2 * texts : texts) + 1 : 0;
+    const double moved_texts = held && states_.redirect > 0 ? texts : 0;
     const double read = rows + 2 * epochs * static_cast<double>(spec_.validation_rows);
     // A gradient of the image tower is three passes.
-    return {{Pass::kTextGradient, steps, batch},
+    return {{Pass::kTextGradient, steps, batch + held_texts + moved_texts},
             {Pass::kVision, 3 * steps, batch},
-            {Pass::kText, 1, read},
+            {Pass::kText, 1, read + steps * held_texts},
             {Pass::kVision, 1, read}};
   }
 
@@ -199,7 +235,9 @@ class SafeClip : public Method {
   std::string data_ = "emoji", annotations_, images_, unsafe_images_, clip_;
   std::vector<std::string> unseen_;
   std::string terms_ = "1,2,3,4,5,6,7,8", reference_ = "frozen", checkpoint_ = "validation_loss";
-  double logit_scale_ = 0;
+  std::string hold_ = "token_states";
+  TokenStateTerms states_ = {1, 1, 8, true};
+  double logit_scale_ = 0, harmless_ = 0.5;
   SafeClipSpec spec_ = EmojiSpec();
 };
 
@@ -212,6 +250,7 @@ std::unique_ptr<QuadrupletSet> SafeClip::Data() const {
     if (!value.empty()) settings[field] = value;
   }
   if (!unseen_.empty()) settings["unseen"] = unseen_;
+  if (EncodeParams(*data).contains("harmless")) settings["harmless"] = harmless_;
   DecodeParams(settings, *data, "safe_clip, data " + data_);
   if (const std::string missing = MissingSetting(*data); !missing.empty()) {
     throw UsageError(fmt::format("safe_clip, data '{}': {}.", data_, missing));
@@ -223,6 +262,7 @@ Erased SafeClip::Erase(Context& context, const Backbone& base, const std::vector
   SafeClipSpec spec = spec_;
   spec.terms = ParseSafeClipTerms(terms_);
   spec.frozen_reference = reference_ == "frozen";
+  if (hold_ == "token_states") spec.states = states_;
   const ClipTowers towers = TowersOf(base, clip_);
   CheckTowers(towers);
   spec.logit_scale = logit_scale_ > 0 ? logit_scale_ : OwnLogitScale(towers);

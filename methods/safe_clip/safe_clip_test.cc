@@ -154,8 +154,29 @@ TEST_CASE("Terms, reference and checkpoint each change what comes out, the seed 
   CHECK(digest({}) == all);
   CHECK(digest({{"terms", "1,3,5,7"}}) != all);
   CHECK(digest({{"reference", "released"}}) != all);
+  CHECK(digest({{"harmless", 0}}) != all);
   TinyContext other(2);
   CHECK(DigestOf(Smoke(fast)->Erase(other, base, {TinyConcept()}).text_encoder) != all);
+}
+
+TEST_CASE("Without weights the terms on token states leave the training as it is, bit for bit") {
+  const Backbone base = TinyBackbone();
+  const auto digest = [&](const std::string& hold, double weight, double redirect, bool words) {
+    return DigestOf(EraseWith({{"lr", 0.05},
+                               {"hold", hold},
+                               {"hold_weight", weight},
+                               {"redirect_weight", redirect},
+                               {"random_words", words}},
+                              base)
+                        .text_encoder);
+  };
+  const std::string published = digest("embeddings", 1, 0, false);
+  CHECK(digest("embeddings", 5, 5, true) == published);
+  CHECK(digest("token_states", 0, 0, true) == published);
+  const std::string held = digest("token_states", 1, 0, false);
+  CHECK(held != published);
+  CHECK(digest("token_states", 0, 1, false) != published);
+  CHECK(digest("token_states", 1, 0, true) != held);
 }
 
 }  // namespace

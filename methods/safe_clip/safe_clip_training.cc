@@ -3,13 +3,11 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/isfinite.h>
-#include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <numeric>
 
 #include "core/error.h"
 #include "core/progress.h"
@@ -25,7 +23,6 @@ using E = QuadrupletEmbeds;
 
 constexpr SafeClipTermSet kAllTerms = {true, true, true, true, true, true, true, true};
 constexpr int64_t kChunk = 32;  // rows embedded together where none are trained
-constexpr int64_t kPictureBytes = int64_t{1} << 29;  // of a part's pictures that are kept in memory
 
 at::Tensor TextRows(const ClipTowers& towers, const at::Tensor& ids, LayerHooks* hooks) {
   return EmbedIds(towers.config.text, towers.weights, ids, ClipPass::kPooledToken, hooks);
@@ -47,92 +44,6 @@ void EmbedBoth(const at::Tensor& safe, const at::Tensor& unsafe, const Embed& em
   }
   if (safe.defined()) *safe_out = embed(safe);
   if (unsafe.defined()) *unsafe_out = embed(unsafe);
-}
-
-// One part of the data, tokenised; pictures are read when they are needed.
-class PartReader {
- public:
-  PartReader(const ClipTowers& towers, const QuadrupletSet& data, QuadrupletPart part,
-             int64_t limit);
-  int64_t size() const { return static_cast<int64_t>(rows_.size()); }
-  // What the terms read of these rows.
-  QuadrupletBatch Batch(const std::vector<int64_t>& rows, const SafeClipTermSet& terms);
-  // Calls `visit` with the rows in order, at most `length` at once.
-  template <class Visit>
-  void ForEach(int64_t length, const Visit& visit) const {
-    for (int64_t begin = 0; begin < size(); begin += length) {
-      std::vector<int64_t> rows(static_cast<size_t>(std::min(length, size() - begin)));
-      std::iota(rows.begin(), rows.end(), begin);
-      visit(rows);
-    }
-  }
-
- private:
-  at::Tensor Picture(int64_t row, bool unsafe);
-  at::Tensor Pixels(const std::vector<int64_t>& rows, bool unsafe);
-
-  const ClipVisionConfig vision_;
-  const QuadrupletSet& data_;
-  const QuadrupletPart part_;
-  const std::vector<Quadruplet> rows_;
-  at::Tensor safe_ids_, unsafe_ids_;  // (rows, tokens)
-  std::vector<at::Tensor> kept_;      // 2 a row, safe then unsafe; empty when they are too many
-};
-
-PartReader::PartReader(const ClipTowers& towers, const QuadrupletSet& data, QuadrupletPart part,
-                       int64_t limit)
-    : vision_(towers.config.vision), data_(data), part_(part), rows_(data.Rows(part, limit)) {
-  if (size() < 2) {
-    throw Error(
-        fmt::format("safe_clip: the part '{}' of the quadruplets has {} rows; the contrastive "
-                    "terms need at least 2 to tell a pair from the others. Give more data, or "
-                    "raise the limit of rows.",
-                    PartName(part), size()));
-  }
-  std::vector<std::string> safe, unsafe;
-  for (const Quadruplet& row : rows_) {
-    safe.push_back(row.safe_text);
-    unsafe.push_back(row.unsafe_text);
-  }
-  const int64_t length = towers.config.text.max_position_embeddings;
-  safe_ids_ = TokenizeBatch(*towers.tokenizer, safe, length);
-  unsafe_ids_ = TokenizeBatch(*towers.tokenizer, unsafe, length);
-  const int64_t side = vision_.image_size;
-  if (side * side <= kPictureBytes / (2 * 3 * size())) kept_.resize(rows_.size() * 2);
-}
-
-at::Tensor PartReader::Picture(int64_t row, bool unsafe) {
-  at::Tensor* kept = kept_.empty() ? nullptr : &kept_[static_cast<size_t>(2 * row + unsafe)];
-  if (kept != nullptr && kept->defined()) return *kept;
-  const int64_t side = vision_.image_size;
-  const Quadruplet& quadruplet = rows_[static_cast<size_t>(row)];
-  const at::Tensor picture = data_.Picture(part_, quadruplet, unsafe, side);
-  if (picture.scalar_type() != at::kByte || picture.sizes() != at::IntArrayRef({3, side, side})) {
-    throw Error(
-        fmt::format("safe_clip: the {} picture of quadruplet '{}' is {} of [{}], not uint8 of "
-                    "[3, {}, {}].",
-                    unsafe ? "unsafe" : "safe", quadruplet.id, c10::toString(picture.scalar_type()),
-                    fmt::join(picture.sizes(), ", "), side, side));
-  }
-  if (kept != nullptr) *kept = picture;
-  return picture;
-}
-
-at::Tensor PartReader::Pixels(const std::vector<int64_t>& rows, bool unsafe) {
-  std::vector<at::Tensor> pictures;
-  for (const int64_t row : rows) pictures.push_back(Picture(row, unsafe));
-  return ClipPreprocess(vision_, at::stack(pictures).to(at::kFloat).div_(255.0));
-}
-
-QuadrupletBatch PartReader::Batch(const std::vector<int64_t>& rows, const SafeClipTermSet& terms) {
-  QuadrupletBatch batch;
-  const at::Tensor index = at::tensor(rows, at::kLong);
-  // The safe ones are read for the reference as well.
-  batch.safe_ids = safe_ids_.index_select(0, index);
-  batch.safe_pixels = Pixels(rows, false);
-  if (Reads(terms, &E::text_unsafe)) batch.unsafe_ids = unsafe_ids_.index_select(0, index);
-  if (Reads(terms, &E::vision_unsafe)) batch.unsafe_pixels = Pixels(rows, true);
-  return batch;
 }
 
 // Everything that an epoch's end needs, by one set of weights.
@@ -219,6 +130,7 @@ class Training {
  private:
   at::Tensor Loss(const StateDict& lora, int64_t step);
   Validation Validate(const StateDict& lora);
+  double StateLoss(const ClipTowers& tuned);
   std::vector<int64_t> RowsOf(int64_t step);
 
   const ClipTowers& original_;
@@ -227,6 +139,7 @@ class Training {
   PartReader train_, validation_;
   const int64_t per_epoch_;
   const uint64_t dropout_seed_;
+  const at::Tensor empty_prompt_;         // (1, tokens)
   ReferenceEmbeds reference_, held_out_;  // of the two parts, where the reference is frozen
   int64_t order_of_ = -1;                 // the epoch whose order is `order_`
   std::vector<int64_t> order_;
@@ -245,7 +158,9 @@ Training::Training(const ClipTowers& original, const QuadrupletSet& data, const 
       train_(original, data, QuadrupletPart::kTrain, spec.train_rows),
       validation_(original, data, QuadrupletPart::kValidation, spec.validation_rows),
       per_epoch_((train_.size() + spec.batch - 1) / spec.batch),
-      dropout_seed_(context.Rng("safe_clip/dropout").NextU64()) {
+      dropout_seed_(context.Rng("safe_clip/dropout").NextU64()),
+      empty_prompt_(
+          TokenizeBatch(*original.tokenizer, {""}, original.config.text.max_position_embeddings)) {
   if (!spec.frozen_reference) return;
   const std::string beside = context.CheckpointFile().string();
   reference_ = EmbedReference(original, train_, beside + ".reference");
@@ -276,9 +191,34 @@ at::Tensor Training::Loss(const StateDict& lora, int64_t step) {
     const at::Tensor index = at::tensor(rows, at::kLong).to(reference_.text.device());
     frozen = {reference_.text.index_select(0, index), reference_.vision.index_select(0, index)};
   }
-  return BatchLoss(tuned, train_.Batch(rows, spec_.terms), spec_.terms, drops ? &hooks : nullptr,
-                   spec_.frozen_reference ? &frozen : nullptr, spec_.logit_scale)
-      .total;
+  LayerHooks* const adapters = drops ? &hooks : nullptr;
+  const QuadrupletBatch batch = train_.Batch(rows, spec_.terms);
+  const at::Tensor loss = BatchLoss(tuned, batch, spec_.terms, adapters,
+                                    spec_.frozen_reference ? &frozen : nullptr, spec_.logit_scale)
+                              .total;
+  if (!spec_.states.on()) return loss;
+  at::Tensor random_texts;
+  if (spec_.states.random_words) {
+    Philox rng = context_.Rng("safe_clip/random_words", static_cast<uint64_t>(step));
+    const int64_t n = std::min(spec_.states.texts, batch.safe_ids.size(0));
+    random_texts = WithRandomWords(batch.safe_ids.slice(0, 0, n), original_.config.text, &rng);
+  }
+  return loss + TokenStateLoss(tuned, original_, batch, empty_prompt_, spec_.states, adapters,
+                               random_texts);
+}
+
+// Of the whole validation part, the mean over rows.
+double Training::StateLoss(const ClipTowers& tuned) {
+  const NoGrad no_grad;
+  TokenStateTerms all = spec_.states;
+  all.texts = kChunk;
+  double sum = 0;
+  validation_.ForEach(kChunk, [&](const std::vector<int64_t>& rows) {
+    const QuadrupletBatch batch = validation_.Batch(rows, {});
+    sum += TokenStateLoss(tuned, original_, batch, empty_prompt_, all).item<double>() *
+           static_cast<double>(rows.size());
+  });
+  return sum / static_cast<double>(validation_.size());
 }
 
 Validation Training::Validate(const StateDict& lora) {
@@ -287,7 +227,9 @@ Validation Training::Validate(const StateDict& lora) {
   QuadrupletEmbeds embeds = EmbedPart(tuned, validation_);
   embeds.text_reference = spec_.frozen_reference ? held_out_.text : embeds.text_safe;
   embeds.vision_reference = spec_.frozen_reference ? held_out_.vision : embeds.vision_safe;
-  return std::vector<double>{ValidationLoss(embeds, spec_), -RecallSum(embeds)};
+  double loss = ValidationLoss(embeds, spec_);
+  if (spec_.states.on()) loss += StateLoss(tuned);
+  return std::vector<double>{loss, -RecallSum(embeds)};
 }
 
 SafeClipResult Training::Run() {
@@ -363,7 +305,8 @@ SafeClipLoss BatchLoss(const ClipTowers& towers, const QuadrupletBatch& batch,
   const auto texts = [&](const at::Tensor& ids) { return TextRows(towers, ids, hooks); };
   const auto pictures = [&](const at::Tensor& x) { return PictureRows(towers, x, hooks); };
   QuadrupletEmbeds embeds;
-  EmbedBoth(Reads(terms, &E::text_safe) ? batch.safe_ids : at::Tensor(), batch.unsafe_ids, texts,
+  EmbedBoth(Reads(terms, &E::text_safe) ? batch.safe_ids : at::Tensor(),
+            Reads(terms, &E::text_unsafe) ? batch.unsafe_ids : at::Tensor(), texts,
             &embeds.text_safe, &embeds.text_unsafe);
   EmbedBoth(Reads(terms, &E::vision_safe) ? batch.safe_pixels : at::Tensor(), batch.unsafe_pixels,
             pictures, &embeds.vision_safe, &embeds.vision_unsafe);

@@ -12,27 +12,16 @@
 
 #include "datasets/quadruplets/quadruplets.h"
 #include "methods/method.h"
+#include "methods/safe_clip/safe_clip_data.h"
 #include "methods/safe_clip/safe_clip_loss.h"
+#include "methods/safe_clip/safe_clip_states.h"
 #include "models/nets/clip.h"
 #include "training/lora.h"
 
 namespace excise {
 
-// A whole CLIP: text and vision towers and both projections, under the names of a CLIPModel.
-struct ClipTowers {
-  ClipConfig config;
-  StateDict weights;
-  std::shared_ptr<const Tokenizer> tokenizer;
-  std::string origin;  // for messages
-};
 // Throws Error naming what is missing, or the tensor whose width does not fit the others.
 void CheckTowers(const ClipTowers& towers);
-
-// A batch as the towers read it. Undefined where nothing reads it.
-struct QuadrupletBatch {
-  at::Tensor safe_ids, unsafe_ids;        // (batch, tokens) int64
-  at::Tensor safe_pixels, unsafe_pixels;  // (batch, 3, side, side), normalised
-};
 
 // Embeddings by the original model, (rows, dim).
 struct ReferenceEmbeds {
@@ -57,6 +46,7 @@ struct SafeClipSpec {
   SafeClipTermSet terms = {true, true, true, true, true, true, true, true};
   bool frozen_reference = true;
   double logit_scale = kSafeClipLogitScale;
+  TokenStateTerms states;  // off
   LoraSpec lora = SafeClipLora();
   double lr = 1e-3;                                      // of Adam, constant
   int64_t batch = 16, epochs = 50, patience = 5;         // validated after every epoch
