@@ -323,13 +323,15 @@ class Builder {
       }
       if (any) table.columns.push_back(std::move(column));
     };
+    bool recovers = false;
     if (headline_ != nullptr) {
       const std::vector<std::string> recoveries = RecoveryAttacks(view_, headline_->metric);
       Record recovery = *headline_;
       recovery.metric = kRecovery;
       for (const std::string& attack : ShownAttacks(view_, headline_->metric)) {
-        const bool recovers = IsOneOf(attack, recoveries);
-        add(recovers ? recovery : *headline_, "", attack, HeaderOf(attack));
+        const bool instead = IsOneOf(attack, recoveries);
+        recovers = recovers || instead;
+        add(instead ? recovery : *headline_, "", attack, HeaderOf(attack));
       }
     }
     for (const Record* metric : view_.Metrics("retention")) {
@@ -339,9 +341,9 @@ class Builder {
     }
     if (table.columns.empty()) return;
     table.intro.Words(fmt::format(
-        "The pooled rates and recoveries with 95 % intervals over concepts, prompts and "
-        "edits (hierarchical bootstrap; {}, so the ends are rough).",
-        Plural(view_.concepts().size(), "concept")));
+        "The pooled rates{} with 95 % intervals over concepts, prompts and edits (hierarchical "
+        "bootstrap; {}, so the ends are rough).",
+        recovers ? " and recoveries" : "", Plural(view_.concepts().size(), "concept")));
     document_.tables.push_back(std::move(table));
   }
 
