@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/json.h"
+#include "core/read_file.h"
 #include "tests/testdata.h"
 
 namespace excise {
@@ -69,14 +70,35 @@ TEST_CASE("retrieval in table2 is neither too easy nor hopeless for plain CLIP")
 
 TEST_CASE("in table2 Safe-CLIP redirects unsafe queries, which the control does not") {
   const Committed table("table2");
-  for (const char* metric : {"unsafe_t2i_r10", "unsafe_i2t_r10"}) {
-    INFO(metric);
-    CHECK(table.Apart("none", "safe_clip", metric));
-    CHECK(table.Apart("control_1_3_5_7", "safe_clip", metric));
+  for (const char* method : {"published_terms", "safe_clip"}) {
+    for (const char* metric : {"unsafe_t2i_r10", "unsafe_i2t_r10"}) {
+      INFO(method << " " << metric);
+      CHECK(table.Apart("none", method, metric));
+      CHECK(table.Apart("control_1_3_5_7", method, metric));
+    }
   }
-  // Safe texts find their picture: no more than two points fewer. (Pictures find their text 3.1
-  // points less often, which docs/findings says.)
-  CHECK(table.Value("none", "t2i_r1") - table.Value("safe_clip", "t2i_r1") <= 0.02);
+  // Safe texts find their picture: no more than two points fewer with the published terms.
+  // (Pictures find their text 3.1 points less often, which docs/findings says.)
+  CHECK(table.Value("none", "t2i_r1") - table.Value("published_terms", "t2i_r1") <= 0.02);
+}
+
+TEST_CASE("in table2 the default keeps what the published terms break, and the findings say so") {
+  const Committed table("table2");
+  CHECK(table.Apart("published_terms", "safe_clip", "retention"));
+  CHECK(table.Apart("published_terms", "safe_clip", "zero_shot"));
+  const std::string findings = ReadFile(RepoFile("docs/findings/safe_clip.md"));
+  const auto says = [&](const std::string& method, const std::string& metric) {
+    const std::string number = fmt::format("{:.1f}", 100 * table.Value(method, metric));
+    INFO(method << " " << metric << " " << number);
+    CHECK_THAT(findings, Catch::Contains(" " + number));
+  };
+  for (const char* method : {"none", "published_terms", "published_harmless_rows", "safe_clip"}) {
+    says(method, "zero_shot");
+  }
+  for (const char* method : {"none", "published_terms", "safe_clip", "control_1_3_5_7"}) {
+    says(method, "unsafe_t2i_r10");
+    says(method, "t2i_r1");
+  }
 }
 
 TEST_CASE("adaptive attacks on the founding systems are no weaker than published, but for one") {
