@@ -101,6 +101,37 @@ TEST_CASE("in table2 the default keeps what the published terms break, and the f
   }
 }
 
+TEST_CASE("Espresso is at its operating point in table3, and the findings say so") {
+  const Committed table("table3"), tuning("table3_fine_tuning");
+  CHECK(table.Value("espresso", "filter_fpr") <= 0.1);
+  CHECK(table.Value("espresso", "filter_fnr") <= 0.3);
+  const std::string findings = ReadFile(RepoFile("docs/findings/espresso.md"));
+  const auto percent = [](double value) { return fmt::format("{:.0f}", 100 * value); };
+  const auto rate = [&](const Committed& from, const char* row, const char* metric) {
+    const Json record = from.Find(row, metric);
+    return fmt::format("{} [{}-{}]", percent(record.at("value")), percent(record.at("ci95").at(0)),
+                       percent(record.at("ci95").at(1)));
+  };
+  for (const char* row : {"espresso", "espresso_tuned", "espresso_anchor", "espresso_anchor_tuned",
+                          "espresso_paper", "espresso_paper_untuned", "espresso_released"}) {
+    const Json radius = tuning.Find(row, "certified_radius");
+    const std::string line =
+        fmt::format("| `{}` | {} | {} | {} | {} |", row, rate(tuning, row, "filter_fnr"),
+                    rate(tuning, row, "filter_fpr"), percent(tuning.Value(row, "filter_auroc")),
+                    percent(radius.at("parts").at("of_most")));
+    CHECK_THAT(findings, Catch::Contains(line));
+  }
+  for (const char* row : {"espresso", "espresso_paper"}) {
+    std::string line = fmt::format("| `{}` |", row);
+    for (const char* attack : {"pez", "pez_adaptive", "ring_a_bell_adaptive", "unlearn_diff_atk"}) {
+      const Json fnr = table.Find(row, "filter_fnr", attack);
+      line +=
+          fmt::format(" {} / {} |", percent(fnr.at("value")), percent(fnr.at("parts").at("beats")));
+    }
+    CHECK_THAT(findings, Catch::Contains(line));
+  }
+}
+
 TEST_CASE("adaptive attacks on the founding systems are no weaker than published, but for one") {
   const auto check = [](const Committed& table, const std::string& method,
                         const std::string& published, const std::string& adaptive, int64_t n) {
