@@ -120,6 +120,12 @@ void AddFlags(CLI::App& app, Flags* f) {
       "it keeps, as FILE.svg");
   app.add_option("--images", f->images,
                  "score pictures made by other software: a folder with manifest.json");
+  app.add_option("--reuse", f->reuse,
+                 "take what this results file has of the table, FILE.json with its rows beside it, "
+                 "instead of computing it again (repeatable)")
+      ->allow_extra_args(false)
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_option("--export_prompts", f->export_prompts,
                  "write FILE.csv or FILE.jsonl and initial latents for other software, and stop");
   app.add_option("--export_models", f->export_models,
@@ -220,6 +226,14 @@ void CheckFlags(const ShardChoice& part, Flags* flags) {
     throw UsageError(fmt::format(
         "--plot={}: the name of a .svg file is expected; other programs make other formats of it.",
         f.plot));
+  }
+  if (!f.reuse.empty() &&
+      (!f.check.empty() || f.force || f.update_golden || f.update_reference != 0 ||
+       !f.export_prompts.empty() || !f.export_models.empty())) {
+    throw UsageError(
+        "--reuse takes numbers from a file, and --check, --force, --update_golden, "
+        "--update_reference, --export_prompts and --export_models compute all of them. Leave one "
+        "of the two out.");
   }
   RequireWholeRun(part, f);
   f.choices.methods = Names(f.methods, "--methods");

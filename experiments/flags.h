@@ -23,6 +23,7 @@ struct Flags {
   std::string methods, attacks, concepts, metrics;
   std::string device = "cpu", dtype = "fp32", models, cache, out, format = "text", shard,
               stage = "score", check, list;  // list: "" = not asked for, "all" = without a name
+  std::vector<std::string> reuse;            // results files
   std::string images, concepts_dir, export_prompts, export_models, user_data, results, plot;
   int64_t update_reference = 0;  // erase seeds; 0 = no
   int workers = 0;

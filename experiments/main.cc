@@ -35,6 +35,7 @@
 #include "experiments/run/grid.h"
 #include "experiments/run/offers.h"
 #include "experiments/run/plan.h"
+#include "experiments/run/reuse.h"
 #include "experiments/run/runner.h"
 #include "experiments/tables/table.h"
 #include "models/tensors/compute.h"
@@ -259,6 +260,17 @@ RunOptions OptionsOf(const Flags& f, const Shard& shard) {
   return options;
 }
 
+// Leaves out of the grid what the files of --reuse have.
+void TakeReused(const Flags& f, Lab* lab, std::optional<Grid>* grid, Reused* reused,
+                RunOptions* options) {
+  if (f.reuse.empty()) return;
+  std::vector<fs::path> files;
+  for (const std::string& name : f.reuse) files.push_back(UserPath(name));
+  *reused = ReuseResults(lab, files);
+  grid->emplace(*lab, [&](const Cell& cell) { return !reused->Has(cell); });
+  options->reused = reused;
+}
+
 // Says how long the run will take, before it begins.
 void TellTime(const Lab& lab, const Grid& grid, const Store& store, RunOptions* options) {
   const Plan plan =
@@ -288,6 +300,8 @@ void RunTable(Flags f) {
   const std::unique_ptr<Lab> lab = OpenLab(experiment, FoldersOf(f, experiment.backbone), compute);
   ReadStoredOffers(lab.get(), store);
   std::optional<Grid> grid(std::in_place, *lab);
+  Reused reused;
+  TakeReused(f, lab.get(), &grid, &reused, &options);
   if (f.explain) PrintOut(ExplainMissing(*lab, *grid, store));
   if (f.dry_run) {
     const auto is_stored = [&](const Json& key) { return !options.force && store.Find(key); };
@@ -304,6 +318,7 @@ void RunTable(Flags f) {
   if (NeedsOffers(*lab)) {
     LearnOffers(lab.get(), store, options.workers);
     grid.emplace(*lab);
+    TakeReused(f, lab.get(), &grid, &reused, &options);
   }
   RunOutcome outcome = RunExperiment(*lab, *grid, store, options);
   if (outcome.finished) return Finish(f, selection, *lab, *grid, store, watch, &outcome);

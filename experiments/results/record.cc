@@ -139,6 +139,11 @@ Json RowToJson(const Row& row) {
   return json;
 }
 
+Json ReusedSources(const Results& results) {
+  const Json& run = results.provenance;
+  return run.is_object() ? run.value("reused", Json::array()) : Json::array();
+}
+
 std::string ProblemsOf(const Results& results) {
   int64_t failed = 0, incomplete = 0;
   std::set<std::string> unfit;

@@ -85,6 +85,9 @@ struct Results {
   Json cost, provenance;                // volatile
 };
 
+// provenance.reused: of which files the run took cells; an empty list for none.
+Json ReusedSources(const Results& results);
+
 // What is wrong with results that are complete otherwise, in a sentence or two; "" for nothing.
 std::string ProblemsOf(const Results& results);
 

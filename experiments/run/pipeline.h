@@ -35,6 +35,8 @@ struct UnitPictures : Drawn {
 struct CellUnits {
   std::vector<const Unit*> units, base;
 };
+// What it reads of all of them.
+CellUnits OverAll(const std::vector<CellUnits>& subjects);
 
 // One metric over all concepts.
 struct MetricUnits {

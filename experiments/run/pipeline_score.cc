@@ -231,6 +231,15 @@ Score Pipeline::Keep(size_t metric, const Json& key, int64_t samples, const Meas
   return score;
 }
 
+CellUnits OverAll(const std::vector<CellUnits>& subjects) {
+  CellUnits all;
+  for (const CellUnits& subject : subjects) {
+    all.units.insert(all.units.end(), subject.units.begin(), subject.units.end());
+    all.base.insert(all.base.end(), subject.base.begin(), subject.base.end());
+  }
+  return all;
+}
+
 // A metric while its concepts are scored: one entry a concept, and the last one over all.
 struct Pipeline::Scoring {
   size_t metric = 0;
@@ -255,13 +264,11 @@ struct Pipeline::Scoring {
 Pipeline::Scoring Pipeline::StoredScores(const MetricUnits& cell) {
   Scoring scoring;
   scoring.metric = cell.metric;
-  CellUnits all;
   for (const CellUnits& subject : cell.subjects) {
     scoring.keys.push_back(ScoreKey(lab_, cell.metric, subject.units, subject.base));
     scoring.samples.push_back(SamplesOf(subject));
-    all.units.insert(all.units.end(), subject.units.begin(), subject.units.end());
-    all.base.insert(all.base.end(), subject.base.begin(), subject.base.end());
   }
+  const CellUnits all = OverAll(cell.subjects);
   scoring.keys.push_back(ScoreKey(lab_, cell.metric, all.units, all.base));
   scoring.samples.push_back(SamplesOf(all));
   for (size_t i = 0; i < scoring.keys.size(); ++i) {

@@ -111,11 +111,7 @@ std::vector<Planned> AllWork(const Lab& lab, const Grid& grid) {
   }
   for (const Cell& cell : grid.cells()) {
     if (!lab.methods[cell.method].not_applicable.empty()) continue;
-    CellUnits all;
-    for (const CellUnits& subject : grid.UnitsOfCell(cell)) {
-      all.units.insert(all.units.end(), subject.units.begin(), subject.units.end());
-      all.base.insert(all.base.end(), subject.base.begin(), subject.base.end());
-    }
+    const CellUnits all = OverAll(grid.UnitsOfCell(cell));
     work.push_back({"score", lab.metrics[cell.metric].name,
                     ScoreKey(lab, cell.metric, all.units, all.base),
                     ScoringWork(lab, cell.metric, all.units)});

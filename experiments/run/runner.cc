@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <set>
 
 #include "core/progress.h"
@@ -37,7 +38,9 @@ class Runner {
         grid_(grid),
         options_(options),
         pipeline_(lab, store, options.force, options.model_memory),
-        forecast_(options.forecast) {}
+        forecast_(options.forecast) {
+    if (options.reused != nullptr) whole_.emplace(lab);
+  }
 
   RunOutcome Run() {
     const std::time_t started = std::time(nullptr);
@@ -217,7 +220,7 @@ class Runner {
           return lab_.methods[first.method].name + " " + lab_.attacks[first.attack].name;
         },
         [&](size_t i) { ScoreGroup(groups[i], &records); });
-    for (std::vector<Record>& cell : records) {
+    for (std::vector<Record>& cell : InOrder(std::move(records))) {
       for (Record& record : cell) results->records.push_back(std::move(record));
     }
     for (Record& record : UnionRecords(results->records)) {
@@ -236,6 +239,18 @@ class Runner {
     results->comparisons = CompareAll(results->records);
     Rows(results);
     CountTruncated(results->rows, &results->records);
+  }
+
+  // The grid's cells, with those that are reused in their places.
+  std::vector<std::vector<Record>> InOrder(std::vector<std::vector<Record>> computed) const {
+    if (options_.reused == nullptr) return computed;
+    std::vector<std::vector<Record>> all;
+    size_t next = 0;
+    for (const Cell& cell : whole_->cells()) {
+      const bool reused = options_.reused->Has(cell);
+      all.push_back(reused ? options_.reused->RecordsOf(cell) : std::move(computed[next++]));
+    }
+    return all;
   }
 
   // Cells of one method under one attack: their metrics read the same pictures.
@@ -304,9 +319,24 @@ class Runner {
           const UnitPictures pictures = pipeline_.Generate(units[i]);
           rows[i] = RowsOfUnit(lab_, units[i], pictures, pipeline_.Judge(units[i]));
         });
+    if (options_.reused != nullptr) rows = InOrder(std::move(rows));
     for (std::vector<Row>& some : rows) {
       for (Row& row : some) results->rows.push_back(std::move(row));
     }
+  }
+
+  // The grid's units, with those of reused cells in their places.
+  std::vector<std::vector<Row>> InOrder(std::vector<std::vector<Row>> computed) const {
+    std::map<UnitName, size_t> here;
+    for (size_t i = 0; i < computed.size(); ++i) here[NameOfUnit(lab_, grid_.units()[i])] = i;
+    std::vector<std::vector<Row>> all;
+    for (const Unit& unit : whole_->units()) {
+      const UnitName name = NameOfUnit(lab_, unit);
+      const auto found = here.find(name);
+      all.push_back(found == here.end() ? options_.reused->RowsOf(name)
+                                        : std::move(computed[found->second]));
+    }
+    return all;
   }
 
   void Account(std::time_t started, Results* results) const {
@@ -322,10 +352,12 @@ class Runner {
                            {"workers", options_.workers},
                            {"started", iso(started)},
                            {"finished", iso(std::time(nullptr))}};
+    if (options_.reused != nullptr) results->provenance["reused"] = options_.reused->sources();
   }
 
   const Lab& lab_;
   const Grid& grid_;
+  std::optional<Grid> whole_;  // with the cells that are reused, where some are
   const RunOptions& options_;
   Pipeline pipeline_;
   Forecast forecast_;

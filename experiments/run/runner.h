@@ -11,6 +11,7 @@
 #include "experiments/results/record.h"
 #include "experiments/run/forecast.h"
 #include "experiments/run/grid.h"
+#include "experiments/run/reuse.h"
 
 namespace excise {
 
@@ -27,6 +28,7 @@ struct RunOptions {
   bool force = false;
   int64_t model_memory = kModelMemory;  // bytes of edited models that are kept beside those in use
   Forecast forecast = {};               // told anew after each stage
+  const Reused* reused = nullptr;       // the cells that the grid leaves out; null: it has all
 };
 
 struct RunOutcome {

@@ -314,6 +314,21 @@ class NotesWriter {
     remarks_.emplace_back(
         "garbage: nothing that the judge knows (a broken model is no removal). U-Net: evaluations "
         "of one latent.");
+    AddElsewhere();
+  }
+
+  // Cells that the run took from files of machines with other instructions.
+  void AddElsewhere() {
+    const Results& results = view_.results();
+    int64_t cells = 0;
+    for (const Json& source : ReusedSources(results)) {
+      const Json here = results.inputs.value("numerics", Json::object());
+      if (source.at("numerics") != here) cells += source.at("cells").get<int64_t>();
+    }
+    if (cells == 0) return;
+    remarks_.emplace_back(
+        fmt::format("{} computed on other machines, whose numbers differ by rounding.",
+                    Plural(cells, "cell was", "cells were")));
   }
 
   const TableView& view_;
