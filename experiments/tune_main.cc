@@ -170,6 +170,9 @@ void CheckOptions(Options* options) {
   TuneRequest& request = options->request;
   if (request.trials < 1) throw UsageError("--trials: at least 1.");
   if (request.attack_prompts < 1) throw UsageError("--attack_prompts: at least 1.");
+  for (const std::string& name : request.attack_concepts) {
+    RequireOneOf("--attack_concepts", name, request.experiment.concepts);
+  }
   if (options->flags.workers < 0) throw UsageError("--workers: 1 or more.");
   if (options->flags.workers == 0) {
     options->flags.workers = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
@@ -258,6 +261,9 @@ int main(int argc, char** argv) {
   app.add_option("--attack_prompts", options.request.attack_prompts,
                  "target prompts a concept in the trials of attacks")
       ->capture_default_str();
+  app.add_option("--attack_concepts", options.request.attack_concepts,
+                 "concepts of the trials of attacks, with commas between (default: all)")
+      ->delimiter(',');
   app.add_option("--models", options.flags.models, "folder that holds the backbone's folder");
   app.add_option("--cache", options.flags.cache, "folder of the store (default: ~/.cache/excise)");
   app.add_option("--workers", options.flags.workers, "threads (default: all cores)");

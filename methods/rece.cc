@@ -94,7 +94,7 @@ class Rece : public Method {
 
   int64_t epochs_ = 1;
   double regularisation_ = 1, lambda_ = 0.3, preserve_scale_ = 3;
-  double epoch_lambda_ = 0.3, epoch_preserve_scale_ = 3;
+  double epoch_lambda_ = 3, epoch_preserve_scale_ = 1;
 };
 
 const Registration<Method, Rece> registration;

@@ -61,8 +61,8 @@ class Uce : public Method {
   }
 
  private:
-  double lambda_ = 0.3, erase_scale_ = 1, preserve_scale_ = 3;
-  std::string variant_ = "last_token";
+  double lambda_ = 0.03, erase_scale_ = 1, preserve_scale_ = 10;
+  std::string variant_ = "all_tokens";
 };
 
 const Registration<Method, Uce> registration;

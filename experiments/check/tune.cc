@@ -298,6 +298,7 @@ class Tuner {
       e.prompts.target = std::min(e.prompts.target, request_.attack_prompts);
     }
     e.prompts.near = e.prompts.far = e.prompts.lexical = 0;
+    if (!request_.attack_concepts.empty()) e.concepts = request_.attack_concepts;
     e.methods.only = contest.methods;
     if (first) e.methods.only.push_back(contest.floor);
     for (const auto& [method, chosen] : against.items()) e.methods.params[method] = chosen;

@@ -50,7 +50,10 @@ struct TuneRequest {
   size_t trials = 16;
   uint64_t seed = 1;  // of the settings drawn
   std::vector<int64_t> erase_seeds = {1, 2};
-  int64_t attack_prompts = 4;  // target prompts a concept in the trials of attacks
+  // The trials of attacks: target prompts a concept, and on which of the experiment's concepts;
+  // none: on all.
+  int64_t attack_prompts = 4;
+  std::vector<std::string> attack_concepts;
   // Of methods that remove a part of the concepts alone: by how much the prompts of these are
   // multiplied, so that their rates are of as many pictures as others'.
   std::map<std::string, int64_t> more_prompts;

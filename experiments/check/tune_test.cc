@@ -249,6 +249,11 @@ TEST_CASE("An attack is judged by its recovery over the tuned methods that are n
   CHECK(last.attacks.params.at("pez").at("prompt_len") == 12);
 
   TuneRequest request = Request();
+  request.experiment.concepts = {"poodle", "sepia"};
+  request.attack_concepts = {"sepia"};
+  TuneAll(request, {}, run, kForget);
+  CHECK(world.asked.back().concepts == request.attack_concepts);
+  request = Request();
   request.experiment.methods.only = {"none"};
   CHECK_THROWS_WITH(TuneAll(request, {}, run, kForget), Contains("no method is tuned yet"));
   request = Request();
@@ -343,6 +348,14 @@ TEST_CASE("The log is never mixed with trials of another setup") {
   other = request;
   other.erase_seeds = {1};
   CHECK_THROWS_WITH(TuningsToGoOnWith(file, SetupOf(other)), Contains("'erase_seeds' differs"));
+  // How attacks are tried matters once some were.
+  other = request;
+  other.attack_prompts = 2;
+  other.attack_concepts = {"poodle"};
+  CHECK(TuningsToGoOnWith(file, SetupOf(other)).size() == 1);
+  const TuningLog attacked{SetupOf(request), TuneAll(request, {}, std::ref(world), kForget)};
+  WriteFileAtomically(file, TuningLogToJson(attacked).dump());
+  CHECK_THROWS_WITH(TuningsToGoOnWith(file, SetupOf(other)), Contains("'attack_"));
   WriteFileAtomically(file, R"({"schema": 1, "plugins": []})");
   CHECK_THROWS_WITH(TuningsToGoOnWith(file, SetupOf(request)), Contains("Move it away"));
 }

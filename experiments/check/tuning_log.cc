@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "core/error.h"
+#include "core/text.h"
 #include "experiments/check/draw_trials.h"
 #include "experiments/check/trial_scores.h"
 #include "methods/method.h"
@@ -142,7 +145,9 @@ Json SetupOf(const TuneRequest& request) {
           {"trials", request.trials},
           {"seed", request.seed},
           {"erase_seeds", request.erase_seeds},
-          {"attack_prompts", request.attack_prompts}};
+          {"attack_prompts", request.attack_prompts},
+          {"attack_concepts", request.attack_concepts.empty() ? request.experiment.concepts
+                                                              : request.attack_concepts}};
 }
 
 Json TuningLogToJson(const TuningLog& log) {
@@ -182,8 +187,12 @@ std::vector<Tuning> TuningsToGoOnWith(const std::filesystem::path& file, const J
   if (!std::filesystem::exists(file, ignored)) return {};
   TuningLog log = TuningLogFromJson(ReadJsonFile(file), file.string());
   if (log.tunings.empty()) return {};
+  const bool attacked = std::any_of(log.tunings.begin(), log.tunings.end(),
+                                    [](const Tuning& t) { return t.kind == "attack"; });
   for (const auto& [field, value] : setup.items()) {
     const Json was = log.setup.value(field, Json());
+    // How attacks are tried says nothing about methods.
+    if (!attacked && StartsWith(field, "attack_")) continue;
     // More trials go on where fewer ended: they are drawn in one order.
     if (was == value || (field == "trials" && was < value)) continue;
     throw Error(fmt::format(
