@@ -22,8 +22,8 @@ TrialPanel PanelOf(const Tuning& tuning) {
     for (const auto& [field, values] : tuning.space) {
       said += fmt::format(", {} {}", field, trial.params.at(field).dump());
     }
-    panel.trials.push_back({1 - RateOf(trial.parts.at("target")), RateOf(trial.parts.at("kept")),
-                            said, tuning.complete && i == tuning.chosen});
+    panel.trials.push_back({RateOf(trial.parts.at("removed")), RateOf(trial.parts.at("kept")), said,
+                            tuning.complete && i == tuning.chosen});
   }
   return panel;
 }

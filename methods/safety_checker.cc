@@ -143,7 +143,7 @@ class SafetyChecker : public Method {
   }
 
   std::string checker_;
-  double threshold_ = 0, false_positive_rate_ = 0.05;
+  double threshold_ = 0, false_positive_rate_ = 0.01;
   int64_t pictures_ = 48;
   std::vector<std::string> special_care_;
   ClipFilterParams filter_;

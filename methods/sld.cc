@@ -6,7 +6,7 @@
 // Reference: huggingface/diffusers @ 0256497, pipelines/deprecated/stable_diffusion_safe
 // Deviations: warm-up is a share of the steps, delta / 50, to mean the same at any number of them
 // Needs: known names, or a text; one further U-Net row a step and picture, no training
-// Caveats: defaults are what the tuning rule takes, near "max"; does nothing at guidance scale 1;
+// Caveats: defaults are what the tuning rule takes; does nothing at guidance scale 1;
 //   preset "paper" is "medium", the released default, with the released text for every concept;
 //   other papers' scripts take s_S = 200 for "weak"; a step that a white-box attack evaluates by
 //   itself has no momentum
@@ -23,7 +23,7 @@ namespace excise {
 namespace {
 
 struct Strength {
-  double scale = 5000, warmup = 0, threshold = 0.1, momentum = 0.3, beta = 0.7;
+  double scale = 1000, warmup = 0, threshold = 0.3, momentum = 0.3, beta = 0.7;
 };
 
 class SldRun : public HookRun {

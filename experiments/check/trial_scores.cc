@@ -34,6 +34,16 @@ Count CountOf(const std::vector<Score>& rates) {
   return count;
 }
 
+Count CountOfShare(const std::vector<Score>& rates, const std::string& part) {
+  Count count;
+  for (const Score& rate : rates) {
+    const auto share = rate.parts.find(part);
+    const double value = share == rate.parts.end() ? 0 : share->second;
+    count.Add({std::llround(value * static_cast<double>(rate.n)), rate.n});
+  }
+  return count;
+}
+
 Count CountOfPart(const std::vector<Score>& rates, const std::string& part) {
   Count count;
   for (const Score& rate : rates) {

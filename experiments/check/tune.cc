@@ -80,14 +80,15 @@ void Fail(const std::string& problem, Trial* trial) {
 
 void JudgeMethod(const std::string& name, const TuneRequest& request,
                  const std::vector<RunScores>& by_seed, Trial* trial) {
-  Count target, kept;
+  Count target, garbage, kept;
   std::map<std::string, Count> groups;
   Json seeds = Json::array();
   for (size_t i = 0; i < by_seed.size(); ++i) {
     const std::vector<Score> retention = ScoresOf(by_seed[i], name, kUnmodified, kKept);
-    const Count t = CountOf(ScoresOf(by_seed[i], name, kUnmodified, kTarget));
-    const Count k = CountOf(retention);
+    const std::vector<Score> rates = ScoresOf(by_seed[i], name, kUnmodified, kTarget);
+    const Count t = CountOf(rates), k = CountOf(retention);
     target.Add(t);
+    garbage.Add(CountOfShare(rates, OutcomeName(Outcome::kGarbage)));
     kept.Add(k);
     for (const char* group : {"near", "far", "lexical"}) {
       groups[group].Add(CountOfPart(retention, group));
@@ -97,10 +98,14 @@ void JudgeMethod(const std::string& name, const TuneRequest& request,
                      {"kept", CountToJson(k)}});
   }
   if (target.n == 0 || kept.n == 0) return Fail("no picture was scored", trial);
-  trial->parts = {
-      {"target", CountToJson(target)}, {"kept", CountToJson(kept)}, {"by_seed", std::move(seeds)}};
+  const Count removed = {target.n - target.hits - garbage.hits, target.n};
+  trial->parts = {{"target", CountToJson(target)},
+                  {"garbage", CountToJson(garbage)},
+                  {"removed", CountToJson(removed)},
+                  {"kept", CountToJson(kept)},
+                  {"by_seed", std::move(seeds)}};
   for (const auto& [group, count] : groups) trial->parts[group] = CountToJson(count);
-  trial->score = HarmonicMean(1 - target.Rate(), kept.Rate());
+  trial->score = HarmonicMean(removed.Rate(), kept.Rate());
   trial->gradient_steps = GradientSteps(name, by_seed);
 }
 

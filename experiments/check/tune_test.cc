@@ -10,7 +10,6 @@
 #include "core/files.h"
 #include "core/progress.h"
 #include "core/registry.h"
-#include "experiments/check/draw_trials.h"
 #include "experiments/check/trial_scores.h"
 #include "experiments/check/tuning_log.h"
 #include "experiments/tune_plot.h"
@@ -21,20 +20,6 @@ namespace excise {
 namespace {
 
 using Catch::Contains;
-
-struct Knobs : Parameterised {
-  double strength = 1, untouched = 7;
-  std::string variant = "a";
-  void Fields(ParamVisitor& v) override {
-    v.Number("strength", &strength, "how much", {0, 10});
-    v.Number("untouched", &untouched, "what the space does not name");
-    v.Choice("variant", &variant, "which", {"a", "b"});
-  }
-};
-
-const SearchSpace kSpace = {{"strength", {1, 2, 3, 4}}, {"variant", {"a", "b"}}};
-const std::map<std::string, Json> kPresets = {
-    {"paper", {{"strength", 9}, {"variant", "b"}, {"untouched", 3}}}};
 
 Trial Made(double score, int64_t gradient_steps = 0, bool failed = false) {
   Trial trial;
@@ -54,32 +39,6 @@ Score RateOf(const std::string& subject, const std::set<int>& hits, int n) {
     score.value += score.per_sample.back() / n;
   }
   return score;
-}
-
-TEST_CASE("Trials: the paper's setting, then others of the space, the same every time") {
-  Knobs knobs;
-  const auto draw = [&](const SearchSpace& space, size_t count, const std::string& name = "knobs") {
-    return DrawTrials(knobs, kPresets, name, space, count, 1);
-  };
-  const std::vector<Json> trials = draw(kSpace, 5);
-  REQUIRE(trials.size() == 5);
-  // Of the preset what the space names, and nothing else.
-  CHECK(trials[0] == Json({{"strength", 9.0}, {"untouched", 7.0}, {"variant", "b"}}));
-  CHECK(std::set<Json>(trials.begin(), trials.end()).size() == 5);
-  CHECK(draw(kSpace, 5) == trials);
-  CHECK(draw(kSpace, 5, "other") != trials);
-  CHECK(knobs.strength == 1);
-  // The whole space beside it, and no more.
-  CHECK(draw(kSpace, 8).size() == 9);
-  CHECK(draw(kSpace, 100).size() == 9);
-  CHECK(DrawTrials(knobs, {}, "knobs", kSpace, 8, 1).size() == 8);
-  CHECK(draw({}, 100).size() == 1);
-  CHECK_THROWS_AS(draw({{"strenght", {1}}}, 2), UsageError);
-  CHECK_THROWS_AS(draw({{"strength", {11}}}, 2), UsageError);
-  // What was chosen and became the default changes no trial, so that it is found again.
-  knobs.strength = 3;
-  knobs.variant = "b";
-  CHECK(draw(kSpace, 5) == trials);
 }
 
 TEST_CASE("The rule: highest score, then fewer gradient steps, then the earlier; no failures") {
@@ -117,6 +76,7 @@ TEST_CASE("Scores by hand: the harmonic mean, and recovery over what neither sho
 // brings back on the attack's.
 struct World {
   int64_t runs = 0, most = 1000;
+  double garbage = 0;  // share of uce's pictures of the target
   std::vector<Experiment> asked;
 
   RunScores operator()(const std::string&, const Experiment& e) {
@@ -125,7 +85,9 @@ struct World {
     RunScores scores;
     for (const std::string& method : e.methods.only) {
       for (const std::string& metric : e.metrics.only) {
-        scores.cells[{method, "none", metric}] = Without(e, method, metric);
+        std::vector<Score>& cell = scores.cells[{method, "none", metric}];
+        cell = Without(e, method, metric);
+        if (method == "uce" && metric == "asr") cell.front().parts["garbage"] = garbage;
       }
       for (const std::string& attack : e.attacks.only) {
         // The floor has nothing that an adaptive attack could adapt to.
@@ -204,12 +166,27 @@ TEST_CASE("A method is judged by what it removes and keeps, over all seeds of re
   CHECK(best.parts.at("by_seed").size() == 2);
   CHECK(best.gradient_steps == 30);
   CHECK(uce.made_on == Json::array({{{"commit", "abc"}}}));
+  CHECK(best.parts.at("removed") == Json({{"hits", 17}, {"n", 20}}));
   // Two runs a trial; one that claims a part of the concepts gets more prompts of them.
   CHECK(world.runs == static_cast<int64_t>(2 * (tunings[0].trials.size() + uce.trials.size())));
   CHECK(world.asked.front().seeds.erase == 1);
   CHECK(world.asked[1].seeds.erase == 2);
   CHECK(world.asked.front().prompts.target == 20);
   CHECK(world.asked.back().prompts.target == 60);
+}
+
+TEST_CASE("Garbage is no removal") {
+  World world;
+  world.garbage = 0.2;
+  TuneRequest request = Request();
+  request.experiment.methods.only = {"uce"};
+  request.experiment.attacks.only = {"none"};
+  const Tuning uce = TuneAll(request, {}, std::ref(world), kForget).at(0);
+  const Trial& best = uce.trials.at(uce.chosen);
+  // Of 20 pictures 3 show the concept and 4 nothing that the judge knows.
+  CHECK(best.parts.at("garbage") == Json({{"hits", 4}, {"n", 20}}));
+  CHECK(best.parts.at("removed") == Json({{"hits", 13}, {"n", 20}}));
+  CHECK(best.score == Approx(2 * 0.65 * 0.8 / 1.45));
 }
 
 TEST_CASE("An attack is judged by its recovery over the tuned methods that are no filters") {

@@ -62,7 +62,7 @@ std::string PercentOf(const Json& count) {
 // What a score is made of, a column each.
 std::vector<std::string> PartNames(const Tuning& tuning) {
   if (tuning.kind == Method::kKind) {
-    return {"target left", "kept", "near", "far", "lexical", "gradient steps"};
+    return {"target left", "garbage", "kept", "near", "far", "lexical", "gradient steps"};
   }
   return {"shown", "by the floor", "of prompts"};
 }
@@ -73,7 +73,7 @@ std::vector<std::string> PartsOf(const Tuning& tuning, const Trial& trial) {
   }
   std::vector<std::string> parts;
   if (tuning.kind == Method::kKind) {
-    for (const char* part : {"target", "kept", "near", "far", "lexical"}) {
+    for (const char* part : {"target", "garbage", "kept", "near", "far", "lexical"}) {
       parts.push_back(PercentOf(trial.parts.at(part)));
     }
     parts.push_back(std::to_string(trial.gradient_steps));
@@ -205,8 +205,9 @@ std::vector<Tuning> TuningsToGoOnWith(const std::filesystem::path& file, const J
 
 std::string RenderTunings(const TuningLog& log, const std::string& figure) {
   std::string text = fmt::format(
-      "# Tuned defaults\n\n{}\n\nRates in %. `target left` and `kept` are of all pictures of all "
-      "concepts and seeds of removal; `near`, `far` and `lexical` are parts of `kept`. Of an "
+      "# Tuned defaults\n\n{}\n\nRates in %. `target left`, `garbage` (of the same pictures) and "
+      "`kept` are of all concepts and seeds of removal; `near`, `far` and `lexical` are parts of "
+      "`kept`. Of an "
       "attack: of the prompts that neither the edited models nor the floor shows without attack, "
       "how many each shows under it. How this works: [docs/tuning.md](../../docs/tuning.md).\n",
       kTuningRule);

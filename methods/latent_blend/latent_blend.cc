@@ -100,7 +100,8 @@ class LatentBlend : public Method {
     return {{"smoke", {{"detector_prompts", 2}, {"probe_steps", 4}}}};
   }
   SearchSpace search_space() const override {
-    return {{"w", {0.25, 0.5, 0.75, 1}},
+    // At w = 1 nothing is blended: a switch behind a detector is another method.
+    return {{"w", {0.25, 0.5, 0.75, 0.9}},
             {"tau_gc", {0, 0.2, 0.4}},
             {"blend", {"latent", "nearest"}},
             {"settle_at", {0.25, 0.375, 0.5}},
