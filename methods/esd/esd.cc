@@ -143,8 +143,8 @@ class Esd : public Method {
     return context.Rng("esd/step", iteration).Below(trajectory.steps());
   }
 
-  std::string variant_ = "u", prompts_ = "names", sampled_by_ = "original";
-  double eta_ = 1, lr_ = 1e-4, start_guidance_ = 3;
+  std::string variant_ = "full", prompts_ = "names", sampled_by_ = "original";
+  double eta_ = 2, lr_ = 2e-4, start_guidance_ = 3;
   int64_t iterations_ = 150, batch_ = 8, trajectories_ = 32, sampling_steps_ = 20;
 };
 

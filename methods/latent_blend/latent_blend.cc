@@ -97,7 +97,7 @@ class LatentBlend : public Method {
   }
   MethodTraits traits() const override;
   std::map<std::string, Json> presets() const override {
-    return {{"smoke", {{"detector_prompts", 2}, {"probe_steps", 4}}}};
+    return {{"smoke", {{"detector_prompts", 1}, {"probe_steps", 4}}}};
   }
   SearchSpace search_space() const override {
     // At w = 1 nothing is blended: a switch behind a detector is another method.
@@ -135,18 +135,18 @@ class LatentBlend : public Method {
   // Prompts of the erase split that ask for something else.
   std::vector<std::string> Harmless(Context& context, const Concept& subject) const;
 
-  // On the split select (two concepts) the least w of the search space that leaves no target, see
-  // results/quality/blend_schemes.md; the thresholds part targets from neighbours.
+  // The latent threshold was set on the split select, where it parts targets from neighbours.
   BlendSettings settings_ = Defaults();
   static BlendSettings Defaults() {
     BlendSettings settings;
-    settings.weight = 0.75;
+    settings.weight = 0.9;
+    settings.global_context = 0.2;
     settings.settle_at = 0.375;
     settings.latent_threshold = 0.3;
     return settings;
   }
-  std::string streams_ = "coupled", blend_ = "nearest", schedule_ = "constant", safe_ = "anchor";
-  std::string safe_text_ = "a harmless picture", safe_clip_, detectors_ = "text";
+  std::string streams_ = "coupled", blend_ = "latent", schedule_ = "constant", safe_ = "anchor";
+  std::string safe_text_ = "a harmless picture", safe_clip_, detectors_ = "either";
   double detect_at_ = 0.1, probe_guidance_ = 3, probe_ridge_ = 3;
   int64_t detector_prompts_ = 32, probe_steps_ = 20;
 };
