@@ -129,8 +129,11 @@ const Prompt& Grid::PromptOf(const Crafting& crafting) const {
 
 std::vector<std::vector<size_t>> Grid::CraftedTogether() const {
   const auto pass = [&](const Crafting& c) {
-    const auto lanes = static_cast<size_t>(lab_.TraitsOf(c.attack).lanes);
-    return std::make_tuple(c.attack, c.method, c.subject, c.prompt / lanes);
+    const AttackTraits traits = lab_.TraitsOf(c.attack);
+    // What an attack on a concept learns serves all of its prompts: a second worker would wait.
+    const bool whole = traits.per == AttackTraits::Per::kConcept;
+    const size_t group = whole ? 0 : c.prompt / static_cast<size_t>(traits.lanes);
+    return std::make_tuple(c.attack, c.method, c.subject, group);
   };
   std::vector<std::vector<size_t>> all;
   for (size_t i = 0; i < craftings_.size(); ++i) {

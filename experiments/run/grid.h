@@ -45,7 +45,8 @@ class Grid {
   // Indices of cells by method and attack: what reads the same pictures.
   std::vector<std::vector<size_t>> CellsOfSamePictures() const;
   const Prompt& PromptOf(const Crafting& crafting) const;
-  // Indices of craftings by pass: those of prompts that are crafted together are one piece of work.
+  // Indices of craftings by pass: those of prompts that are crafted together are one piece of work,
+  // and so are all prompts of a concept that an attack learns first.
   std::vector<std::vector<size_t>> CraftedTogether() const;
 
  private:

@@ -110,6 +110,11 @@ TEST_CASE("an attack on weights is learnt once a concept, and its model draws th
   CHECK(learnt.unet.size() == 1);
   CHECK(again.Generate(attacked).images.equal(after.images));
   CHECK(Learner::learnt == 1);
+  // All prompts of the concept are one piece of work, for a second worker would wait.
+  const Grid grid(*scene.lab);
+  for (const auto& pass : grid.CraftedTogether()) {
+    if (grid.craftings()[pass[0]].attack == attack) CHECK(pass.size() == 3);
+  }
   // Each method's model is changed for itself.
   CHECK(Store::Digest(LearnKey(*scene.lab, attack, 0, 0)) !=
         Store::Digest(LearnKey(*scene.lab, attack, 1, 0)));

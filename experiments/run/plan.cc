@@ -97,7 +97,7 @@ std::vector<Planned> AllWork(const Lab& lab, const Grid& grid) {
       work.push_back({"attack", lab.attacks[c.attack].name,
                       whole ? LearnKey(lab, c.attack, c.method, c.subject)
                             : AttackKey(lab, c.attack, c.method, c.subject, grid.PromptOf(c)),
-                      CraftingWork(lab, c, pass.size())});
+                      CraftingWork(lab, c, whole ? 1 : pass.size())});
     }
   }
   for (const Unit& unit : grid.units()) {
