@@ -136,18 +136,25 @@ std::vector<std::string> AllDifferences(const Json& before, const Json& now) {
 
 std::vector<std::string> InputDifferences(const Json& before, const Json& now) {
   Json old_inputs = before, new_inputs = now;
-  if (Fingerprint(before) != Fingerprint(now)) {
-    old_inputs.erase("numerics");
-    new_inputs.erase("numerics");
-  }
+  old_inputs.erase("numerics");
+  new_inputs.erase("numerics");
   return Differences("inputs", old_inputs, new_inputs);
 }
 
 CheckReport CompareResults(const Json& before, const Json& now) {
+  return CompareResults(before, now,
+                        Fingerprint(now.at("inputs")) == Fingerprint(before.at("inputs")));
+}
+
+CheckReport CompareResults(const Json& before, const Json& now, bool bytes) {
   CheckReport report;
   if (CanonicalJson(now) == CanonicalJson(before)) return report;
-  const bool bytes = Fingerprint(now.at("inputs")) == Fingerprint(before.at("inputs"));
   report.lines = Changes(before, now, bytes);
+  if (bytes) {
+    AddLines(Differences("inputs: numerics", before.at("inputs").at("numerics"),
+                         now.at("inputs").at("numerics")),
+             &report.lines);
+  }
   report.agreement = bytes                  ? Agreement::kChanged
                      : report.lines.empty() ? Agreement::kOtherNumerics
                                             : Agreement::kOutOfTolerance;

@@ -31,14 +31,15 @@ struct CheckReport {
 // One line for each JSON pointer at which two values differ: what it was and what it is now.
 std::vector<std::string> Differences(const std::string& name, const Json& before, const Json& now);
 
-// The same of two results' inputs. The numerics are left out where their fingerprints differ: that
-// is a verdict of its own.
+// The same of two results' inputs without their numerics: these are a verdict of their own.
 std::vector<std::string> InputDifferences(const Json& before, const Json& now);
 
 // Compares the deterministic parts of two results (DeterministicPart). Where the numerics'
 // fingerprints differ, bytes cannot be asked for; then inputs must be the same and values may
 // differ by what rounding moves (experiments/results/rounding.h), judged from `now` alone.
 CheckReport CompareResults(const Json& before, const Json& now);
+// The same where it is known whether bytes can be asked for.
+CheckReport CompareResults(const Json& before, const Json& now, bool bytes);
 
 // Every difference of two deterministic parts, whatever the numerics.
 std::vector<std::string> AllDifferences(const Json& before, const Json& now);

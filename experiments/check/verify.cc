@@ -210,8 +210,10 @@ bool CanReplay(const Json& results, const Lab& lab, bool narrowed, Verification*
     return false;
   }
   const Json& numerics = results.at("inputs").at("numerics");
-  if (numerics.at("fingerprint") == lab.numerics.at("fingerprint")) return true;
-  const std::string doubt = NumericsDoubt(results, lab.numerics, narrowed ? "" : HostCpu());
+  if (numerics == lab.numerics) return true;
+  const bool alike = numerics.at("fingerprint") == lab.numerics.at("fingerprint");
+  const std::string doubt =
+      alike ? "" : NumericsDoubt(results, lab.numerics, narrowed ? "" : HostCpu());
   if (!doubt.empty()) {
     SayAll("FALSE NUMERICS; nothing was replayed, for the file cannot be what it says:", {doubt},
            verification);
