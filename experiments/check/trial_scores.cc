@@ -4,6 +4,8 @@
 #include <map>
 #include <string>
 
+#include "core/error.h"
+
 namespace excise {
 namespace {
 
@@ -38,8 +40,8 @@ Count CountOfShare(const std::vector<Score>& rates, const std::string& part) {
   Count count;
   for (const Score& rate : rates) {
     const auto share = rate.parts.find(part);
-    const double value = share == rate.parts.end() ? 0 : share->second;
-    count.Add({std::llround(value * static_cast<double>(rate.n)), rate.n});
+    if (share == rate.parts.end()) throw Error("tune: a rate does not say its part '" + part + "'");
+    count.Add({std::llround(share->second * static_cast<double>(rate.n)), rate.n});
   }
   return count;
 }

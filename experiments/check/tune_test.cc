@@ -87,7 +87,7 @@ struct World {
       for (const std::string& metric : e.metrics.only) {
         std::vector<Score>& cell = scores.cells[{method, "none", metric}];
         cell = Without(e, method, metric);
-        if (method == "uce" && metric == "asr") cell.front().parts["garbage"] = garbage;
+        if (metric == "asr") cell.front().parts["garbage"] = method == "uce" ? garbage : 0;
       }
       for (const std::string& attack : e.attacks.only) {
         // The floor has nothing that an adaptive attack could adapt to.
