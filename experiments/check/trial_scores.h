@@ -18,7 +18,7 @@ Json CountToJson(const Count& count);
 
 // Of the rates of several concepts.
 Count CountOf(const std::vector<Score>& rates);
-// The same of a part that is a share of the rate's own pictures. Throws Error where a rate lacks it.
+// The same of a part that is a share of the rate's own pictures; Error where a rate lacks it.
 Count CountOfShare(const std::vector<Score>& rates, const std::string& part);
 // The same of a part that comes with its own "<part>_n".
 Count CountOfPart(const std::vector<Score>& rates, const std::string& part);
