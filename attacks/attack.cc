@@ -1,6 +1,9 @@
 #include "attacks/attack.h"
 
+#include <ATen/ops/stack.h>
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include "core/error.h"
 
@@ -19,6 +22,17 @@ std::vector<std::optional<Answer>> Lanes::Query(const std::vector<std::optional<
     if (prompts[lane]) answers[lane] = targets_[lane]->Query(*prompts[lane]);
   }
   return answers;
+}
+
+at::Tensor StackLanes(std::vector<at::Tensor> rows) {
+  const auto any =
+      std::find_if(rows.begin(), rows.end(), [](const at::Tensor& row) { return row.defined(); });
+  if (any == rows.end()) throw Error("no lane has a row.");
+  const at::Tensor filler = *any;
+  for (at::Tensor& row : rows) {
+    if (!row.defined()) row = filler;
+  }
+  return at::stack(rows);
 }
 
 std::vector<Trajectory> Attack::CraftTogether(Lanes& lanes, const Concept& subject,

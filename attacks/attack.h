@@ -125,6 +125,10 @@ class Lanes {
   std::vector<Target*> targets_;
 };
 
+// A row of each lane, stacked: (lanes, ...). Where a lane has none (undefined), another's stands in
+// its place; nobody reads what comes of it.
+at::Tensor StackLanes(std::vector<at::Tensor> rows);
+
 // What an attack on a concept learns once, for all prompts.
 struct Learnt {
   // Of an attack on weights: fp32 replacements for the victim's, whose hooks stay.

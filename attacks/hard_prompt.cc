@@ -32,10 +32,11 @@ HardPromptScorer::HardPromptScorer(const ClipModel& clip, at::Tensor targets,
 }
 
 at::Tensor HardPromptScorer::Similarities(const at::Tensor& embeddings) const {
-  const at::Tensor embeds =
-      EmbedTokens(clip_.config.text, clip_.weights, PlaceTokens(frame_, embeddings, 1),
-                  frame_ids_.expand({embeddings.size(0), -1}));
-  return at::matmul(nn::Normalised(embeds), targets_.t());
+  at::Tensor embeds = nn::Normalised(EmbedTokens(clip_.config.text, clip_.weights,
+                                                 PlaceTokens(frame_, embeddings, 1),
+                                                 frame_ids_.expand({embeddings.size(0), -1})));
+  if (targets_.dim() == 3) embeds = embeds.view({targets_.size(0), -1, embeds.size(1)});
+  return at::matmul(embeds, targets_.transpose(-1, -2));
 }
 
 Prompt PromptOfTokens(const Prompt& seed, std::string_view attack, int64_t index,

@@ -20,6 +20,8 @@ at::Tensor TextTarget(Target& target, const Prompt& prompt);
 
 // Scores sequences of `length` tokens by their cosine with target embeddings. The text encoder
 // reads [start, tokens, end] only: attention is causal, so what would follow changes nothing.
+// `targets`: (targets, projection), or (lanes, targets, projection) for prompts that are searched
+// together, a lane each.
 class HardPromptScorer {
  public:
   // Throws UsageError when the encoder's context is too short.
@@ -27,13 +29,13 @@ class HardPromptScorer {
                    int64_t length);
 
   const TokenTable& tokens() const { return tokens_; }
-  // `embeddings` (restarts, length, hidden) -> cosines (restarts, targets), differentiable in the
-  // embeddings.
+  // `embeddings` (restarts, length, hidden) -> cosines (restarts, targets); with lanes (lanes *
+  // restarts, length, hidden) -> (lanes, restarts, targets). Differentiable in the embeddings.
   at::Tensor Similarities(const at::Tensor& embeddings) const;
 
  private:
   const ClipModel& clip_;
-  at::Tensor targets_;  // (targets, projection)
+  at::Tensor targets_;  // (targets, projection) or (lanes, targets, projection)
   TokenTable tokens_;
   at::Tensor frame_ids_;  // (1, length + 2): start, filler, end
   at::Tensor frame_;      // their embeddings

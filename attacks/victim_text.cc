@@ -70,16 +70,16 @@ VictimText::VictimText(Target& target) : victim_(&target.Victim()), hooks_(targe
   margin_ = hooks_->TextMargin(silence).defined();
 }
 
-void VictimText::LearnGap(Target& target, const Concept& subject, const Prompt& seed) {
+at::Tensor VictimText::Gap(Target& target, const Concept& subject, const Prompt& seed) const {
   constexpr int64_t kPictures = 4;  // of each prompt
-  if (!margin_ || !hooks_->OnlyFilters()) return;
+  if (!margin_ || !hooks_->OnlyFilters()) return {};
   const NoGrad no_grad;
   constexpr const char* kTower = "visual_projection.weight";
   const bool has_own = victim_->text_encoder.Contains(kTower);
   ClipModel clip;
   clip.config = has_own ? victim_->clip : target.Surrogate().config;
   clip.weights = has_own ? victim_->text_encoder : target.Surrogate().weights;
-  if (!clip.weights.Contains(kTower)) return;
+  if (!clip.weights.Contains(kTower)) return {};
 
   // Of the concept alone the gap would be too wide in its direction: a text that names it lies
   // further that way than any picture does.
@@ -103,7 +103,7 @@ void VictimText::LearnGap(Target& target, const Concept& subject, const Prompt& 
         nn::Normalised(EmbedPictures(clip, target.ReferenceImages(prompt, kPictures))));
     ++target.ledger().text_evaluations;
   }
-  gap_ = ModalityGap(at::cat(pictures), at::cat(texts));
+  return ModalityGap(at::cat(pictures), at::cat(texts));
 }
 
 // The end token stands behind start and `length` tokens.

@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "attacks/attack.h"
@@ -23,9 +24,12 @@ class VictimText {
   // Where the hooks only filter finished pictures, their TextMargin is the pictures' boundary read
   // at a text, and texts lie elsewhere than pictures do (the modality gap). This draws pictures of
   // the unmodified model for `seed` and for the same with the anchor in the place of the concept's
-  // names; from then on a text is moved by the gap before the margin is asked. Does nothing where
-  // the margin is of texts or no CLIP at hand has an image tower.
-  void LearnGap(Target& target, const Concept& subject, const Prompt& seed);
+  // names, and gives the gap, (projection): undefined where the margin is of texts or no CLIP at
+  // hand has an image tower.
+  at::Tensor Gap(Target& target, const Concept& subject, const Prompt& seed) const;
+  // From now on texts are moved by `gap` before the margin is asked: (projection) all of them, or
+  // (n, projection) a row each of those that Evaluate gets. Undefined: they stay.
+  void Move(at::Tensor gap) { gap_ = std::move(gap); }
 
   // Whether candidates look different to the victim than to the surrogate, or hooks have a margin.
   bool offers() const { return differs_ || margin_; }
@@ -53,7 +57,7 @@ class VictimText {
   const Backbone* victim_ = nullptr;
   const Hooks* hooks_ = nullptr;
   at::Tensor projection_;  // (projection, width)
-  at::Tensor gap_;         // (projection), or undefined
+  at::Tensor gap_;         // as Move has it
   bool differs_ = false, margin_ = false;
 };
 

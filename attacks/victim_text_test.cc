@@ -82,7 +82,7 @@ TEST_CASE("adaptive attacks ask a picture filter about texts moved by the gap") 
   };
   CHECK(Farthest(hooks.asked, embed(candidate)) < 1e-5);
 
-  victim.LearnGap(target, TinyConcept(), TinyPrompt("t/0", "a picture of a poodle"));
+  victim.Move(victim.Gap(target, TinyConcept(), TinyPrompt("t/0", "a picture of a poodle")));
   // Four pictures of each prompt, two steps each (tests/tiny_models.cc).
   CHECK(target.ledger().unet_evaluations == 16);
   const at::Tensor pictures = nn::Normalised(EmbedPictures(clip, TinyImages(4, 5))).mean(0);
@@ -100,7 +100,7 @@ TEST_CASE("a margin that is of texts is asked about texts") {
   const MarginHooks hooks(/*of_pictures=*/false);
   TinyTarget target(&hooks);
   VictimText victim(target);
-  victim.LearnGap(target, TinyConcept(), TinyPrompt());
+  victim.Move(victim.Gap(target, TinyConcept(), TinyPrompt()));
   CHECK(target.ledger().unet_evaluations == 0);
   victim.Evaluate(IdsOf("a cat"));
   CHECK(Farthest(hooks.asked, nn::Normalised(EmbedTexts(target.Surrogate(), {"a cat"}))) < 1e-5);

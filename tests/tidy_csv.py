@@ -13,7 +13,9 @@ import sys
 
 KEY = ("table", "profile", "method", "attack", "concept", "metric", "part")
 NUMBERS = ("value", "low", "high", "stderr", "n", "chance", "bound_low", "bound_high", "edits",
-           "concepts_low", "concepts_high")
+           "concepts_low", "concepts_high", "most_gradient_steps", "most_victim_queries",
+           "most_candidate_evaluations", "spent_gradient_steps", "spent_victim_queries",
+           "spent_candidate_evaluations", "spent_unet_evaluations")
 PLAIN = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
@@ -45,6 +47,12 @@ def check_own(record, line):
     over = record.get("ci95_concepts", [None, None])
     if over[0] != over[1] or over == [None, None]:
         assert [number(line.get("concepts_low", "")), number(line.get("concepts_high", ""))] == over
+    budget = record["protocol"].get("budget", {})
+    assert line["budget_per"] == budget.get("per", "")
+    for which in ("most", "spent"):
+        for kind in ("gradient_steps", "victim_queries", "candidate_evaluations"):
+            assert number(line[f"{which}_{kind}"]) == budget.get(which, {}).get(kind), (which, kind)
+    assert number(line["spent_unet_evaluations"]) == budget.get("spent", {}).get("unet_evaluations")
     bounds = record["denominators"].get("bounds", [None, None])
     assert [number(line["bound_low"]), number(line["bound_high"])] == bounds
     assert number(line["value"]) == record.get("value")

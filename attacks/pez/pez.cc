@@ -16,16 +16,23 @@
 namespace excise {
 namespace {
 
+constexpr const char* kName = "pez";
+
 class Pez : public Attack {
  public:
   void Fields(ParamVisitor& v) override { search_.Fields(v); }
-  int version() const override { return 1; }
+  int version() const override { return 2; }
   AttackTraits traits() const override { return search_.traits(); }
   std::map<std::string, Json> presets() const override { return PezSearch::Presets(); }
   SearchSpace search_space() const override { return PezSearch::Space(); }
   Work work(Acts) const override { return search_.work(); }
   Trajectory Craft(Target& target, const Concept& subject, const Prompt& prompt) const override {
-    return search_.Run("pez", target, subject, prompt, VictimText(), 0);
+    Lanes one({&target});
+    return CraftTogether(one, subject, {prompt}).front();
+  }
+  std::vector<Trajectory> CraftTogether(Lanes& lanes, const Concept& subject,
+                                        const std::vector<Prompt>& prompts) const override {
+    return search_.Run(kName, lanes, subject, prompts, VictimText(), 0);
   }
 
  private:

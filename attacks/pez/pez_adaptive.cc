@@ -16,13 +16,15 @@
 namespace excise {
 namespace {
 
+constexpr const char* kName = "pez_adaptive";
+
 class PezAdaptive : public Attack {
  public:
   void Fields(ParamVisitor& v) override {
     search_.Fields(v);
     v.Number("lambda", &lambda_, "weight of what the defence adds to the loss", {.min = 0});
   }
-  int version() const override { return 2; }
+  int version() const override { return 3; }
   std::map<std::string, Json> presets() const override { return PezSearch::Presets(); }
   // The rest is its plain form's, tuned there: both search alike.
   SearchSpace search_space() const override { return {{"lambda", {0.1, 0.3, 1, 3, 10}}}; }
@@ -42,12 +44,30 @@ class PezAdaptive : public Attack {
     return traits;
   }
   Trajectory Craft(Target& target, const Concept& subject, const Prompt& prompt) const override {
-    VictimText victim(target);
-    if (lambda_ != 0) victim.LearnGap(target, subject, prompt);
-    return search_.Run("pez_adaptive", target, subject, prompt, victim, lambda_);
+    Lanes one({&target});
+    return CraftTogether(one, subject, {prompt}).front();
+  }
+  std::vector<Trajectory> CraftTogether(Lanes& lanes, const Concept& subject,
+                                        const std::vector<Prompt>& prompts) const override {
+    VictimText victim(lanes.any());
+    if (lambda_ != 0) victim.Move(Gaps(victim, lanes, subject, prompts));
+    return search_.Run(kName, lanes, subject, prompts, victim, lambda_);
   }
 
  private:
+  // A row for every sequence of every lane, or undefined.
+  at::Tensor Gaps(const VictimText& victim, Lanes& lanes, const Concept& subject,
+                  const std::vector<Prompt>& prompts) const {
+    std::vector<at::Tensor> gaps(lanes.size());
+    bool any = false;
+    for (size_t lane = 0; lane < lanes.size(); ++lane) {
+      if (lanes[lane] == nullptr) continue;
+      gaps[lane] = victim.Gap(*lanes[lane], subject, prompts[lane]);
+      any = any || gaps[lane].defined();
+    }
+    return any ? StackLanes(std::move(gaps)).repeat_interleave(search_.restarts, 0) : at::Tensor();
+  }
+
   PezSearch search_;
   double lambda_ = 1;
 };

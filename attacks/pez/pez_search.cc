@@ -1,7 +1,11 @@
 #include "attacks/pez/pez_search.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/tensor.h>
+
+#include <utility>
 
 #include "attacks/hard_prompt.h"
 #include "models/tensors/autograd.h"
@@ -10,13 +14,25 @@
 namespace excise {
 namespace {
 
-// What the victim adds to the loss of each sequence, (restarts): `features` (n, projection) are
-// what the prompt should mean.
+// What the victim adds to the loss of each sequence, (lanes, restarts): `features` (lanes, n,
+// projection) are what the prompts should mean.
 at::Tensor Extra(const VictimText::View& view, const at::Tensor& features) {
+  const int64_t lanes = features.size(0);
   at::Tensor extra;
-  if (view.embeds.defined()) extra = 1 - at::matmul(view.embeds, features.t()).mean(1);
+  if (view.embeds.defined()) {
+    const at::Tensor embeds = view.embeds.view({lanes, -1, view.embeds.size(1)});
+    extra = 1 - at::matmul(embeds, features.transpose(1, 2)).mean(2);
+  }
   if (!view.alarm.defined()) return extra;
-  return extra.defined() ? extra + view.alarm : view.alarm;
+  const at::Tensor alarm = view.alarm.view({lanes, -1});
+  return extra.defined() ? extra + alarm : alarm;
+}
+
+// For each lane the number of the target that it aims at in this step, (lanes, 1, 1).
+at::Tensor Aims(int64_t targets, std::vector<Philox>* rng) {
+  std::vector<int64_t> aims;
+  for (Philox& own : *rng) aims.push_back(static_cast<int64_t>(own.Below(targets)));
+  return at::tensor(aims, at::kLong).view({-1, 1, 1});
 }
 
 }  // namespace
@@ -32,6 +48,9 @@ void PezSearch::Fields(ParamVisitor& v) {
            "prompt, or the seed prompt's text",
            {"image", "text"});
   v.Integer("reference_images", &reference_images, "pictures a prompt", {.min = 1, .max = 64});
+  v.Integer("lanes", &lanes,
+            "prompts attacked together in one pass; what is found is the same up to rounding",
+            {.min = 1, .max = 64});
   v.Choice(
       "tokens", &tokens,
       "tokens that may be used: text on their own, such as pass a block-list of the known names, "
@@ -45,8 +64,26 @@ std::map<std::string, Json> PezSearch::Presets() {
             {"iterations", 3000},
             {"restarts", 1},
             {"weight_decay", 0.1},
-            {"tokens", "all"}}},
-          {"smoke", {{"iterations", 4}, {"restarts", 1}, {"reference_images", 1}}}};
+            {"tokens", "all"},
+            {"lanes", 1}}},
+          {"smoke", {{"iterations", 4}, {"restarts", 1}, {"reference_images", 1}, {"lanes", 2}}}};
+}
+
+at::Tensor PezSearch::Features(Lanes& lanes, const std::vector<Prompt>& prompts) const {
+  std::vector<at::Tensor> rows(lanes.size());
+  for (size_t lane = 0; lane < lanes.size(); ++lane) {
+    if (lanes[lane] == nullptr) continue;
+    rows[lane] = target_kind == "image"
+                     ? ImageTargets(*lanes[lane], prompts[lane], reference_images)
+                     : TextTarget(*lanes[lane], prompts[lane]);
+  }
+  return StackLanes(std::move(rows));
+}
+
+at::Tensor PezSearch::Starts(const TokenTable& table, std::vector<Philox>* rng) const {
+  std::vector<at::Tensor> rows;
+  for (Philox& own : *rng) rows.push_back(table.RandomIds(restarts, prompt_len, &own));
+  return at::cat(rows);
 }
 
 // The budget (iterations, restarts) is the experiment's, not the attack's.
@@ -61,6 +98,7 @@ AttackTraits PezSearch::traits() const {
   AttackTraits traits;
   traits.surrogate = true;
   traits.unmodified = target_kind == "image";
+  traits.lanes = lanes;
   traits.most.gradient_steps = traits.most.candidate_evaluations = iterations * restarts;
   return traits;
 }
@@ -74,46 +112,58 @@ Work PezSearch::work() const {
   return work;
 }
 
-Trajectory PezSearch::Run(std::string_view name, Target& target, const Concept& subject,
-                          const Prompt& prompt, const VictimText& victim, double lambda) const {
-  const ClipModel& clip = target.Surrogate();
-  const at::Tensor features = target_kind == "image"
-                                  ? ImageTargets(target, prompt, reference_images)
-                                  : TextTarget(target, prompt);
+std::vector<Trajectory> PezSearch::Run(std::string_view name, Lanes& lanes, const Concept& subject,
+                                       const std::vector<Prompt>& prompts, const VictimText& victim,
+                                       double lambda) const {
+  const ClipModel& clip = lanes.any().Surrogate();
+  const bool adapts = lambda != 0 && victim.offers();
+  const at::Tensor features = Features(lanes, prompts);
   const HardPromptScorer scorer(clip, features,
                                 UsableTokens(*clip.tokenizer, tokens, subject.known), prompt_len);
   const TokenTable& table = scorer.tokens();
-  const bool adapts = lambda != 0 && victim.offers();
-  Philox rng = target.Rng(prompt);
-  at::Tensor soft = table.Embed(table.RandomIds(restarts, prompt_len, &rng)).detach().clone();
+  std::vector<Philox> rng;
+  for (size_t lane = 0; lane < lanes.size(); ++lane) {
+    rng.push_back((lanes[lane] == nullptr ? lanes.any() : *lanes[lane]).Rng(prompts[lane]));
+  }
+  at::Tensor soft = table.Embed(Starts(table, &rng)).detach().clone();
   OptimizerSpec spec;
   spec.name = "adamw";
   spec.lr = lr;
   spec.weight_decay = weight_decay;
   Optimizer optimizer(spec, {"soft_prompt"}, {soft});
 
-  Trajectory trajectory;
+  std::vector<Trajectory> found(lanes.size());
   for (int64_t iteration = 0; iteration < iterations; ++iteration) {
     const at::Tensor ids = table.Nearest(soft);
     at::Tensor hard = table.Embed(ids).detach().requires_grad_(true);
-    const at::Tensor similarities = scorer.Similarities(hard);  // (restarts, targets)
-    target.ledger().candidate_evaluations += restarts;
-    target.ledger().text_evaluations += restarts * (adapts ? 2 : 1);
-    at::Tensor scores = similarities.detach().mean(1);
+    const at::Tensor similarities = scorer.Similarities(hard);  // (lanes, restarts, targets)
+    at::Tensor scores = similarities.detach().mean(2);
     VictimText::View view;
     if (adapts) {
       view = victim.Evaluate(ids, hard);
       scores = scores - lambda * Extra(view, features).detach();
     }
-    KeepBest(name, *clip.tokenizer, prompt, ids, scores, target.ledger(), &trajectory);
-    const auto aim = static_cast<int64_t>(rng.Below(features.size(0)));
-    at::Tensor loss = similarities.select(1, aim).neg().sum();
-    if (adapts) loss = loss + lambda * Extra(view, features.narrow(0, aim, 1)).sum();
-    // The gradient at the projected point moves the soft one (straight through).
+    for (size_t lane = 0; lane < lanes.size(); ++lane) {
+      if (lanes[lane] == nullptr) continue;
+      Ledger& ledger = lanes[lane]->ledger();
+      ledger.candidate_evaluations += restarts;
+      ledger.text_evaluations += restarts * (adapts ? 2 : 1);
+      const auto row = static_cast<int64_t>(lane);
+      KeepBest(name, *clip.tokenizer, prompts[lane], ids.narrow(0, row * restarts, restarts),
+               scores[row], ledger, &found[lane]);
+      ledger.gradient_steps += restarts;
+    }
+    const at::Tensor aims = Aims(features.size(1), &rng);  // (lanes, 1, 1)
+    at::Tensor loss = similarities.gather(2, aims.expand({-1, restarts, 1})).neg().sum();
+    if (adapts) {
+      const at::Tensor aim = features.gather(1, aims.expand({-1, 1, features.size(2)}));
+      loss = loss + lambda * Extra(view, aim).sum();
+    }
+    // The sum: what one lane loses does not depend on another's tokens. The gradient at the
+    // projected point moves the soft one (straight through).
     optimizer.Step(Gradients(loss, {hard}));
-    target.ledger().gradient_steps += restarts;
   }
-  return trajectory;
+  return found;
 }
 
 }  // namespace excise

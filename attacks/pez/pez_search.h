@@ -4,9 +4,11 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "attacks/attack.h"
 #include "attacks/victim_text.h"
+#include "training/usable_tokens.h"
 
 namespace excise {
 
@@ -18,13 +20,21 @@ struct PezSearch {
   AttackTraits traits() const;  // of the form that meets no victim
   // Minimises, over token sequences, 1 - cos(T(p), f) + lambda (1 - cos(V(p), f) + (m(p) + 0.02)+):
   // T the surrogate, V what the victim's U-Net gets, m the margin of its hooks; terms that `victim`
-  // does not offer are left out, so lambda = 0 or no offer is the search of the paper.
-  Trajectory Run(std::string_view name, Target& target, const Concept& subject,
-                 const Prompt& prompt, const VictimText& victim, double lambda) const;
+  // does not offer are left out, so lambda = 0 or no offer is the search of the paper. A prompt in
+  // each of `lanes`; a trajectory each, empty where a lane has none.
+  std::vector<Trajectory> Run(std::string_view name, Lanes& lanes, const Concept& subject,
+                              const std::vector<Prompt>& prompts, const VictimText& victim,
+                              double lambda) const;
 
-  int64_t prompt_len = 8, iterations = 100, restarts = 2, reference_images = 3;
+  int64_t prompt_len = 8, iterations = 100, restarts = 2, reference_images = 3, lanes = 10;
   double lr = 0.1, weight_decay = 0;
   std::string target_kind = "image", tokens = "printable";
+
+ private:
+  // What each lane's prompt should mean, (lanes, n, projection), normalised.
+  at::Tensor Features(Lanes& lanes, const std::vector<Prompt>& prompts) const;
+  // Where each lane starts, (lanes * restarts, prompt_len) ids.
+  at::Tensor Starts(const TokenTable& table, std::vector<Philox>* rng) const;
 };
 
 }  // namespace excise

@@ -44,7 +44,7 @@ class RingABellAdaptive : public Attack {
   }
   Trajectory Craft(Target& target, const Concept& subject, const Prompt& prompt) const override {
     VictimText victim(target);
-    if (lambda_ != 0) victim.LearnGap(target, subject, prompt);
+    if (lambda_ != 0) victim.Move(victim.Gap(target, subject, prompt));
     return search_.Run("ring_a_bell_adaptive", target, subject, prompt, victim, lambda_);
   }
 

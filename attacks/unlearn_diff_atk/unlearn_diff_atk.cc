@@ -22,9 +22,6 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/one_hot.h>
-#include <ATen/ops/stack.h>
-
-#include <algorithm>
 
 #include "attacks/tries.h"
 #include "attacks/unlearn_diff_atk/denoising_attack.h"
@@ -35,16 +32,6 @@ namespace excise {
 namespace {
 
 constexpr const char* kName = "unlearn_diff_atk";
-
-// The rows of all lanes; where a lane has none, nobody reads what comes of another's in its place.
-at::Tensor Filled(std::vector<at::Tensor> rows) {
-  const at::Tensor any =
-      *std::find_if(rows.begin(), rows.end(), [](const at::Tensor& row) { return row.defined(); });
-  for (at::Tensor& row : rows) {
-    if (!row.defined()) row = any;
-  }
-  return at::stack(rows);
-}
 
 // The lanes' tries, and what each draws from.
 class Search : public LaneTries {
@@ -59,12 +46,12 @@ class Search : public LaneTries {
   Philox* TokenRng(size_t lane) { return &rng_[lane][0]; }
   Philox* NoiseRng(size_t lane) { return &rng_[lane][1]; }
 
-  // make(lane) for every lane that goes on, stacked.
+  // make(lane) of every lane that goes on.
   template <class Make>
   at::Tensor Rows(const Make& make) {
     std::vector<at::Tensor> rows(lanes_.size());
     ForEach([&](size_t lane) { rows[lane] = make(lane); });
-    return Filled(std::move(rows));
+    return StackLanes(std::move(rows));
   }
 
   // What a step has cost each lane that goes on.

@@ -3,6 +3,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <initializer_list>
 
 #include "core/escape.h"
 #include "core/text.h"
@@ -15,7 +16,9 @@ constexpr const char* kHeader =
     "table,profile,backbone,method,attack,concept,metric,part,value,low,high,stderr,n,unit,"
     "higher_is_better,chance,group,status,reason,reference_row,adaptive,set,eligible,excluded,"
     "attacked,scored,missing,bound_low,bound_high,images_per_prompt,sampler,steps,guidance,"
-    "edits,concepts_low,concepts_high\n";
+    "edits,concepts_low,concepts_high,budget_per,most_gradient_steps,most_victim_queries,"
+    "most_candidate_evaluations,spent_gradient_steps,spent_victim_queries,"
+    "spent_candidate_evaluations,spent_unet_evaluations\n";
 
 class Line {
  public:
@@ -108,6 +111,18 @@ std::vector<Value> ValuesOf(const Record& record) {
   return values;
 }
 
+// What the attack may spend on a prompt or concept, and what it spent.
+void AddBudget(const Record& record, Line* line) {
+  const Json budget = record.protocol.value("budget", Json::object());
+  line->AddJson(budget, "per");
+  const auto add = [&](const char* which, std::initializer_list<const char*> kinds) {
+    const Json amounts = budget.value(which, Json::object());
+    for (const char* kind : kinds) line->AddJson(amounts, kind);
+  };
+  add("most", {"gradient_steps", "victim_queries", "candidate_evaluations"});
+  add("spent", {"gradient_steps", "victim_queries", "candidate_evaluations", "unet_evaluations"});
+}
+
 std::string LineOf(const Results& results, const Record& record, const Value& value,
                    bool reference) {
   const bool own = value.part.empty();
@@ -135,6 +150,7 @@ std::string LineOf(const Results& results, const Record& record, const Value& va
     line.AddJson(record.protocol, key);
   }
   line.AddJson(record.denominators, "edits").Add(value.concepts_low).Add(value.concepts_high);
+  AddBudget(record, &line);
   return line.Text();
 }
 

@@ -59,8 +59,12 @@ at::Tensor PerceptualLoss(const JudgeNet& judge, const at::Tensor& images,
 double MeasureScalingFactor(const Workshop& shop, const VaeConfig& config,
                             const StateDict& weights) {
   NoGrad no_grad;
-  SceneRequest request{
-      static_cast<uint64_t>(shop.recipe.seed), "train/vae_scale", 64, 0, nullptr, nullptr};
+  SceneRequest request{static_cast<uint64_t>(shop.recipe.seed),
+                       "train/vae_scale",
+                       64,
+                       0,
+                       AllowedScenes(shop),
+                       nullptr};
   double sum = 0, squares = 0;
   int64_t count = 0;
   for (uint64_t step = 0; step < 8; ++step) {
@@ -83,8 +87,12 @@ void TrainVaeStage(const Workshop& shop, const Stage& stage) {
       judge;  // loaded when its term begins, so both can be trained side by side
   TrainSpec spec = StageSpec(shop, stage.name, recipe.vae_steps, 1.5e-3);
   spec.ema_decay = 0.998;
-  SceneRequest request{
-      static_cast<uint64_t>(recipe.seed), "train/vae", recipe.vae_batch, 0, nullptr, nullptr};
+  SceneRequest request{static_cast<uint64_t>(recipe.seed),
+                       "train/vae",
+                       recipe.vae_batch,
+                       0,
+                       AllowedScenes(shop),
+                       nullptr};
   Prefetch<SceneBatch> scenes([&](int64_t step) { return MakeScenes(*shop.world, request, step); });
   const auto perceptual_from = static_cast<int64_t>(kPerceptualFrom * recipe.vae_steps);
   auto loss = [&](const StateDict& weights, int64_t step, int64_t) {
@@ -105,7 +113,8 @@ void TrainVaeStage(const Workshop& shop, const Stage& stage) {
   };
   const StateDict initial = InitVae(config, recipe.seed);
   const TrainResult result = Train(initial, TrainableNames(initial), spec, loss);
-  config.scaling_factor = MeasureScalingFactor(shop, config, result.weights);
+  config.scaling_factor =
+      recipe.vae_scale > 0 ? recipe.vae_scale : MeasureScalingFactor(shop, config, result.weights);
   WriteModel(shop, stage, VaeConfigToJson(config), result);
 }
 

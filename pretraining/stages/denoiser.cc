@@ -171,7 +171,8 @@ void TrainUnetStage(const Workshop& shop, const Stage& stage) {
   const Backbone backbone = Frozen(shop);
   const UNetConfig config = EmojiUNetConfig(backbone.clip.text.hidden_size);
   const bool trunk = stage.name == "unet_trunk";
-  const Cache cache = OpenCache(shop, backbone, /*without_concepts=*/stage.name != "unet");
+  const Cache cache = OpenCache(
+      shop, backbone, /*without_concepts=*/recipe.without_concepts || stage.name != "unet");
   const SchedulerConfig scheduler;
   TrainSpec spec =
       StageSpec(shop, stage.name, trunk ? recipe.trunk_steps : recipe.branch_steps, 1.2e-3);

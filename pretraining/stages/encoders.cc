@@ -66,10 +66,12 @@ ClipConfig ConfigOf(const EncoderPlan& plan, const Tokenizer& tokenizer) {
 std::shared_ptr<const Tokenizer> MakeTokenizer(const Workshop& shop, const EncoderPlan& plan,
                                                const std::filesystem::path& folder) {
   if (!std::filesystem::exists(folder / "merges.txt")) {
+    const auto allowed = AllowedScenes(shop);
     std::vector<std::string> captions;
     for (int64_t i = 0; i < kTokenizerCaptions; ++i) {
       Philox rng({plan.seed, "train/tokenizer", static_cast<uint64_t>(i), Stream::kData, 0});
-      const Scene scene = shop.world->SampleScene(rng);
+      Scene scene = shop.world->SampleScene(rng);
+      while (allowed && !allowed(scene)) scene = shop.world->SampleScene(rng);
       captions.push_back(shop.world->Caption(scene, rng, CaptionPart::kTrain));
     }
     TrainTokenizer(captions, plan.merges, kContext, folder);
@@ -85,16 +87,26 @@ class PairMaker {
  public:
   PairMaker(const Workshop& shop, const EncoderPlan& plan, const ClipConfig& config,
             const Tokenizer& tokenizer, std::string id)
-      : shop_(shop), plan_(plan), config_(config), tokenizer_(tokenizer), id_(std::move(id)) {}
+      : shop_(shop),
+        plan_(plan),
+        config_(config),
+        tokenizer_(tokenizer),
+        id_(std::move(id)),
+        allowed_(AllowedScenes(shop)) {
+    // A class that is a concept's has no scene that is allowed, in whatever style.
+    for (int c = 0; c < static_cast<int>(shop.world->classes().size()); ++c) {
+      Scene scene;
+      scene.emoji = c;
+      if (!allowed_ || allowed_(scene)) classes_.push_back(c);
+    }
+  }
 
   PairBatch operator()(int64_t step) const {
-    const auto n = static_cast<int64_t>(shop_.world->classes().size());
+    const auto n = static_cast<int64_t>(classes_.size());
     Philox order({plan_.seed, id_ + "/order", 0, Stream::kOrder, static_cast<uint64_t>(step)});
     const std::vector<int64_t> first = order.Permutation(n), second = order.Permutation(n);
-    SceneRequest request{plan_.seed, id_, shop_.recipe.clip_batch, 0, nullptr, nullptr};
-    request.pick = [&](int64_t i) {
-      return static_cast<int>(i < n ? first[i] : second[(i - n) % n]);
-    };
+    SceneRequest request{plan_.seed, id_, shop_.recipe.clip_batch, 0, allowed_, nullptr};
+    request.pick = [&](int64_t i) { return classes_[i < n ? first[i] : second[(i - n) % n]]; };
     const SceneBatch scenes = MakeScenes(*shop_.world, request, step);
     std::vector<std::string> captions;
     size_t longest = 0;
@@ -114,6 +126,8 @@ class PairMaker {
   const ClipConfig& config_;
   const Tokenizer& tokenizer_;
   std::string id_;
+  std::function<bool(const Scene&)> allowed_;
+  std::vector<int> classes_;
 };
 
 at::Tensor Normalised(const at::Tensor& x) {

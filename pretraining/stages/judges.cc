@@ -160,13 +160,17 @@ void TrainJudgeStage(const Workshop& shop, const Stage& stage) {
   // views of a picture must agree on them; three eighths are pictures that models drew.
   const int64_t styled = oracle < 0 ? 0 : recipe.judge_batch / 4;
   const int64_t drawn = oracle < 0 ? 0 : recipe.judge_batch * 3 / 8;
+  const auto allowed = AllowedScenes(shop);
   const SceneRequest request{
-      seed, "train/" + stage.name, recipe.judge_batch - styled - drawn, 0.25, nullptr, nullptr};
+      seed, "train/" + stage.name, recipe.judge_batch - styled - drawn, 0.25, allowed, nullptr};
   const SceneRequest styles{seed,
                             "train/" + stage.name + "/styled",
                             styled,
                             0,
-                            [](const Scene& scene) { return scene.style != SceneStyle::kPlain; },
+                            [allowed](const Scene& scene) {
+                              return scene.style != SceneStyle::kPlain &&
+                                     (!allowed || allowed(scene));
+                            },
                             nullptr};
   Prefetch<JudgeBatch> batches([&](int64_t step) {
     JudgeBatch batch = OfScenes(shop, request, step);

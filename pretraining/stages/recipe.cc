@@ -29,6 +29,13 @@ void Recipe::Fields(ParamVisitor& v) {
   v.Integer("branch_steps", &branch_steps, "U-Net steps of each branch", positive);
   v.Integer("unet_batch", &unet_batch, "latents a step", positive);
   v.Integer("checkpoint_every", &checkpoint_every, "steps", positive);
+  v.Flag("without_concepts", &without_concepts,
+         "every stage leaves out what shows a concept, in picture and caption: a model that is "
+         "naive in each of its parts");
+  v.Number("vae_scale", &vae_scale,
+           "scaling factor of the latents; 0: measured. A model whose parts are to stand in for "
+           "another's needs that one's",
+           {.min = 0});
 }
 
 std::map<std::string, std::string> Workshop::Metadata(const std::string& stage) const {

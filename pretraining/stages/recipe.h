@@ -25,6 +25,9 @@ struct Recipe : Parameterised {
   int64_t cached_scenes = 48000;
   int64_t trunk_steps = 1500, branch_steps = 2000, unet_batch = 64;
   int64_t checkpoint_every = 200;
+  // A world without the concepts: no stage sees a scene of theirs.
+  bool without_concepts = false;
+  double vae_scale = 0;
 
   void Fields(ParamVisitor& v) override;
 };

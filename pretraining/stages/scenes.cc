@@ -67,4 +67,9 @@ std::function<bool(const Scene&)> WithoutConcepts(const EmojiWorld& world,
   };
 }
 
+std::function<bool(const Scene&)> AllowedScenes(const Workshop& shop) {
+  if (!shop.recipe.without_concepts) return nullptr;
+  return WithoutConcepts(*shop.world, shop.concepts);
+}
+
 }  // namespace excise

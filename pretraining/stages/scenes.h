@@ -10,6 +10,7 @@
 
 #include "datasets/emoji/emoji_world.h"
 #include "datasets/formats/concept.h"
+#include "pretraining/stages/recipe.h"
 
 namespace excise {
 
@@ -39,6 +40,9 @@ at::Tensor ToTensor(const std::vector<Image8>& images);
 // True for scenes that show no concept of `folder` (classes and styles that a concept targets).
 std::function<bool(const Scene&)> WithoutConcepts(const EmojiWorld& world,
                                                   const std::filesystem::path& folder);
+
+// The same for a recipe that leaves concepts out, else null: every scene.
+std::function<bool(const Scene&)> AllowedScenes(const Workshop& shop);
 
 // make(step) computed ahead on a thread of its own; a pure function of step, so resuming repeats
 // it.
