@@ -84,8 +84,8 @@ class Relearn : public Attack {
   }
 
   int64_t pictures_ = 4, iterations_ = 40, batch_ = 4;
-  double lr_ = 1e-4;
-  std::string layers_ = "all";
+  double lr_ = 1e-3;
+  std::string layers_ = "cross";
 };
 
 const Registration<Attack, Relearn> registration;

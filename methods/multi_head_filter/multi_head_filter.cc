@@ -149,8 +149,8 @@ class MultiHeadFilter : public Method {
 
   std::string heads_;
   std::vector<std::string> use_heads_;
-  double threshold_ = 0.5, lr_ = 2e-3;
-  int64_t pictures_ = 48, epochs_ = 60, batch_ = 32;
+  double threshold_ = 0.7, lr_ = 2e-3;
+  int64_t pictures_ = 48, epochs_ = 30, batch_ = 32;
   ClipFilterParams filter_;
 };
 
