@@ -51,7 +51,8 @@ std::unique_ptr<Method> Make(const Json& params) {
   return method;
 }
 
-const Json kShort = {{"pictures", 40}, {"epochs", 40}, {"batch", 16}, {"lr", 0.01}};
+const Json kShort = {
+    {"threshold", 0.5}, {"pictures", 40}, {"epochs", 40}, {"batch", 16}, {"lr", 0.01}};
 
 }  // namespace
 
