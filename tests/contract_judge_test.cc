@@ -8,7 +8,9 @@
 
 #include "core/text.h"
 #include "judges/judge.h"
+#include "models/tensors/safetensors.h"
 #include "tests/contract_common.h"
+#include "tests/imagenet_files.h"
 #include "tests/testdata.h"
 #include "tests/tiny_models.h"
 
@@ -17,7 +19,12 @@ namespace {
 
 std::unique_ptr<Judge> Opened() {
   static const ClipModel clip = TinyClip();
-  std::unique_ptr<Judge> judge = MakeForSmoke<Judge>();
+  static const std::filesystem::path weights = [] {
+    const std::filesystem::path file = TestFolder("contract_judge") / "weights.safetensors";
+    SaveSafetensors(file, FormulaResNet(4));
+    return file;
+  }();
+  std::unique_ptr<Judge> judge = MakeForSmoke<Judge>({{"weights", weights.string()}});
   JudgeSource source;
   source.backbone = RepoFile("models/emoji/model_index.json").parent_path();
   source.reference_clip = source.independent_clip = &clip;

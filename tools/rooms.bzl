@@ -174,7 +174,7 @@ def _plugin(name, kind, source, deps, data, **kwargs):
         deps = [":" + name, "//tests:contract_%s_test" % kind],
     )
 
-def plugin_room(name, kind, deps, visibility, plugin_deps = [], data = []):
+def plugin_room(name, kind, deps, visibility, plugin_deps = [], data = [], test_data = {}):
     """A room of plug-ins: a library of what they share, and one target for each.
 
     What lies in templates/ is there to be copied: built and tested as a plug-in, and in no table.
@@ -186,6 +186,7 @@ def plugin_room(name, kind, deps, visibility, plugin_deps = [], data = []):
       visibility: of the library. The plug-ins are visible to tables and tests alone.
       plugin_deps: of every plug-in, beside the library.
       data: what plug-ins and tests read.
+      test_data: what a test reads beside that, by its name.
     """
     headers = native.glob(["*.h"], allow_empty = True)
     sources = native.glob(["*.cc"], exclude = _NOT_LIBRARY, allow_empty = True)
@@ -232,7 +233,7 @@ def plugin_room(name, kind, deps, visibility, plugin_deps = [], data = []):
             deps_of_test = [":%s_helpers" % folder if folder else ":" + name]
         elif unit + ".cc" in seen:
             deps_of_test = [":" + _stem(src)[:-len("_test")], seen[unit + ".cc"]]
-        room_test(_stem(src), src, depset(deps_of_test + [":" + name]).to_list() + ["//tests:gradient_check", "//tests:tiny_models"], data)
+        room_test(_stem(src), src, depset(deps_of_test + [":" + name]).to_list() + ["//tests:gradient_check", "//tests:tiny_models"], data + test_data.get(_stem(src), []))
     for src in native.glob(["*_benchmark.cc"], allow_empty = True):
         cc_binary(
             name = _stem(src),

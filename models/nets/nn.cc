@@ -2,6 +2,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/addmm.h>
+#include <ATen/ops/batch_norm.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/empty.h>
@@ -131,6 +132,13 @@ at::Tensor LayerNorm(const StateDict& weights, const std::string& prefix, const 
                      double eps) {
   const at::Tensor& weight = weights.Get(prefix + ".weight");
   return at::layer_norm(x, weight.sizes(), weight, Bias(weights, prefix), eps);
+}
+
+at::Tensor BatchNorm(const StateDict& weights, const std::string& prefix, const at::Tensor& x,
+                     double eps) {
+  return at::batch_norm(x, weights.Get(prefix + ".weight"), weights.Get(prefix + ".bias"),
+                        weights.Get(prefix + ".running_mean"), weights.Get(prefix + ".running_var"),
+                        /*training=*/false, /*momentum=*/0, eps, /*cudnn_enabled=*/false);
 }
 
 at::Tensor GroupNorm(const StateDict& weights, const std::string& prefix, const at::Tensor& x,

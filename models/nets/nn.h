@@ -22,6 +22,9 @@ at::Tensor LayerNorm(const StateDict& weights, const std::string& prefix, const 
                      double eps);
 at::Tensor GroupNorm(const StateDict& weights, const std::string& prefix, const at::Tensor& x,
                      int64_t groups, double eps);
+// By the running statistics, "<prefix>.running_mean" and "<prefix>.running_var".
+at::Tensor BatchNorm(const StateDict& weights, const std::string& prefix, const at::Tensor& x,
+                     double eps);
 // SiLU(y), y + x and y * x: in y's memory, which must be the caller's alone, where no gradients are
 // recorded.
 at::Tensor Silu(at::Tensor y);

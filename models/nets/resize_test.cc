@@ -1,0 +1,54 @@
+#include "models/nets/resize.h"
+
+#include <ATen/ops/arange.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/tensor.h>
+
+#include <catch2/catch.hpp>
+
+namespace excise {
+namespace {
+
+at::Tensor Row(const std::vector<int64_t>& values) {
+  return at::tensor(values, at::kByte).view({1, 1, 1, -1});
+}
+
+}  // namespace
+
+// Pillow 13.0.0: Image.fromarray(row).resize((n, 1), mode), worked through by hand as well.
+TEST_CASE("a row of pixels becomes what Pillow makes of it") {
+  const at::Tensor row = Row({0, 255, 0, 0, 200, 90, 30, 255});
+  const auto resized = [&](int64_t width, Resampling mode) {
+    return ResizePictures(row, 1, width, mode);
+  };
+  // To a half: triangles over four pixels, (3 3 1) / 7 at the end.
+  CHECK(resized(4, Resampling::kBilinear).equal(Row({109, 57, 113, 135})));
+  CHECK(resized(4, Resampling::kBicubic).equal(Row({116, 47, 116, 136})));
+  CHECK(resized(5, Resampling::kBilinear).equal(Row({104, 66, 95, 95, 163})));
+  CHECK(resized(11, Resampling::kBicubic)
+            .equal(Row({0, 166, 203, 0, 0, 107, 195, 94, 26, 120, 255})));
+  CHECK(resized(8, Resampling::kBicubic).equal(row));
+}
+
+TEST_CASE("rows and columns alike, and a uniform picture stays one") {
+  const at::Tensor row = Row({0, 255, 0, 0, 200, 90, 30, 255});
+  const at::Tensor column = row.transpose(2, 3);
+  for (const Resampling mode : {Resampling::kBilinear, Resampling::kBicubic}) {
+    CHECK(
+        ResizePictures(column, 5, 1, mode).transpose(2, 3).equal(ResizePictures(row, 1, 5, mode)));
+    const at::Tensor grey = at::full({2, 3, 7, 5}, 77, at::kByte);
+    CHECK(ResizePictures(grey, 20, 3, mode).equal(at::full({2, 3, 20, 3}, 77, at::kByte)));
+  }
+}
+
+TEST_CASE("the middle is cut as torchvision cuts it") {
+  const at::Tensor ramp = at::arange(9, at::kByte).view({1, 1, 1, 9}).expand({1, 1, 4, 9});
+  // 9 - 4 = 5 pixels are too many: 2 of them (the even half) go on the left.
+  CHECK(ResizeAndCut(ramp, 4, 4, Resampling::kBilinear)[0][0][0].equal(
+      at::tensor({2, 3, 4, 5}, at::kByte)));
+  // 7 too many: 3.5 becomes 4.
+  CHECK(ResizeAndCut(ramp.narrow(2, 0, 2), 2, 2, Resampling::kBilinear)[0][0][0].equal(
+      at::tensor({4, 5}, at::kByte)));
+}
+
+}  // namespace excise
