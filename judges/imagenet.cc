@@ -9,12 +9,12 @@
 // Needs: the weights as safetensors: `bazel build //judges:efficientnet_lite0` makes those of
 //   EfficientNet-lite0, tools/convert_weights.py makes them of a file of your own
 // Caveats: knows no class beside ImageNet's, and with a threshold of 0 names one for any garbage;
-//   its classes are torchvision's names (datasets/imagenet_classes.json); no styles, no oracle
+//   its classes are torchvision's names (datasets/imagenet_classes.json); no styles
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/softmax.h>
 #include <fmt/format.h>
 
-#include <memory>
+#include <optional>
 
 #include "core/data_file.h"
 #include "core/error.h"
@@ -32,6 +32,9 @@ class ImageNet : public Judge {
  public:
   void Fields(ParamVisitor& v) override {
     v.Path("weights", &weights_, "the network: a .safetensors file");
+    v.Path("oracle", &oracle_weights_,
+           "another network, which attacks ask whether a candidate worked; none: such attacks are "
+           "left out");
     v.Number("threshold", &threshold_,
              "probability below which a picture shows no class; 0: it always shows one",
              {.min = 0, .max = 1});
@@ -40,12 +43,22 @@ class ImageNet : public Judge {
   std::vector<std::string> needs_one_of() const override { return {"weights"}; }
 
   void Open(const JudgeSource&) override {
-    net_ = std::make_unique<ImageNetNet>(LoadSafetensors(weights_), weights_);
-    digest_ = Sha256HexOfFile(weights_);
-    const std::filesystem::path names = DataFile("datasets/imagenet_classes.json");
-    for (const Json& name : ReadJsonFile(names)) classes_.push_back(name.get<std::string>());
+    net_.emplace(weights_);
+    if (!oracle_weights_.empty()) {
+      oracle_.emplace(oracle_weights_);
+      if (oracle_->digest == net_->digest) {
+        throw UsageError(
+            fmt::format("judge imagenet: the oracle {} has the reporting network's weights. An "
+                        "attack that asks "
+                        "it would be tuned to the judge that reports: name another network.",
+                        oracle_weights_));
+      }
+    }
+    for (const Json& name : ReadJsonFile(DataFile("datasets/imagenet_classes.json"))) {
+      classes_.push_back(name.get<std::string>());
+    }
   }
-  std::string digest() const override { return digest_; }
+  std::string digest() const override { return net_->digest; }
 
   JudgeTraits traits() const override {
     JudgeTraits traits;
@@ -55,36 +68,35 @@ class ImageNet : public Judge {
     return traits;
   }
 
-  Judgement Report(const at::Tensor& images) const override {
-    const NoGrad no_grad;
-    Judgement said;
-    said.names = traits().scores;
-    said.scores = at::softmax(net_->Forward(net_->Preprocess(images)).logits, 1);
-    for (int64_t row = 0; row < images.size(0); ++row) {
-      const auto [most, best] = said.scores[row].max(0);
-      const double probability = most.item<double>();
-      if (!(probability >= 0)) {
-        throw Error(
-            fmt::format("The judge 'imagenet' gives picture {} no finite score. {} is "
-                        "probably damaged.",
-                        row, weights_));
-      }
-      const bool none = probability < threshold_;
-      said.verdicts.push_back({none ? "" : classes_[best.item<int64_t>()], "",
-                               none ? 1 - probability : probability, 0});
-    }
-    return said;
-  }
+  Judgement Report(const at::Tensor& images) const override { return Said(*net_, images); }
   at::Tensor Features(const at::Tensor& images) const override {
     const NoGrad no_grad;
-    return net_->Forward(net_->Preprocess(images)).pooled;
+    return net_->net.Forward(net_->net.Preprocess(images)).pooled;
+  }
+  std::string oracle_digest() const override {
+    return oracle_ ? oracle_->digest : Judge::oracle_digest();
+  }
+  Judgement ConsultOracle(const at::Tensor& images) const override {
+    return oracle_ ? Said(*oracle_, images) : Judge::ConsultOracle(images);
   }
 
  private:
-  std::string weights_;
+  struct Network {
+    explicit Network(const std::string& file)
+        : net(LoadSafetensors(file), file), digest(Sha256HexOfFile(file)) {}
+    ImageNetNet net;
+    std::string digest;
+  };
+
+  Judgement Said(const Network& network, const at::Tensor& images) const {
+    const NoGrad no_grad;
+    const at::Tensor pixels = network.net.Preprocess(images);
+    return ByProbabilities(traits(), at::softmax(network.net.Forward(pixels).logits, 1));
+  }
+
+  std::string weights_, oracle_weights_;
   double threshold_ = 0;
-  std::unique_ptr<const ImageNetNet> net_;
-  std::string digest_;
+  std::optional<Network> net_, oracle_;
   std::vector<std::string> classes_;
 };
 

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "core/error.h"
 #include "core/text.h"
 
@@ -37,6 +40,28 @@ std::vector<std::string> NamesOfKind(const std::vector<ScoreName>& scores,
     if (score.kind == kind && !score.name.empty()) names.push_back(score.name);
   }
   return names;
+}
+
+Judgement ByProbabilities(const JudgeTraits& traits, const at::Tensor& probabilities) {
+  Judgement said;
+  said.names = traits.scores;
+  said.scores = probabilities.to(at::kCPU, at::kFloat).contiguous();
+  const auto classes = static_cast<size_t>(said.scores.size(1));
+  for (int64_t row = 0; row < said.scores.size(0); ++row) {
+    const float* scores = said.scores.data_ptr<float>() + row * said.scores.size(1);
+    if (!std::all_of(scores, scores + classes, [](float score) { return std::isfinite(score); })) {
+      throw Error(
+          fmt::format("The judge gives picture {} a score that is not finite. Its weights are "
+                      "probably damaged: "
+                      "fetch or convert them again.",
+                      row));
+    }
+    const float* best = std::max_element(scores, scores + classes);
+    const bool none = traits.threshold && *best < *traits.threshold;
+    said.verdicts.push_back({none ? "" : said.names[static_cast<size_t>(best - scores)].name, "",
+                             none ? 1.0 - *best : *best, 0});
+  }
+  return said;
 }
 
 at::Tensor Judge::Features(const at::Tensor&) const {

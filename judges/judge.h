@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -48,6 +49,12 @@ struct Judgement {
   at::Tensor scores;             // float32 (batch, names) on the CPU, before any threshold
 };
 
+// What a judge of classes alone says by its probabilities (batch, classes), the columns as in
+// `traits`: the largest, and none where it is below the threshold. Throws Error where one is not
+// finite.
+struct JudgeTraits;
+Judgement ByProbabilities(const JudgeTraits& traits, const at::Tensor& probabilities);
+
 // The answer of the attacks' oracle for one picture.
 struct OracleAnswer {
   bool success = false;           // the outcome is the target
@@ -77,6 +84,8 @@ class Judge : public Parameterised {
  public:
   static constexpr const char* kKind = "judge";
   virtual int version() const = 0;
+  // Named settings, each an object for DecodeParams over the defaults.
+  virtual std::map<std::string, Json> presets() const { return {}; }
   // Once, before anything else is asked. Throws Error saying what is missing.
   virtual void Open(const JudgeSource& source) = 0;
   // Of all that decides its scores beside its parameters: weights, fonts, texts.
