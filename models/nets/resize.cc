@@ -39,8 +39,8 @@ at::Tensor Weights(int64_t from, int64_t to, Resampling resampling) {
     }
     double* row = weights.data_ptr<double>() + i * from;
     for (int64_t j = begin; j < end; ++j) {
-      const double share = own[static_cast<size_t>(j - begin)];
-      row[j] = std::trunc((sum != 0 ? share / sum : share) * kOne + (share < 0 ? -0.5 : 0.5));
+      const double share = own[static_cast<size_t>(j - begin)] * (sum != 0 ? 1 / sum : 1);
+      row[j] = std::trunc(share * kOne + (share < 0 ? -0.5 : 0.5));
     }
   }
   return weights;
@@ -56,10 +56,22 @@ at::Tensor Rounded(const at::Tensor& sums) {
 at::Tensor ResizePictures(const at::Tensor& images, int64_t height, int64_t width,
                           Resampling resampling) {
   at::Tensor x = images.to(at::kDouble);
-  if (width != x.size(3)) {
+  const auto columns = [&] {
+    if (width == x.size(3)) return;
     x = Rounded(at::matmul(x, Weights(x.size(3), width, resampling).t()));
+  };
+  const auto rows = [&] {
+    if (height == x.size(2)) return;
+    x = Rounded(at::matmul(Weights(x.size(2), height, resampling), x));
+  };
+  const int64_t fewer_rows = x.size(2) - height, fewer_columns = x.size(3) - width;
+  if (fewer_rows > 0 && fewer_rows > 2 * fewer_columns) {
+    rows();
+    columns();
+  } else {
+    columns();
+    rows();
   }
-  if (height != x.size(2)) x = Rounded(at::matmul(Weights(x.size(2), height, resampling), x));
   return x.to(at::kByte);
 }
 

@@ -10,9 +10,10 @@ namespace excise {
 
 enum class Resampling { kBilinear, kBicubic };  // antialiased; bicubic with a = -0.5
 
-// uint8 (batch, channels, h, w) -> (batch, channels, height, width): columns first, then rows, each
-// pass rounded to 8 bits, with weights in 22-bit fixed point (Pillow 13,
-// src/libImaging/Resample.c).
+// uint8 (batch, channels, h, w) -> (batch, channels, height, width), in two passes, each rounded to
+// 8 bits, with weights in 22-bit fixed point (src/libImaging/Resample.c). Columns come first, but
+// rows where h - height is positive and more than 2 (w - width): Pillow 13.0.0 does so (found by
+// trying sizes; earlier versions always begin with the columns).
 at::Tensor ResizePictures(const at::Tensor& images, int64_t height, int64_t width,
                           Resampling resampling);
 

@@ -30,6 +30,22 @@ TEST_CASE("a row of pixels becomes what Pillow makes of it") {
   CHECK(resized(8, Resampling::kBicubic).equal(row));
 }
 
+// Image.fromarray(picture).resize((3, 3), BILINEAR): the two orders round differently here.
+TEST_CASE("of a tall picture the rows come first") {
+  std::vector<int64_t> values;
+  for (int64_t i = 0; i < 45; ++i) values.push_back((i * i * 37 + i * 11) % 256);
+  const at::Tensor tall = at::tensor(values, at::kByte).view({1, 1, 9, 5});
+  CHECK(ResizePictures(tall, 3, 3, Resampling::kBilinear)
+            .equal(at::tensor(std::vector<int64_t>{141, 133, 146, 146, 159, 162, 159, 135, 133},
+                              at::kByte)
+                       .view({1, 1, 3, 3})));
+  const at::Tensor wide = at::tensor(values, at::kByte).view({1, 1, 5, 9});
+  CHECK(ResizePictures(wide, 3, 3, Resampling::kBilinear)
+            .equal(at::tensor(std::vector<int64_t>{112, 163, 134, 178, 158, 133, 140, 151, 136},
+                              at::kByte)
+                       .view({1, 1, 3, 3})));
+}
+
 TEST_CASE("rows and columns alike, and a uniform picture stays one") {
   const at::Tensor row = Row({0, 255, 0, 0, 200, 90, 30, 255});
   const at::Tensor column = row.transpose(2, 3);
