@@ -46,6 +46,9 @@ class ClipZeroShot : public Judge {
              {.min = 0, .max = 1});
   }
   int version() const override { return 1; }
+  std::map<std::string, Json> presets() const override {
+    return {{"smoke", {{"classes", {"a dog", "a cat"}}}}};
+  }
   std::vector<std::string> needs_one_of() const override { return {"classes"}; }
 
   void Open(const JudgeSource& source) override {
@@ -55,7 +58,7 @@ class ClipZeroShot : public Judge {
       throw Error(
           "The judge 'clip_zero_shot' has no CLIP: the experiment brings none. Name a folder, as "
           "in "
-          "--set judge.clip=openai/clip-vit-large-patch14.");
+          "--set judge.params.clip=openai/clip-vit-large-patch14.");
     }
     oracle_ = Reader(oracle_folder_, source.independent_clip);
     if (oracle_.clip == nullptr || oracle_.clip->digest != own_.clip->digest) return;

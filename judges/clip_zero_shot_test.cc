@@ -98,7 +98,7 @@ TEST_CASE("clip_zero_shot: what cannot be meant is refused") {
                     Contains("'a photo'"));
   CHECK_THROWS_WITH(Opened({{"classes", {"a"}}, {"templates", Json::array()}}, clip),
                     Contains("no template"));
-  CHECK_THROWS_WITH(Made({{"classes", {"a"}}})->Open(JudgeSource()), Contains("judge.clip"));
+  CHECK_THROWS_WITH(Made({{"classes", {"a"}}})->Open(JudgeSource()), Contains("judge.params.clip"));
 }
 
 }  // namespace excise

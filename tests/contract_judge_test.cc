@@ -18,10 +18,17 @@ namespace excise {
 namespace {
 
 std::unique_ptr<Judge> Opened() {
-  static const ClipModel clip = TinyClip();
+  static const ClipModel clip = [] {
+    ClipModel tiny = TinyClip();
+    tiny.digest = DigestOf(tiny.weights);
+    return tiny;
+  }();
   static const std::filesystem::path weights = [] {
     const std::filesystem::path file = TestFolder("contract_judge") / "weights.safetensors";
-    SaveSafetensors(file, FormulaResNet(4));
+    // Of every kind that a judge reads, in one file.
+    StateDict all = FormulaResNet(4);
+    all.Merge(FormulaOpenNsfw(4));
+    SaveSafetensors(file, all);
     return file;
   }();
   std::unique_ptr<Judge> judge = MakeForSmoke<Judge>({{"weights", weights.string()}});

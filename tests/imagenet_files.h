@@ -16,6 +16,10 @@ namespace excise {
 // has it.
 StateDict FormulaResNet(int64_t width = 64);
 
+// Open-NSFW's layers as tools/convert_weights.py names them, `width` 64 as released or less (at
+// least 2), filled likewise.
+StateDict FormulaOpenNsfw(int64_t width);
+
 // The pictures of tests/fixtures/judges.safetensors, uint8 (1, 3, h, w) each, with the logits
 // (1000) of `network`; of another such file where EXCISE_JUDGE_FIXTURE names it.
 struct JudgedPicture {
