@@ -1,5 +1,5 @@
 // Tables' CSV as people read it who live in Python: by its own csv module and, where it is
-// installed, by pandas, with the document's examples.
+// installed, by pandas, with the document's examples; and the tool that converts weights.
 #include <catch2/catch.hpp>
 #include <cstdlib>
 #include <fstream>
@@ -14,21 +14,18 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Holds a CSV against its JSON by tests/tidy_csv.py; `document`: whose examples are run as well.
-void CheckInPython(const fs::path& csv, const fs::path& json, const std::string& document = "") {
+// Runs python3 with these words.
+void CheckInPython(const std::vector<fs::path>& words) {
   if (std::system("command -v python3 > /dev/null 2>&1") != 0) {
-    WARN("SKIPPED: there is no python3; nothing read the CSV.");
+    WARN("SKIPPED: there is no python3; nothing was checked.");
     return;
   }
   const std::string log = (TestFolder("log") / "log").string();
   std::string command = "python3";
-  for (const fs::path& word : {RepoFile("tests/tidy_csv.py"), csv, json}) {
-    command += " '" + word.string() + "'";
-  }
-  if (!document.empty()) command += " '" + RepoFile(document).string() + "'";
+  for (const fs::path& word : words) command += " '" + word.string() + "'";
   const int status = std::system((command + " > '" + log + "' 2>&1").c_str());
   const std::string said = ReadBytes(log);
-  INFO(csv << "\n" << said);
+  INFO(command << "\n" << said);
   CHECK(status == 0);
   if (said.find("SKIPPED") != said.npos) WARN(said);
 }
@@ -51,7 +48,9 @@ TEST_CASE("Python reads the JSON's numbers from the CSV, and the document's exam
   const fs::path folder = TestFolder("tidy");
   std::ofstream(folder / "table1.csv", std::ios::binary) << RenderCsv(results);
   std::ofstream(folder / "table1.json") << ResultsToJson(results).dump();
-  CheckInPython(folder / "table1.csv", folder / "table1.json", "docs/outputs.md");
+  // The document's examples are run as well.
+  CheckInPython({RepoFile("tests/tidy_csv.py"), folder / "table1.csv", folder / "table1.json",
+                 RepoFile("docs/outputs.md")});
 }
 
 TEST_CASE("committed CSV files hold the committed numbers") {
@@ -60,10 +59,15 @@ TEST_CASE("committed CSV files hold the committed numbers") {
   for (const auto& entry : fs::recursive_directory_iterator(committed)) {
     if (entry.path().extension() != ".csv") continue;
     fs::path json = entry.path();
-    CheckInPython(entry.path(), json.replace_extension(".json"));
+    CheckInPython({RepoFile("tests/tidy_csv.py"), entry.path(), json.replace_extension(".json")});
     ++tables;
   }
   CHECK(tables >= 6);
+}
+
+TEST_CASE("weights of PyTorch and ONNX are converted, and bad files refused") {
+  CheckInPython({RepoFile("tests/convert_weights_check.py"), RepoFile("tools/convert_weights.py"),
+                 TestFolder("convert_weights")});
 }
 
 }  // namespace excise

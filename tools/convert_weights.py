@@ -242,8 +242,11 @@ def main():
     parser.add_argument("--sha256", help="refuses another file")
     parser.add_argument("--prefix", default="", help="only tensors whose name begins so")
     options = parser.parse_args()
-    with open(options.source, "rb") as file:
-        digest = hashlib.sha256(file.read()).hexdigest()
+    try:
+        with open(options.source, "rb") as file:
+            digest = hashlib.sha256(file.read()).hexdigest()
+    except OSError as error:
+        fail(f"{options.source}: {error.strerror}")
     if options.sha256 not in (None, digest):
         fail(f"{options.source} has SHA-256 {digest}, not {options.sha256}: another file, or damaged")
     if options.source.endswith(".onnx"):
@@ -258,8 +261,11 @@ def main():
             if name.startswith(options.prefix)}
     if not kept:
         fail(f"{options.source}: holds no tensor whose name begins with '{options.prefix}'")
-    write_safetensors(options.out, kept, {"format": "pt", "source_sha256": digest,
-                                          "source": os.path.basename(options.source)})
+    try:
+        write_safetensors(options.out, kept, {"format": "pt", "source_sha256": digest,
+                                              "source": os.path.basename(options.source)})
+    except OSError as error:
+        fail(f"{options.out}: {error.strerror}")
     print(f"{options.out}: {len(kept)} tensors, of {os.path.basename(options.source)} ({digest[:12]}…)")
 
 
