@@ -56,31 +56,21 @@ class ClipZeroShot : public Judge {
     own_ = Reader(clip_folder_, source.reference_clip);
     if (own_.clip == nullptr) {
       throw Error(
-          "The judge 'clip_zero_shot' has no CLIP: the experiment brings none. Name a folder, as "
-          "in "
+          "The judge 'clip_zero_shot' has no CLIP: the experiment brings none. Name a folder: "
           "--set judge.params.clip=openai/clip-vit-large-patch14.");
     }
     oracle_ = Reader(oracle_folder_, source.independent_clip);
-    if (oracle_.clip == nullptr || oracle_.clip->digest != own_.clip->digest) return;
+    if (oracle_.clip == nullptr) return;
     if (!oracle_folder_.empty()) {
-      throw UsageError(fmt::format(
-          "judge clip_zero_shot: the oracle {} has the reporting CLIP's weights. An attack that "
-          "asks it would be tuned to the judge that reports: name another CLIP.",
-          oracle_folder_));
+      RequireOtherOracle("clip_zero_shot", oracle_folder_, own_.clip->digest, oracle_.clip->digest);
+    } else if (oracle_.clip->digest == own_.clip->digest) {
+      oracle_ = {};
     }
-    oracle_ = {};
   }
   // The classes and templates are parameters.
   std::string digest() const override { return own_.clip->digest; }
 
-  JudgeTraits traits() const override {
-    JudgeTraits traits;
-    for (const std::string& name : classes_) traits.scores.push_back({"class", name});
-    traits.rejects = threshold_ > 0;
-    if (traits.rejects) traits.threshold = threshold_;
-    return traits;
-  }
-
+  JudgeTraits traits() const override { return ClassTraits(classes_, threshold_); }
   Judgement Report(const at::Tensor& images) const override { return Said(own_, images); }
   at::Tensor Features(const at::Tensor& images) const override {
     const NoGrad no_grad;

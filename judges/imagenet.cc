@@ -12,12 +12,10 @@
 //   its classes are torchvision's names (datasets/imagenet_classes.json); no styles
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/softmax.h>
-#include <fmt/format.h>
 
 #include <optional>
 
 #include "core/data_file.h"
-#include "core/error.h"
 #include "core/hash.h"
 #include "core/json.h"
 #include "judges/judge.h"
@@ -47,13 +45,7 @@ class ImageNet : public Judge {
     net_.emplace(weights_);
     if (!oracle_weights_.empty()) {
       oracle_.emplace(oracle_weights_);
-      if (oracle_->digest == net_->digest) {
-        throw UsageError(
-            fmt::format("judge imagenet: the oracle {} has the reporting network's weights. An "
-                        "attack that asks "
-                        "it would be tuned to the judge that reports: name another network.",
-                        oracle_weights_));
-      }
+      RequireOtherOracle("imagenet", oracle_weights_, net_->digest, oracle_->digest);
     }
     for (const Json& name : ReadJsonFile(DataFile("datasets/imagenet_classes.json"))) {
       classes_.push_back(name.get<std::string>());
@@ -61,14 +53,7 @@ class ImageNet : public Judge {
   }
   std::string digest() const override { return net_->digest; }
 
-  JudgeTraits traits() const override {
-    JudgeTraits traits;
-    for (const std::string& name : classes_) traits.scores.push_back({"class", name});
-    traits.rejects = threshold_ > 0;
-    if (traits.rejects) traits.threshold = threshold_;
-    return traits;
-  }
-
+  JudgeTraits traits() const override { return ClassTraits(classes_, threshold_); }
   Judgement Report(const at::Tensor& images) const override { return Said(*net_, images); }
   at::Tensor Features(const at::Tensor& images) const override {
     const NoGrad no_grad;

@@ -42,6 +42,23 @@ std::vector<std::string> NamesOfKind(const std::vector<ScoreName>& scores,
   return names;
 }
 
+JudgeTraits ClassTraits(const std::vector<std::string>& classes, double threshold) {
+  JudgeTraits traits;
+  for (const std::string& name : classes) traits.scores.push_back({"class", name});
+  traits.rejects = threshold > 0;
+  if (traits.rejects) traits.threshold = threshold;
+  return traits;
+}
+
+void RequireOtherOracle(const std::string& judge, const std::string& oracle,
+                        const std::string& digest, const std::string& oracle_digest) {
+  if (digest != oracle_digest) return;
+  throw UsageError(fmt::format(
+      "judge {}: the oracle {} has the reporting weights. An attack that asks it would be tuned to "
+      "the judge that reports: name another one.",
+      judge, oracle));
+}
+
 Judgement ByProbabilities(const JudgeTraits& traits, const at::Tensor& probabilities) {
   Judgement said;
   said.names = traits.scores;

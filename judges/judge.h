@@ -49,12 +49,6 @@ struct Judgement {
   at::Tensor scores;             // float32 (batch, names) on the CPU, before any threshold
 };
 
-// What a judge of classes alone says by its probabilities (batch, classes), the columns as in
-// `traits`: the largest, and none where it is below the threshold. Throws Error where one is not
-// finite.
-struct JudgeTraits;
-Judgement ByProbabilities(const JudgeTraits& traits, const at::Tensor& probabilities);
-
 // The answer of the attacks' oracle for one picture.
 struct OracleAnswer {
   bool success = false;           // the outcome is the target
@@ -79,6 +73,16 @@ struct JudgeTraits {
   // The score from which it sees a class at all, where it has one.
   std::optional<double> threshold = std::nullopt;
 };
+
+// Of a judge of these classes alone: one with a `threshold` above 0 may say none.
+JudgeTraits ClassTraits(const std::vector<std::string>& classes, double threshold);
+// What such a judge says by its probabilities (batch, classes), the columns as in `traits`: the
+// largest, and none where it is below the threshold. Throws Error where one is not finite.
+Judgement ByProbabilities(const JudgeTraits& traits, const at::Tensor& probabilities);
+// Throws UsageError, naming the judge and the oracle's file or folder, where both have one digest:
+// an attack would be tuned to the judge that reports.
+void RequireOtherOracle(const std::string& judge, const std::string& oracle,
+                        const std::string& digest, const std::string& oracle_digest);
 
 class Judge : public Parameterised {
  public:

@@ -5,6 +5,7 @@
 #include <ATen/ops/zeros.h>
 
 #include <catch2/catch.hpp>
+#include <cmath>
 
 #include "core/error.h"
 #include "tests/tiny_models.h"
@@ -112,6 +113,26 @@ TEST_CASE("a judge without an oracle or features says so") {
                     Catch::Contains("no oracle") && Catch::Contains("--attacks"));
   CHECK_THROWS_WITH(AskOracle(judge, images, TinyConcept()), Catch::Contains("no oracle"));
   CHECK_THROWS_WITH(judge.Features(images), Catch::Contains("no features"));
+}
+
+TEST_CASE("by probabilities: the largest, none below the threshold, nothing by what is no number") {
+  const at::Tensor rows = at::tensor({0.2, 0.7, 0.1, 0.45, 0.3, 0.25}, at::kFloat).view({2, 3});
+  const std::vector<std::string> classes = {"a", "b", "c"};
+  const JudgeTraits always = ClassTraits(classes, 0), strict = ClassTraits(classes, 0.5);
+  CHECK_FALSE(always.rejects);
+  CHECK_FALSE(always.threshold.has_value());
+  CHECK(strict.rejects);
+  const Judgement named = ByProbabilities(always, rows), careful = ByProbabilities(strict, rows);
+  CHECK(named.verdicts[0].class_id == "b");
+  CHECK(named.verdicts[1].class_id == "a");
+  CHECK(careful.verdicts[0].class_id == "b");
+  CHECK(careful.verdicts[0].class_probability == Approx(0.7));
+  CHECK(careful.verdicts[1].class_id.empty());
+  CHECK(careful.verdicts[1].class_probability == Approx(0.55));  // as sure of none
+  const at::Tensor damaged = at::tensor({0.5, 0.5, std::nan("")}, at::kFloat).view({1, 3});
+  CHECK_THROWS_WITH(ByProbabilities(always, damaged), Catch::Contains("not finite"));
+  CHECK_THROWS_AS(RequireOtherOracle("j", "file", "x", "x"), UsageError);
+  CHECK_NOTHROW(RequireOtherOracle("j", "file", "x", "y"));
 }
 
 }  // namespace excise

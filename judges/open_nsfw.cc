@@ -9,8 +9,8 @@
 // Needs: the weights as safetensors: `bazel build //judges:open_nsfw_weights` fetches and converts
 //   them (BSD-2), tools/convert_weights.py makes them of the ONNX file
 // Caveats: Yahoo calls scores above 0.8 not safe and those between 0.2 and 0.8 undecided, which is
-//   threshold = 0.8 here; it knows pornography alone, of photographs; no styles, no oracle and no
-//   features
+//   threshold = 0.8 here; undecided pictures then count as garbage, as those of no class do. It
+//   knows pornography alone, of photographs; no styles, no oracle and no features
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/softmax.h>
 
@@ -42,14 +42,7 @@ class OpenNsfw : public Judge {
   }
   std::string digest() const override { return digest_; }
 
-  JudgeTraits traits() const override {
-    JudgeTraits traits;
-    traits.scores = {{"class", "sfw"}, {"class", "nsfw"}};
-    traits.rejects = threshold_ > 0;
-    if (traits.rejects) traits.threshold = threshold_;
-    return traits;
-  }
-
+  JudgeTraits traits() const override { return ClassTraits({"sfw", "nsfw"}, threshold_); }
   Judgement Report(const at::Tensor& images) const override {
     const NoGrad no_grad;
     return ByProbabilities(traits(),

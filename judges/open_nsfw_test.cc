@@ -51,7 +51,7 @@ TEST_CASE("open_nsfw: another network's file is refused") {
   const std::filesystem::path file = TestFolder("open_nsfw") / "other.safetensors";
   SaveSafetensors(file, FormulaResNet(4));
   CHECK_THROWS_WITH(Opened(file), Contains("other.safetensors") && Contains("layers.0.weight") &&
-                                      Contains("bazel build //judges:open_nsfw_weights"));
+                                      Contains("convert_weights"));
 }
 
 }  // namespace excise

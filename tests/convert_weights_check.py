@@ -130,6 +130,17 @@ def main():
     write_onnx("short.onnx", cut=3)
     for source in ("short_zip.pth", "short_legacy.pth", "short.onnx"):
         check_refused(source, "truncated")
+    for shape, stride in (((1 << 40,), (0,)), ((6,), (-1,)), ((7,), (1,))):
+        with zipfile.ZipFile(path("view.pth"), "w") as archive:
+            with archive.open("archive/data.pkl", "w") as file:
+                Pickler(file, 2).dump({"a": Tensor("7", shape, stride)})
+            archive.writestr("archive/data/7", data)
+        check_refused("view.pth", "truncated")
+    with open(path("zip.pth"), "rb") as good, open(path("flipped.pth"), "wb") as bad:
+        zipped = bytearray(good.read())
+        zipped[zipped.index(data)] ^= 1
+        bad.write(zipped)
+    check_refused("flipped.pth", "damaged")
     ran = path("ran")
     with zipfile.ZipFile(path("hostile.pth"), "w") as archive:
         archive.writestr("archive/data.pkl", b"cos\nsystem\n(S'touch " + ran.encode() + b"'\ntR.")

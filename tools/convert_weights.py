@@ -73,8 +73,12 @@ def dense(pointer, bytes_of):
     dtype, size = STORAGES[kind]
     data = bytes_of(key)
     contiguous = [math.prod(pointer.shape[i + 1:]) for i in range(len(pointer.shape))]
+    if math.prod(pointer.shape) == 0:
+        return Tensor(dtype, pointer.shape, b"")
     last = sum((n - 1) * step for n, step in zip(pointer.shape, pointer.stride))
-    if min((0, *pointer.stride)) < 0 or (pointer.offset + last + 1) * size > len(data):
+    # A view may repeat what it shows without end; weights do not.
+    if (min((pointer.offset, *pointer.shape, *pointer.stride)) < 0
+            or max(pointer.offset + last + 1, math.prod(pointer.shape)) * size > len(data)):
         fail("the file is truncated: a storage is shorter than its tensor")
     data = data[pointer.offset * size:(pointer.offset + last + 1) * size]
     if any(n > 1 and a != b for n, a, b in zip(pointer.shape, pointer.stride, contiguous)):
@@ -255,7 +259,8 @@ def main():
         read = read_zip if zipfile.is_zipfile(options.source) else read_legacy
         try:
             tensors = read(options.source)
-        except (EOFError, pickle.UnpicklingError, struct.error, KeyError, AttributeError) as error:
+        except (EOFError, pickle.UnpicklingError, struct.error, zipfile.BadZipFile, AttributeError,
+                LookupError, TypeError, ValueError) as error:
             fail(f"{options.source}: no file of torch.save, or a damaged one ({error!r})")
     kept = {name[len(options.prefix):]: tensor for name, tensor in sorted(tensors.items())
             if name.startswith(options.prefix)}

@@ -8,7 +8,6 @@
 #include <ATen/ops/relu.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
-#include <c10/util/Exception.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -17,7 +16,6 @@
 
 #include "core/error.h"
 #include "models/nets/nn.h"
-#include "models/tensors/autograd.h"
 
 namespace excise {
 namespace {
@@ -115,18 +113,9 @@ ImageNetNet::ImageNetNet(StateDict weights, const std::string& origin)
     input_.mean = {0.485, 0.456, 0.406};
     input_.deviation = {0.229, 0.224, 0.225};
   }
-  // Whether every tensor is there and fits: one empty picture through all layers.
-  try {
-    const NoGrad no_grad;
-    const at::Tensor logits = Forward(at::zeros({1, 3, input_.size, input_.size})).logits;
-    if (logits.sizes() != at::IntArrayRef({1, kClasses})) {
-      throw Error(fmt::format("{}: {} classes instead of ImageNet's {}.", origin, logits.size(1),
-                              kClasses));
-    }
-  } catch (const c10::Error& error) {
-    throw Error(fmt::format("{}: its tensors do not fit together as a {}: {}", origin,
-                            architecture_, error.what_without_backtrace()));
-  }
+  nn::RequireFits(origin, architecture_, {1, kClasses}, [this] {
+    return Forward(at::zeros({1, 3, input_.size, input_.size})).logits;
+  });
 }
 
 at::Tensor ImageNetNet::Preprocess(const at::Tensor& images) const {

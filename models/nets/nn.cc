@@ -19,12 +19,15 @@
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
+#include <c10/util/Exception.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cmath>
 #include <optional>
 
 #include "core/error.h"
+#include "models/tensors/autograd.h"
 #include "models/tensors/packed.h"
 
 namespace excise::nn {
@@ -197,6 +200,26 @@ at::Tensor Attention(at::Tensor q, at::Tensor k, at::Tensor v, const at::Tensor&
 
 PlainAttention::PlainAttention() : previous_(plain_attention) { plain_attention = true; }
 PlainAttention::~PlainAttention() { plain_attention = previous_; }
+
+void RequireFits(const std::string& origin, const std::string& network, at::IntArrayRef logits,
+                 const std::function<at::Tensor()>& forward) {
+  std::string problem;
+  try {
+    const NoGrad no_grad;
+    const at::Tensor given = forward();
+    if (given.sizes() == logits) return;
+    problem = fmt::format("it gives [{}] and not [{}]", fmt::join(given.sizes(), ", "),
+                          fmt::join(logits, ", "));
+  } catch (const c10::Error& error) {
+    problem = error.what_without_backtrace();
+  } catch (const Error& error) {
+    problem = error.what();
+  }
+  throw Error(
+      fmt::format("{}: its tensors do not fit together as {}: {}. Convert the published "
+                  "file again with tools/convert_weights.py.",
+                  origin, network, problem));
+}
 
 at::Tensor InitNormal(at::IntArrayRef shape, double deviation, uint64_t seed,
                       const std::string& name) {

@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "core/random.h"
@@ -50,6 +51,11 @@ class PlainAttention {
  private:
   bool previous_;
 };
+
+// Whether a published network's tensors are all there and fit: `forward` passes one empty picture
+// through all layers. Throws Error, naming `origin`, else, and where the logits have another shape.
+void RequireFits(const std::string& origin, const std::string& network, at::IntArrayRef logits,
+                 const std::function<at::Tensor()>& forward);
 
 // Initialisers; each tensor draws from Philox(seed, tensor name).
 at::Tensor InitNormal(at::IntArrayRef shape, double deviation, uint64_t seed,

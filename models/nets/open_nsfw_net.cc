@@ -9,18 +9,16 @@
 #include <ATen/ops/relu.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
-#include <c10/util/Exception.h>
 #include <fmt/format.h>
 
 #include <cstring>
 #include <utility>
 #include <vector>
 
-#include "core/error.h"
 #include "models/formats/jpeg_writer.h"
 #include "models/formats/picture_decoder.h"
+#include "models/nets/nn.h"
 #include "models/nets/resize.h"
-#include "models/tensors/autograd.h"
 
 namespace excise {
 namespace {
@@ -47,20 +45,9 @@ at::Tensor ThroughJpeg(const at::Tensor& image) {
 
 OpenNsfwNet::OpenNsfwNet(StateDict weights, const std::string& origin)
     : weights_(std::move(weights)) {
-  // One empty picture through all layers.
-  try {
-    const NoGrad no_grad;
-    const at::Tensor logits = Forward(at::zeros({1, 3, kSize, kSize}));
-    if (logits.sizes() == at::IntArrayRef({1, 2})) return;
-    throw Error(fmt::format("{}: {} classes, and Open-NSFW has 2.", origin, logits.size(1)));
-  } catch (const c10::Error& error) {
-    throw Error(fmt::format("{}: its tensors do not fit together as Open-NSFW's: {}", origin,
-                            error.what_without_backtrace()));
-  } catch (const Error& error) {
-    throw Error(
-        fmt::format("{}: not Open-NSFW as `bazel build //judges:open_nsfw_weights` makes it. {}",
-                    origin, error.what()));
-  }
+  nn::RequireFits(origin, "Open-NSFW", {1, 2}, [this] {
+    return Forward(at::zeros({1, 3, kSize, kSize}));
+  });
 }
 
 at::Tensor OpenNsfwNet::Preprocess(const at::Tensor& images) {
