@@ -14,6 +14,7 @@
 #include "core/hash.h"
 #include "core/progress.h"
 #include "core/read_file.h"
+#include "core/store_contents.h"
 #include "core/store_lock.h"
 
 namespace excise {
@@ -124,24 +125,6 @@ bool Exists(const fs::path& path) {
   return fs::exists(fs::symlink_status(path, code));
 }
 
-// Calls visit(folder, key) for every artifact of a stage whose manifest can be read. The others
-// are damaged or just being replaced.
-template <class Visit>
-void ForEachStored(const fs::path& stage, const Visit& visit) {
-  std::error_code code, ignored;
-  fs::recursive_directory_iterator it(stage, code), end;
-  for (; !code && it != end; it.increment(code)) {
-    if (it->path().filename() != kManifest || !it->is_regular_file(ignored)) continue;
-    Json key;
-    try {
-      key = ReadJsonFile(it->path()).at("key");
-    } catch (const std::exception&) {
-      continue;
-    }
-    visit(it->path().parent_path(), key);
-  }
-}
-
 // JSON pointers at which the two keys differ.
 size_t CountDifferences(const Json& stored, const Json& wanted) {
   const Json a = stored.flatten(), b = wanted.flatten();
@@ -233,8 +216,7 @@ void Store::RemoveArtifact(const fs::path& folder) const {
   const std::string problem = Folder().Remove(folder.lexically_relative(root()));
   if (problem.empty()) return;
   throw Error(fmt::format(
-      "{} is damaged and cannot be removed: {}. Remove it by hand, or use another store "
-      "with --cache=DIR.",
+      "{} cannot be removed: {}. Remove it by hand, or use another store with --cache=DIR.",
       folder.string(), problem));
 }
 
@@ -274,6 +256,12 @@ void Store::Discard(const Json& key, const Artifact& artifact, const std::string
   // Itself last: what is left by a kill in between is found wrong again.
   for (const fs::path& folder : made) RemoveArtifact(folder);
   RemoveArtifact(artifact.folder);
+}
+
+void Store::Remove(const Json& key) {
+  const StoreLock lock(root() / kLock);
+  const fs::path folder = root() / PlaceOf(key, Digest(key));
+  if (Exists(folder)) RemoveArtifact(folder);
 }
 
 Artifact Store::Put(const Json& key, const std::map<std::string, std::string>& files) {

@@ -56,6 +56,9 @@ class Store {
   // stored in its place meanwhile stays.
   void Discard(const Json& key, const Artifact& artifact, const std::string& why);
 
+  // Takes away what is stored under `key`, if anything is. Throws Error.
+  void Remove(const Json& key);
+
   // A path for checkpoints of the work that will become `key`; removed by Put.
   std::filesystem::path Scratch(const Json& key, const std::string& name);
 
