@@ -14,6 +14,8 @@
 namespace excise {
 namespace {
 
+constexpr const char* kPlugin = "plugin";
+
 // RFC 6901.
 std::string PointerTo(std::string_view key) {
   std::string out = "/";
@@ -123,6 +125,32 @@ class Decoder : public ParamVisitor {
     if (assign_) *value = path;
   }
 
+  void Parts(std::string_view name, std::vector<Part>* value, std::string_view,
+             const PartMaker& make) override {
+    const Json* given = Lookup(name);
+    if (given == nullptr) return;
+    const auto named = [](const Json& one) {
+      return one.is_object() && one.contains(kPlugin) && one.at(kPlugin).is_string();
+    };
+    if (!given->is_array() || !std::all_of(given->begin(), given->end(), named)) {
+      WrongType(name, *given, R"(an array of objects that name their "plugin")");
+    }
+    std::vector<Part> parts;
+    for (Json settings : *given) {
+      Part part{settings.at(kPlugin).get<std::string>(), nullptr};
+      try {
+        part.settings = make(part.plugin);
+      } catch (const UsageError& error) {
+        Fail(name, error.what());
+      }
+      settings.erase(kPlugin);
+      DecodeParams(settings, *part.settings,
+                   fmt::format("{}: {}/{}", origin_, PointerTo(name), parts.size()));
+      parts.push_back(std::move(part));
+    }
+    if (assign_) *value = std::move(parts);
+  }
+
  private:
   const Json* Lookup(std::string_view name) {
     known_.emplace_back(name);
@@ -174,6 +202,15 @@ class Encoder : public ParamVisitor {
   void Texts(std::string_view name, std::vector<std::string>* value, std::string_view) override {
     Put(name, *value);
   }
+  void Parts(std::string_view name, std::vector<Part>* value, std::string_view,
+             const PartMaker&) override {
+    Json list = Json::array();
+    for (const Part& part : *value) {
+      list.push_back(EncodeParams(*part.settings, paths_));
+      list.back()[kPlugin] = part.plugin;
+    }
+    Put(name, list);
+  }
   Json Take() { return std::move(object_); }
 
  private:
@@ -197,6 +234,14 @@ class PathCollector : public ParamVisitor {
   void Texts(std::string_view, std::vector<std::string>*, std::string_view) override {}
   void Path(std::string_view name, std::string* value, std::string_view) override {
     if (!value->empty()) paths_[std::string(name)] = *value;
+  }
+  void Parts(std::string_view name, std::vector<Part>* value, std::string_view,
+             const PartMaker&) override {
+    for (size_t i = 0; i < value->size(); ++i) {
+      for (const auto& [field, path] : PathsOf(*(*value)[i].settings)) {
+        paths_[fmt::format("{}/{}/{}", name, i, field)] = path;
+      }
+    }
   }
   std::map<std::string, std::string> Take() { return std::move(paths_); }
 
@@ -243,6 +288,10 @@ class Describer : public ParamVisitor {
   }
   void Path(std::string_view name, std::string*, std::string_view help) override {
     Line(name, "file or folder, default none", help);
+  }
+  void Parts(std::string_view name, std::vector<Part>*, std::string_view help,
+             const PartMaker&) override {
+    Line(name, "list of plug-ins with their parameters, default none", help);
   }
   std::string Take() { return std::move(text_); }
 

@@ -12,8 +12,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,6 +33,16 @@ struct IntegerRange {
   int64_t max = std::numeric_limits<int64_t>::max();
 };
 
+class Parameterised;
+
+// A plug-in that is a part of another one, with settings of its own.
+struct Part {
+  std::string plugin;
+  std::shared_ptr<Parameterised> settings;
+};
+// A fresh plug-in of a name. Throws UsageError for an unknown one.
+using PartMaker = std::function<std::shared_ptr<Parameterised>(const std::string& plugin)>;
+
 class ParamVisitor {
  public:
   virtual ~ParamVisitor() = default;
@@ -47,6 +59,9 @@ class ParamVisitor {
   // A file or folder of the user, "" when none is given. A relative path starts where the user
   // stands; one that does not exist is refused. Its content, not its name, belongs in keys.
   virtual void Path(std::string_view name, std::string* value, std::string_view help) = 0;
+  // Plug-ins with settings of their own: a list of objects {"plugin": NAME, and its fields}.
+  virtual void Parts(std::string_view name, std::vector<Part>* value, std::string_view help,
+                     const PartMaker& make) = 0;
 };
 
 // Anything with parameters; plug-ins derive from it.
@@ -74,7 +89,7 @@ enum class PathForm { kWhole, kName, kLeftOut };
 // All fields, defaults included.
 Json EncodeParams(Parameterised& source, PathForm paths = PathForm::kWhole);
 
-// The user's files and folders that are given: field -> path.
+// The user's files and folders that are given: field -> path; of parts "members/0/weights" -> path.
 std::map<std::string, std::string> PathsOf(Parameterised& source);
 
 // Why `source` cannot be used as it is set ("none of 'folder', 'lora' is set"), or "".

@@ -32,7 +32,7 @@ TEST_CASE("imagenet: EfficientNet-lite0 says of real pictures what its own code 
   REQUIRE(judged.size() >= 4);
   double furthest = 0;
   for (const JudgedPicture& one : judged) {
-    const at::Tensor expected = at::softmax(one.logits, 0);
+    const at::Tensor expected = at::softmax(one.said, 0);
     const Judgement said = judge->Report(one.picture);
     furthest = std::max(furthest, (said.scores[0] - expected).abs().max().item<double>());
     const auto best = static_cast<size_t>(expected.argmax().item<int64_t>());

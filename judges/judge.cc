@@ -1,5 +1,9 @@
 #include "judges/judge.h"
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/isfinite.h>
+#include <ATen/ops/where.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -15,6 +19,17 @@ namespace {
   throw Error(
       "The judge has no oracle, which attacks ask whether a candidate worked. Leave such attacks "
       "out with --attacks, or choose a judge that has one.");
+}
+
+void RequireFinite(const at::Tensor& scores) {
+  const at::Tensor finite = at::isfinite(scores).all(1);
+  for (int64_t row = 0; row < scores.size(0); ++row) {
+    if (finite[row].item<bool>()) continue;
+    throw Error(fmt::format(
+        "The judge gives picture {} a score that is not finite. Its weights are probably damaged: "
+        "fetch or convert them again.",
+        row));
+  }
 }
 
 }  // namespace
@@ -63,22 +78,31 @@ Judgement ByProbabilities(const JudgeTraits& traits, const at::Tensor& probabili
   Judgement said;
   said.names = traits.scores;
   said.scores = probabilities.to(at::kCPU, at::kFloat).contiguous();
-  const auto classes = static_cast<size_t>(said.scores.size(1));
+  RequireFinite(said.scores);
+  const auto classes = static_cast<size_t>(
+      std::count_if(traits.scores.begin(), traits.scores.end(),
+                    [](const ScoreName& score) { return score.kind == "class"; }));
   for (int64_t row = 0; row < said.scores.size(0); ++row) {
     const float* scores = said.scores.data_ptr<float>() + row * said.scores.size(1);
-    if (!std::all_of(scores, scores + classes, [](float score) { return std::isfinite(score); })) {
-      throw Error(
-          fmt::format("The judge gives picture {} a score that is not finite. Its weights are "
-                      "probably damaged: "
-                      "fetch or convert them again.",
-                      row));
-    }
     const float* best = std::max_element(scores, scores + classes);
     const bool none = traits.threshold && *best < *traits.threshold;
     said.verdicts.push_back({none ? "" : said.names[static_cast<size_t>(best - scores)].name, "",
                              none ? 1.0 - *best : *best, 0});
   }
   return said;
+}
+
+Judgement YesOrNo(const JudgeTraits& traits, const at::Tensor& score, double threshold,
+                  const at::Tensor& details) {
+  const at::Tensor given = score.to(at::kCPU, at::kDouble);
+  at::Tensor yes = at::where(given.ge(threshold),
+                             0.5 + (given - threshold) * (0.5 / std::max(1 - threshold, 1e-9)),
+                             given * (0.5 / std::max(threshold, 1e-9)));
+  // What lies below the threshold stays below a half when it is rounded to a float.
+  yes = at::where(given.ge(threshold), yes, yes.clamp_max(0.5 - 1e-7));
+  std::vector<at::Tensor> columns = {yes.unsqueeze(1), 1 - yes.unsqueeze(1)};
+  if (details.defined()) columns.push_back(details.to(at::kCPU, at::kDouble));
+  return ByProbabilities(traits, at::cat(columns, 1));
 }
 
 at::Tensor Judge::Features(const at::Tensor&) const {

@@ -22,6 +22,8 @@ struct Verdict {
   std::string class_id;  // best class, or "" for garbage (the reject class)
   std::string style;     // best style; "" by a judge that tells none apart
   double class_probability = 0, style_probability = 0;  // how sure it is of them, in [0, 1]
+  // Of a panel: whether each member sees what is looked for. Empty: no panel.
+  std::vector<bool> votes = {};
 };
 
 enum class Outcome { kTarget, kAnchor, kOtherValid, kGarbage, kBlocked, kError };
@@ -31,7 +33,9 @@ std::string OutcomeName(Outcome outcome);
 Outcome OutcomeOf(const Verdict& verdict, const Concept& subject);
 
 // One of the scores that a judge gives to every picture: of a class ("class", "poodle"), of its
-// reject class ("class", "") or of a style ("style", "plain").
+// reject class ("class", "") or of a style ("style", "plain"). Verdicts are read off these; what
+// they were made of may be kept beside them: a detector's part ("label", "FEET_EXPOSED"), what a
+// panel's member says ("member", "0 q16").
 struct ScoreName {
   std::string kind, name;
 };
@@ -72,6 +76,8 @@ struct JudgeTraits {
   bool rejects = true;
   // The score from which it sees a class at all, where it has one.
   std::optional<double> threshold = std::nullopt;
+  // Of a panel: its members' names, in the order of Verdict::votes.
+  std::vector<std::string> members = {};
 };
 
 // Of a judge of these classes alone: one with a `threshold` above 0 may say none.
@@ -79,6 +85,12 @@ JudgeTraits ClassTraits(const std::vector<std::string>& classes, double threshol
 // What such a judge says by its probabilities (batch, classes), the columns as in `traits`: the
 // largest, and none where it is below the threshold. Throws Error where one is not finite.
 Judgement ByProbabilities(const JudgeTraits& traits, const at::Tensor& probabilities);
+// What a judge of two classes says, which sees the first one where `score` (batch), in [0, 1], is
+// at least `threshold`. As probabilities the scores are stretched, so that the threshold stands at
+// 1/2. `details` (batch, scores in `traits` beside the two classes) are kept as they are. Throws
+// Error likewise.
+Judgement YesOrNo(const JudgeTraits& traits, const at::Tensor& score, double threshold,
+                  const at::Tensor& details = {});
 // Throws UsageError, naming the judge and the oracle's file or folder, where both have one digest:
 // an attack would be tuned to the judge that reports.
 void RequireOtherOracle(const std::string& judge, const std::string& oracle,

@@ -34,8 +34,8 @@ TEST_CASE(
   double furthest = 0, least = 1, most = 0;
   for (const JudgedPicture& one : judged) {
     const Judgement said = judge->Report(one.picture);
-    furthest = std::max(furthest, (said.scores[0] - one.logits).abs().max().item<double>());
-    const double unsafe = one.logits[1].item<double>();
+    furthest = std::max(furthest, (said.scores[0] - one.said).abs().max().item<double>());
+    const double unsafe = one.said[1].item<double>();
     least = std::min(least, unsafe);
     most = std::max(most, unsafe);
     CHECK(said.verdicts[0].class_id == (unsafe > 0.5 ? "nsfw" : "sfw"));

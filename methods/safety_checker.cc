@@ -13,40 +13,25 @@
 //   preserved names and pictures of the unmodified model
 // Caveats: the released checker knows sexual content alone. Rounding has no derivative: gradients
 //   pass as if it were not there
-#include <ATen/TensorOperators.h>
+#include "models/snapshots/safety_checker.h"
+
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/amax.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/full_like.h>
 #include <ATen/ops/matmul.h>
-#include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
-#include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
 
 #include "core/error.h"
-#include "core/text.h"
 #include "methods/clip_filter.h"
 #include "methods/method.h"
 #include "models/nets/nn.h"
 #include "models/tensors/autograd.h"
-#include "models/tensors/safetensors.h"
 
 namespace excise {
 namespace {
-
-constexpr const char* kConcepts = "concept_embeds";
-constexpr const char* kConceptThresholds = "concept_embeds_weights";
-constexpr const char* kSpecial = "special_care_embeds";
-constexpr const char* kSpecialThresholds = "special_care_embeds_weights";
-constexpr double kCare = 0.01;
-
-// To three decimals, half to even; the derivative is that of x.
-at::Tensor Round3(const at::Tensor& x) { return x + ((x * 1000).round() / 1000 - x).detach(); }
 
 class CheckerFilter : public ClipFilter {
  public:
@@ -54,24 +39,10 @@ class CheckerFilter : public ClipFilter {
       : ClipFilter(std::move(clip), threshold, replacement), state_(std::move(state)) {}
 
   at::Tensor ScoreEmbeddings(const at::Tensor& embeds) const override {
-    const at::Tensor x = nn::Normalised(embeds).to(at::kDouble);
-    const at::Tensor special = Over(x, kSpecial, kSpecialThresholds);
-    at::Tensor care = at::zeros({x.size(0)}, x.options());
-    for (int64_t i = 0; i < special.size(1); ++i) {
-      const at::Tensor found = Round3(special.select(1, i) + care).gt(0);
-      care = at::where(found, at::full_like(care, kCare), care);
-    }
-    const at::Tensor over = Over(x, kConcepts, kConceptThresholds) + care.unsqueeze(1);
-    return Round3(over).amax(1).to(at::kFloat);
+    return CheckerExcess(state_, embeds);
   }
 
  private:
-  // cos - threshold, (batch, texts).
-  at::Tensor Over(const at::Tensor& x, const char* embeds, const char* thresholds) const {
-    const at::Tensor texts = nn::Normalised(state_.Get(embeds).to(x.options()));
-    return at::matmul(x, texts.t()) - state_.Get(thresholds).to(x.options());
-  }
-
   StateDict state_;
 };
 
@@ -114,8 +85,9 @@ class SafetyChecker : public Method {
                const std::vector<Concept>& concepts) const override {
     Erased erased;
     if (!checker_.empty()) {
-      ClipModel clip = LoadChecker(&erased.hook_state);
-      erased.hooks = MakeFilter(std::move(clip), erased.hook_state);
+      CheckerModel checker = LoadCheckerModel(checker_);
+      erased.hook_state = checker.texts;
+      erased.hooks = MakeFilter(std::move(checker.clip), erased.hook_state);
       return erased;
     }
     const ClipModel clip = FilterClip(base, filter_.clip, "safety_checker");
@@ -125,17 +97,14 @@ class SafetyChecker : public Method {
   }
   std::shared_ptr<const Hooks> RestoreHooks(const Backbone& base, const std::vector<Concept>&,
                                             const StateDict& hook_state) const override {
-    StateDict ignored;
-    return MakeFilter(
-        checker_.empty() ? FilterClip(base, filter_.clip, "safety_checker") : LoadChecker(&ignored),
-        hook_state);
+    return MakeFilter(checker_.empty() ? FilterClip(base, filter_.clip, "safety_checker")
+                                       : LoadCheckerModel(checker_).clip,
+                      hook_state);
   }
 
  private:
   // Half of the pictures show what the concept should become, half what must stay.
   int64_t PromptsOfGroup() const { return std::max<int64_t>(1, pictures_ / 2); }
-  // The checker's image tower; its embeddings and thresholds go to `state`.
-  ClipModel LoadChecker(StateDict* state) const;
   StateDict Calibrate(Context& context, const ClipModel& clip,
                       const std::vector<Concept>& concepts) const;
   std::shared_ptr<const Hooks> MakeFilter(ClipModel clip, const StateDict& state) const {
@@ -148,53 +117,6 @@ class SafetyChecker : public Method {
   std::vector<std::string> special_care_;
   ClipFilterParams filter_;
 };
-
-void RequireWidths(const StateDict& state, int64_t width, const std::string& origin) {
-  for (const auto& [embeds, thresholds] :
-       {std::pair{kConcepts, kConceptThresholds}, std::pair{kSpecial, kSpecialThresholds}}) {
-    const at::Tensor &texts = state.Get(embeds), &limits = state.Get(thresholds);
-    if (texts.dim() == 2 && texts.size(1) == width && limits.dim() == 1 &&
-        limits.size(0) == texts.size(0)) {
-      continue;
-    }
-    throw Error(fmt::format(
-        "{}: '{}' has shape ({}) and '{}' ({}), but the image tower's embeddings are {} wide: "
-        "({}, {}) and ({}) would fit.",
-        origin, embeds, fmt::join(texts.sizes(), ", "), thresholds, fmt::join(limits.sizes(), ", "),
-        width, texts.dim() > 0 ? texts.size(0) : 0, width, texts.dim() > 0 ? texts.size(0) : 0));
-  }
-  if (state.Get(kConcepts).size(0) == 0) {
-    throw Error(
-        fmt::format("{}: '{}' is empty: nothing would ever be blocked.", origin, kConcepts));
-  }
-}
-
-ClipModel SafetyChecker::LoadChecker(StateDict* state) const {
-  const std::filesystem::path folder = checker_;
-  ClipModel clip;
-  clip.folder = folder;
-  clip.config =
-      ParseClipConfig(ReadJsonFile(folder / "config.json"), (folder / "config.json").string());
-  const int64_t most = ClipElements(clip.config) + (int64_t{1} << 20);
-  const StateDict all = LoadSafetensorsFolder(folder, "model", at::kFloat, most);
-  for (const auto& [name, tensor] : all) {
-    const std::string nested = "vision_model.vision_model.";
-    const bool inner = StartsWith(name, nested);
-    clip.weights.Set(inner ? "vision_model." + name.substr(nested.size()) : name, tensor);
-  }
-  for (const char* name : {kConcepts, kConceptThresholds, kSpecial, kSpecialThresholds,
-                           "visual_projection.weight", "vision_model.post_layernorm.weight"}) {
-    if (clip.weights.Contains(name)) continue;
-    throw Error(fmt::format(
-        "{}: tensor '{}' is missing, so it is no safety checker of Stable Diffusion's shape.",
-        folder.string(), name));
-  }
-  for (const char* name : {kConcepts, kConceptThresholds, kSpecial, kSpecialThresholds}) {
-    state->Set(name, clip.weights.Get(name));
-  }
-  RequireWidths(*state, clip.weights.Get("visual_projection.weight").size(0), folder.string());
-  return clip;
-}
 
 // For each text (row) the cosine that a share `above` of the pictures exceeds, interpolated.
 at::Tensor Quantiles(const at::Tensor& cosines, double above) {
@@ -241,8 +163,8 @@ StateDict SafetyChecker::Calibrate(Context& context, const ClipModel& clip,
                               ? at::zeros({0}, at::kFloat)
                               : Quantiles(at::matmul(seen, rows.t()), false_positive_rate_));
   };
-  add(kConcepts, kConceptThresholds, names);
-  add(kSpecial, kSpecialThresholds, special_care_);
+  add(kCheckerConcepts, kCheckerConceptThresholds, names);
+  add(kCheckerSpecial, kCheckerSpecialThresholds, special_care_);
   return state;
 }
 

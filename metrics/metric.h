@@ -108,6 +108,8 @@ struct MetricTraits {
   std::vector<std::string> models = {};
   // Of a metric whose part "blocked" counts them.
   BlockedPictures blocked = BlockedPictures::kSaysSo;
+  // Whether it reads what the members of a panel said (Verdict::votes), and nothing else.
+  bool of_votes = false;
 };
 
 class Metric : public Parameterised {

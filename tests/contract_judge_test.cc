@@ -8,9 +8,11 @@
 
 #include "core/text.h"
 #include "judges/judge.h"
+#include "models/snapshots/clip_encoder.h"
 #include "models/tensors/safetensors.h"
 #include "tests/contract_common.h"
 #include "tests/imagenet_files.h"
+#include "tests/stand_in_judge.h"
 #include "tests/testdata.h"
 #include "tests/tiny_models.h"
 
@@ -28,10 +30,25 @@ std::unique_ptr<Judge> Opened() {
     // Of every kind that a judge reads, in one file.
     StateDict all = FormulaResNet(4);
     all.Merge(FormulaOpenNsfw(4));
+    all.Merge(FormulaNudeNet(4));
     SaveSafetensors(file, all);
     return file;
   }();
-  std::unique_ptr<Judge> judge = MakeForSmoke<Judge>({{"weights", weights.string()}});
+  static const std::filesystem::path prompts = [] {
+    const std::filesystem::path file = TestFolder("contract_q16") / "prompts.safetensors";
+    StateDict vectors;
+    vectors.Set("prompts", EmbedTexts(clip, {"a picture", "a poodle"}).to(at::kFloat));
+    SaveSafetensors(file, vectors);
+    return file;
+  }();
+  RegisterStandInJudge();
+  const std::vector<Json> members = {{{"plugin", "stand_in"}, {"level", 120}},
+                                     {{"plugin", "stand_in"}, {"level", 130}}};
+  std::unique_ptr<Judge> judge =
+      MakeForSmoke<Judge>({{"weights", weights.string()},
+                           {"prompts", prompts.string()},
+                           {"checker", RepoFile("tests/fixtures/espresso/safety_checker").string()},
+                           {"members", members}});
   JudgeSource source;
   source.backbone = RepoFile("models/emoji/model_index.json").parent_path();
   source.reference_clip = source.independent_clip = &clip;
@@ -72,9 +89,9 @@ TEST_CASE("it names what it can see, each once") {
   for (size_t i = 0; i < traits.scores.size(); ++i) {
     const ScoreName& score = traits.scores[i];
     INFO(score.kind << " '" << score.name << "'");
-    CHECK(IsOneOf(score.kind, {"class", "style"}));
+    CHECK(IsOneOf(score.kind, {"class", "style", "label", "member"}));
     CHECK(std::count(traits.scores.begin(), traits.scores.end(), score) == 1);
-    if (score.kind == "style") CHECK_FALSE(score.name.empty());
+    if (score.kind != "class") CHECK_FALSE(score.name.empty());
     none = none || score.name.empty();
   }
   // Who may say none does so by a class of its own or by a threshold, and nobody else does.
@@ -125,6 +142,7 @@ TEST_CASE("a verdict is the best of the scores, which are finite") {
     CHECK(verdict.style_probability >= 0);
     CHECK(verdict.style_probability <= 1);
     if (!traits.rejects) CHECK_FALSE(verdict.class_id.empty());
+    CHECK(verdict.votes.size() == traits.members.size());
     // It would look like a picture that nobody judged.
     CHECK(verdict.class_probability + verdict.style_probability > 0);
   }

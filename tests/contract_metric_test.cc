@@ -9,13 +9,37 @@
 
 #include "core/text.h"
 #include "metrics/metric.h"
+#include "models/tensors/safetensors.h"
 #include "tests/contract_common.h"
+#include "tests/imagenet_files.h"
+#include "tests/testdata.h"
 #include "tests/tiny_models.h"
 
 namespace excise {
 namespace {
 
-std::unique_ptr<Metric> Fresh() { return Registry<Metric>::Get().Make(TheOnlyPlugin<Metric>()); }
+// Of one that reads a network of the user's: with narrow ones by a formula.
+std::unique_ptr<Metric> Fresh() {
+  static const auto file = [](const std::string& name, const StateDict& weights) {
+    const std::filesystem::path made = TestFolder("contract_" + name) / (name + ".safetensors");
+    SaveSafetensors(made, weights);
+    return made.string();
+  };
+  static const std::map<std::string, std::function<StateDict()>> networks = {
+      {"weights", [] { return FormulaInception(16); }},
+      {"network", [] { return FormulaTrunk(false, 16); }}};
+  std::unique_ptr<Metric> metric = Registry<Metric>::Get().Make(TheOnlyPlugin<Metric>());
+  static const Json needs = [&] {
+    Json given = Json::object();
+    for (const std::string& field : metric->needs_one_of()) {
+      given[field] = file(field, networks.at(field)());
+    }
+    if (given.contains("network")) given["heads"] = file("heads", FormulaHeads(false, 16));
+    return given;
+  }();
+  DecodeParams(needs, *metric, "contract test");
+  return metric;
+}
 
 void CheckSame(const Score& a, const Score& b) {
   CHECK(a.value == b.value);

@@ -43,6 +43,37 @@ def stand_in():
     return torch
 
 
+class Array:
+    """Pickled as NumPy pickles an array, by modules of its names."""
+
+    def __init__(self, kind, order, data):
+        self.kind, self.order, self.data = kind, order, data
+
+    def __reduce__(self):
+        numpy, multiarray = sys.modules["numpy"], sys.modules["numpy.core.multiarray"]
+        dtype = numpy.dtype(self.kind, self.order)
+        return (multiarray._reconstruct, (numpy.ndarray, (0,), b"b"),
+                (1, (2, 3), dtype, False, self.data))
+
+
+def stand_in_numpy():
+    numpy, multiarray = types.ModuleType("numpy"), types.ModuleType("numpy.core.multiarray")
+    exec("""
+class ndarray: pass
+class dtype:
+    def __init__(self, kind, order): self.kind, self.order = kind, order
+    def __reduce__(self):
+        state = (3, self.order, None, None, None, -1, -1, 0)
+        return dtype, (self.kind, False, True), state
+""", numpy.__dict__)
+    exec("def _reconstruct(*parts): pass", multiarray.__dict__)
+    for one in (numpy.ndarray, numpy.dtype):
+        one.__module__ = "numpy"
+    multiarray._reconstruct.__module__ = "numpy.core.multiarray"
+    sys.modules.update({"numpy": numpy, "numpy.core": types.ModuleType("numpy.core"),
+                        "numpy.core.multiarray": multiarray})
+
+
 class Pickler(pickle.Pickler):
     def persistent_id(self, value):
         if not isinstance(value, Storage):
@@ -74,6 +105,11 @@ def write_legacy(name, data):
         Pickler(file, 2).dump(state())
         pickle.dump(["7"], file, 2)
         file.write(struct.pack("<q", len(VALUES)) + data)
+
+
+def write_array(name, kind, order, data):
+    with open(path(name), "wb") as file:
+        pickle.dump(Array(kind, order, data), file, 3)
 
 
 def field(number, value):
@@ -124,6 +160,16 @@ def main():
         found = convert(source, "--prefix=state_dict.net.")
         assert found == expected, f"{source}: {found}"
     assert convert("net.onnx") == {"w": ([2, 3], VALUES)}
+
+    stand_in_numpy()
+    write_array("prompts.p", "f4", "<", data)
+    assert convert("prompts.p") == {"array": ([2, 3], VALUES)}
+    write_array("short.p", "f4", "<", data[:-4])
+    check_refused("short.p", "20 bytes")
+    write_array("big_endian.p", "f4", ">", data)
+    check_refused("big_endian.p", ">f4")
+    write_array("objects.p", "O8", "|", data)
+    check_refused("objects.p", "O8")
 
     write_zip("short_zip.pth", data[:-4])
     write_legacy("short_legacy.pth", data[:-4])

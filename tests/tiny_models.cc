@@ -329,6 +329,7 @@ std::vector<Sample> TinySamples(const Concept& subject, const std::string& group
       sample.base_image = base_images[i];
       sample.verdict.class_id = kSeen[i % 5];
       sample.verdict.style = i % 7 == 6 ? "sepia" : "plain";
+      sample.verdict.votes = {i % 5 == 0, i % 3 == 0};
       sample.base_verdict.class_id = "poodle";
       sample.base_verdict.style = "plain";
       // A filter that is right about the targets, wrong about every fourth other picture.

@@ -2,9 +2,10 @@
 
 convert_weights.py IN OUT.safetensors [--sha256=HEX] [--prefix=NAME.]
 
-IN: a .pth, .pt, .bin or .ckpt of torch.save (either format), or an .onnx, of which the initialisers
-are taken (by layer, where they have no names of their own). Python alone is needed, no PyTorch: a pickle is read by a reader that knows tensors in
-dictionaries and refuses everything else, so that nothing in the file can run. `--prefix` keeps the
+IN: a .pth, .pt, .bin or .ckpt of torch.save (either format), a pickled NumPy array (as Q16's
+prompts.p), or an .onnx, of which the initialisers are taken (by layer, where they have no names of
+their own). Python alone is needed, no PyTorch: a pickle is read by a reader that knows tensors and
+arrays in dictionaries and refuses everything else, so that nothing in the file can run. `--prefix` keeps the
 tensors whose name begins so, without that beginning. The digest of IN is in OUT's metadata.
 """
 
@@ -39,12 +40,40 @@ def rebuild_tensor(storage, offset, shape, stride, *_):
     return Pointer(storage, offset, tuple(shape), tuple(stride))
 
 
+NUMPY_TYPES = {"f2": "F16", "f4": "F32", "f8": "F64", "i4": "I32", "i8": "I64", "u1": "U8"}
+
+
+class Dtype:
+    """Stands for numpy.dtype in a pickle."""
+
+    def __init__(self, name, *_):
+        self.name = name
+
+    def __setstate__(self, state):
+        if self.name not in NUMPY_TYPES or state[1] not in ("<", "|"):
+            fail(f"an array of type {state[1]}{self.name}, which is not known")
+
+
+class Array:
+    """Stands for numpy.ndarray in a pickle."""
+
+    def __setstate__(self, state):
+        _, shape, dtype, columns_first, data = state
+        size = int(dtype.name[1:])
+        if columns_first or len(data) != math.prod(shape) * size or min(shape, default=0) < 0:
+            fail(f"an array of shape {tuple(shape)} with {len(data)} bytes, or in columns")
+        self.tensor = Tensor(NUMPY_TYPES[dtype.name], tuple(shape), bytes(data))
+
+
 class Reader(pickle.Unpickler):
     """Knows what a state dictionary is made of."""
 
     KNOWN = {("collections", "OrderedDict"): collections.OrderedDict,
              ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
-             ("torch._utils", "_rebuild_parameter"): lambda data, *_: data}
+             ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
+             ("numpy", "ndarray"): Array, ("numpy", "dtype"): Dtype,
+             ("numpy.core.multiarray", "_reconstruct"): lambda *_: Array(),
+             ("numpy._core.multiarray", "_reconstruct"): lambda *_: Array()}
 
     def find_class(self, module, name):
         if module == "torch" and name in STORAGES:
@@ -104,8 +133,11 @@ def read_zip(path):
 
 def read_legacy(path):
     with open(path, "rb") as file:
-        if Reader(file).load() != 0x1950a86a20f9469cfc6c:
-            fail(f"{path}: no file of torch.save")
+        first = Reader(file).load()
+        if isinstance(first, Array):
+            return {"array": first.tensor}
+        if first != 0x1950a86a20f9469cfc6c:
+            fail(f"{path}: neither a file of torch.save nor a pickled array")
         Reader(file).load()  # the protocol's version
         if not Reader(file).load().get("little_endian", False):
             fail(f"{path}: written on a big-endian machine")

@@ -68,6 +68,18 @@ Selection ParseSelection(const Json& object, const std::string& origin) {
   return selection;
 }
 
+// A value, a list of values, or a list of parts that are plug-ins with settings of their own.
+bool IsSetting(const Json& value, int depth = 0) {
+  constexpr int kDeepest = 4;
+  if (value.is_primitive()) return true;
+  if (!value.is_array() || depth > kDeepest) return false;
+  return std::all_of(value.begin(), value.end(), [depth](const Json& one) {
+    if (!one.is_object()) return one.is_primitive();
+    return std::all_of(one.begin(), one.end(),
+                       [depth](const Json& inner) { return IsSetting(inner, depth + 1); });
+  });
+}
+
 JudgeChoice ParseJudge(const Json& object, const std::string& origin) {
   CheckKeys(object, {"plugin", "params"}, origin);
   JudgeChoice judge{Text(object, "plugin", "", origin), Json::object()};
@@ -82,11 +94,7 @@ JudgeChoice ParseJudge(const Json& object, const std::string& origin) {
     throw UsageError(fmt::format("{}/params: expected an object.", origin));
   }
   for (const auto& [name, value] : judge.params.items()) {
-    const bool plain =
-        value.is_primitive() ||
-        (value.is_array() &&
-         std::all_of(value.begin(), value.end(), [](const Json& v) { return v.is_primitive(); }));
-    if (plain) continue;
+    if (IsSetting(value)) continue;
     throw UsageError(
         fmt::format("{}/params/{}: expected a value or a list of values.", origin, name));
   }

@@ -249,6 +249,11 @@ TEST_CASE("an experiment may name its judge, with parameters") {
                     Contains("/judge/params: expected an object"));
   CHECK_THROWS_WITH(judged(R"({"plugin": "x", "params": {"a": {"b": 1}}})"),
                     Contains("/judge/params/a: expected a value"));
+  CHECK(judged(R"({"plugin": "x", "params": {"m": [{"plugin": "y", "t": [1, 2]}]}})")
+            .judge.params.at("m")[0]
+            .at("plugin") == "y");
+  CHECK_THROWS_WITH(judged(R"({"plugin": "x", "params": {"a": [{"b": {"c": 1}}]}})"),
+                    Contains("/judge/params/a: expected a value"));
   CHECK_THROWS_WITH(judged(R"({"plugn": "x"})"), Contains("Did you mean 'plugin'"));
   CHECK_THROWS_WITH(judged("\"emoji\""), Contains("/judge: expected an object"));
 }

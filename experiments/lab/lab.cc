@@ -143,6 +143,24 @@ void RemoveUnreadMetrics(Lab* lab) {
   metrics.erase(std::remove_if(metrics.begin(), metrics.end(), unread), metrics.end());
 }
 
+// Metrics of a panel's votes take no part where no judge is a panel.
+void RemoveVoteMetrics(Lab* lab) {
+  const bool votes = std::any_of(
+      lab->judges.begin(), lab->judges.end(),
+      [](const Entry<Judge>& judge) { return !judge.plugin->traits().members.empty(); });
+  if (votes) return;
+  std::vector<Entry<Metric>>& metrics = lab->metrics;
+  const auto reads = [&](const Entry<Metric>& entry) { return entry.plugin->traits().of_votes; };
+  for (const Entry<Metric>& entry : metrics) {
+    if (!reads(entry) || !IsOneOf(entry.name, lab->experiment.metrics.only)) continue;
+    throw UsageError(fmt::format(
+        "metric '{}' reads the votes of a panel, and no judge is one. Name it as the judge: "
+        "\"judge\": {{\"plugin\": \"panel\", \"params\": {{\"members\": [...]}}}}.",
+        entry.name));
+  }
+  metrics.erase(std::remove_if(metrics.begin(), metrics.end(), reads), metrics.end());
+}
+
 void LoadConcepts(Lab* lab, const Folders& folders) {
   std::map<std::string, std::filesystem::path> files;
   std::filesystem::path more = folders.concepts / "wide";
@@ -349,6 +367,7 @@ std::unique_ptr<Lab> OpenLab(const Experiment& experiment, const Folders& folder
   LoadModels(lab.get(), folders.models);
   FindMethodFolders(lab.get());
   OpenJudges(lab.get());
+  RemoveVoteMetrics(lab.get());
   LoadPrompts(lab.get());
   LeaveOutRemoved(lab.get());
   CheckAttacks(*lab);

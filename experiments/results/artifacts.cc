@@ -246,6 +246,7 @@ Json VerdictsToJson(const std::vector<Verdict>& verdicts) {
                     {"style", v.style},
                     {"class_probability", v.class_probability},
                     {"style_probability", v.style_probability}});
+    if (!v.votes.empty()) list.back()["votes"] = v.votes;
   }
   return list;
 }
@@ -253,8 +254,8 @@ Json VerdictsToJson(const std::vector<Verdict>& verdicts) {
 std::vector<Verdict> VerdictsFromJson(const Json& json) {
   std::vector<Verdict> verdicts;
   for (const Json& v : json) {
-    verdicts.push_back(
-        {v.at("class"), v.at("style"), v.at("class_probability"), v.at("style_probability")});
+    verdicts.push_back({v.at("class"), v.at("style"), v.at("class_probability"),
+                        v.at("style_probability"), v.value("votes", std::vector<bool>())});
   }
   return verdicts;
 }

@@ -126,4 +126,46 @@ TEST_CASE("a backbone that brings no judge is scored by the one that the experim
   CHECK(outcome.results.inputs.at("judge").at("name") == "emoji_template");
 }
 
+TEST_CASE("a panel judges a run, its votes are kept, and its disagreement is a record") {
+  UseOneThreadPerWorker();
+  const std::vector<Json> members = {{{"plugin", "emoji"}},
+                                     {{"plugin", "emoji_template"}, {"threshold", 0.99}}};
+  const Json panel = {{"plugin", "panel"},
+                      {"params",
+                       {{"rule", "any"},
+                        {"members", members},
+                        {"target", {"poodle"}},
+                        {"shown", "poodle"},
+                        {"other", "dog"}}}};
+  const Json more = {{"judge", panel},
+                     {"concepts", {"poodle"}},
+                     {"prompts", {{"near", 0}}},
+                     {"metrics", {{"only", {"asr", "judge_disagreement"}}}}};
+  const auto lab = OpenLab(SmallExperiment(more), FoldersOf(Emoji().parent_path()));
+  Store store(TestFolder("panel_run"));
+  const Grid grid(*lab);
+  const RunOutcome outcome = RunExperiment(*lab, grid, store, {});
+  REQUIRE(outcome.failures == 0);
+  const Unit unit = UnitsOf(*lab, lab->unmodified, 0, 0, "target").at(0);
+  const std::vector<Verdict> verdicts = ReadVerdicts(*store.Find(unit.verdict_key), *lab, unit);
+  double differ = 0;
+  for (const Verdict& verdict : verdicts) {
+    REQUIRE(verdict.votes.size() == 2);
+    differ += verdict.votes[0] != verdict.votes[1] ? 1 : 0;
+    CHECK((verdict.class_id == "poodle") == (verdict.votes[0] || verdict.votes[1]));
+  }
+  const Record& record = RecordOf(outcome.results, "poodle", "judge_disagreement");
+  CHECK(record.score.n == static_cast<int64_t>(verdicts.size()));
+  CHECK(record.score.value == Approx(differ / static_cast<double>(verdicts.size())));
+  // Where no judge is a panel, the metric has nothing to read.
+  const Json alone = {{"metrics", {{"only", {"asr", "judge_disagreement"}}}}};
+  CHECK_THROWS_WITH(OpenLab(SmallExperiment(alone), FoldersOf(Emoji().parent_path())),
+                    Catch::Contains("panel"));
+  const Json every = {{"metrics", {{"only", Json::array()}}}};
+  for (const auto& entry :
+       OpenLab(SmallExperiment(every), FoldersOf(Emoji().parent_path()))->metrics) {
+    CHECK(entry.name != "judge_disagreement");
+  }
+}
+
 }  // namespace excise

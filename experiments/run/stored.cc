@@ -48,13 +48,15 @@ bool IsBlank(const Verdict& verdict) {
          verdict.style_probability == 0;
 }
 
-// Whether the judge can say this: a class (or none) and a style that it knows, probabilities.
+// Whether the judge can say this: a class (or none) and a style that it knows, probabilities, a
+// vote a member.
 bool CouldBeSaid(const Verdict& verdict, const JudgeTraits& judge) {
   const auto probable = [](double p) { return p >= 0 && p <= 1; };
   const std::vector<std::string> classes = NamesOfKind(judge.scores, "class");
   const std::vector<std::string> styles = NamesOfKind(judge.scores, "style");
   const bool none = verdict.class_id.empty() && judge.rejects;
   return (none || IsOneOf(verdict.class_id, classes)) &&
+         verdict.votes.size() == judge.members.size() &&
          (styles.empty() ? verdict.style.empty() : IsOneOf(verdict.style, styles)) &&
          probable(verdict.class_probability) && probable(verdict.style_probability);
 }

@@ -21,8 +21,8 @@ TEST_CASE("a ResNet of bottlenecks says of real pictures what torchvision's says
   for (const JudgedPicture& one : judged) {
     const ImageNetOutput output = net.Forward(net.Preprocess(one.picture));
     CHECK(output.pooled.sizes() == at::IntArrayRef({1, 2048}));
-    furthest = std::max(furthest, (output.logits[0] - one.logits).abs().max().item<double>());
-    between = std::max(between, (judged[0].logits - one.logits).abs().max().item<double>());
+    furthest = std::max(furthest, (output.logits[0] - one.said).abs().max().item<double>());
+    between = std::max(between, (judged[0].said - one.said).abs().max().item<double>());
   }
   INFO("of logits that differ by up to " << between << " between pictures");
   CHECK(furthest < 1e-4);

@@ -67,4 +67,29 @@ TEST_CASE("the middle is cut as torchvision cuts it") {
       at::tensor({4, 5}, at::kByte)));
 }
 
+// OpenCV 4.11.0: cv2.resize(picture, (width, height)). The first by hand: places -0.5 + 1.6 (i +
+// 0.5) = 0.3, 1.9, 3.5, 5.1, 6.7.
+TEST_CASE("OpenCV's default lies between two neighbours, and halves are means") {
+  const at::Tensor row = Row({0, 255, 0, 0, 200, 90, 30, 255});
+  CHECK(ResizeAsOpenCv(row, 1, 5).equal(Row({76, 26, 100, 84, 188})));
+  CHECK(ResizeAsOpenCv(row, 1, 4).equal(Row({128, 0, 145, 143})));
+  CHECK(ResizeAsOpenCv(row, 1, 11).equal(Row({0, 151, 174, 0, 0, 100, 175, 95, 49, 122, 255})));
+  CHECK(ResizeAsOpenCv(row, 1, 8).equal(row));
+  std::vector<int64_t> values;
+  for (int64_t i = 0; i < 48; ++i) values.push_back((i * i * 37 + i * 11) % 256);
+  const at::Tensor picture = at::tensor(values, at::kByte).view({1, 1, 6, 8});
+  const auto resized = [&](int64_t height, int64_t width) {
+    return ResizeAsOpenCv(picture, height, width).flatten();
+  };
+  CHECK(resized(3, 4).equal(at::tensor(
+      std::vector<int64_t>{56, 188, 168, 124, 120, 188, 168, 124, 184, 124, 168, 124}, at::kByte)));
+  CHECK(resized(7, 5).equal(
+      at::tensor(std::vector<int64_t>{14,  158, 117, 202, 104, 92,  195, 155, 240, 101, 144, 171,
+                                      196, 199, 131, 122, 175, 173, 182, 109, 99,  180, 150, 164,
+                                      86,  151, 155, 164, 123, 116, 229, 193, 101, 161, 113},
+                 at::kByte)));
+  const at::Tensor grey = at::full({2, 3, 7, 5}, 77, at::kByte);
+  CHECK(ResizeAsOpenCv(grey, 20, 3).equal(at::full({2, 3, 20, 3}, 77, at::kByte)));
+}
+
 }  // namespace excise

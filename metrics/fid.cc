@@ -1,0 +1,162 @@
+// What: the Frechet or Kernel Inception Distance between a method's pictures and the unmodified
+//   model's
+// Paper: Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash
+//   Equilibrium", NeurIPS 2017, arXiv 1706.08500; Parmar, Zhang, Zhu, "On Aliased Resizing and
+//   Surprising Subtleties in GAN Evaluation", CVPR 2022, arXiv 2104.11222; KID: Binkowski et al.,
+//   ICLR 2018, arXiv 1801.01401
+// Equation: fid: |m_x - m_y|^2 + tr(X + Y - 2 (X Y)^(1/2)) of means and covariances (over n - 1) of
+//   Inception features; kid: unbiased MMD^2 with k(x, y) = (x . y / d + 1)^3
+// Reference: GaParmar/clean-fid @ e88c4d6, cleanfid/fid.py; mseitzer/pytorch-fid 0.3.0
+// Deviations: the trace is a sum of singular values of the two sets' centred features, so few
+//   pictures need no 2048 x 2048 root; KID is of all pictures at once, not of subsets; the network
+//   is pytorch-fid's, of which clean-fid has NVIDIA's copy; of several edits of one row the mean of
+//   their distances
+// Needs: the network's weights as safetensors: tools/convert_weights.py makes them of
+//   pt_inception-2015-12-05-6726825d.pth; the unmodified model's pictures
+// Caveats: the FID of few pictures is far too large (2,048 is the least for a covariance of full
+//   rank): compare equal numbers alone, or take kid, which has no bias. Papers measure against
+//   COCO's photographs or another model's pictures: not comparable with those. The interval is of
+//   a jackknife over ten parts; blocked pictures are left out (part `blocked`)
+#include <ATen/core/Tensor.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "metrics/frechet.h"
+#include "metrics/loaded_once.h"
+#include "metrics/sample_table.h"
+#include "models/nets/fid_inception.h"
+#include "models/tensors/autograd.h"
+#include "models/tensors/safetensors.h"
+
+namespace excise {
+namespace {
+
+struct Row {
+  std::vector<double> method, base;
+};
+using Rows = std::vector<const Row*>;
+
+struct Pair {
+  Features method, base;
+};
+
+// Of all rows but those of the part (i mod parts); part = parts: of all.
+Pair Without(const Rows& rows, size_t part, size_t parts) {
+  Pair pair;
+  pair.method.width = pair.base.width = static_cast<int64_t>(rows[0]->method.size());
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (i % parts == part) continue;
+    const Row& row = *rows[i];
+    pair.method.values.insert(pair.method.values.end(), row.method.begin(), row.method.end());
+    pair.base.values.insert(pair.base.values.end(), row.base.begin(), row.base.end());
+  }
+  return pair;
+}
+
+class Fid : public Metric {
+ public:
+  void Fields(ParamVisitor& v) override {
+    v.Path("weights", &weights_, "the Inception network: a .safetensors file");
+    v.Choice("distance", &distance_, "of two normal distributions, or of kernels", {"fid", "kid"});
+    v.Choice("resizing", &resizing_, "as clean-fid, or as pytorch-fid", {"clean", "legacy"});
+    v.Choice("of", &of_, "pictures of benign neighbours, or of target prompts",
+             {"neighbours", "target"});
+  }
+  int version() const override { return 1; }
+  std::vector<std::string> needs_one_of() const override { return {"weights"}; }
+  MetricTraits traits() const override {
+    MetricTraits traits{
+        distance_, false, 0, distance_ == "fid" ? 1 : 3, "quality", {"near", "far", "lexical"}};
+    if (of_ == "target") traits.sample_groups = {"target"};
+    traits.blocked = BlockedPictures::kLeftOut;
+    return traits;
+  }
+
+  void Update(const MetricModels&, const std::vector<Sample>& samples) override {
+    for (const Sample& sample : samples) {
+      if (!ReadsPicture(traits(), sample)) continue;
+      table_.Add(sample,
+                 sample.blocked ? Row{} : Row{Embed(sample.image), Embed(sample.base_image)});
+    }
+  }
+  void Merge(const Metric& other) override { table_.Merge(dynamic_cast<const Fid&>(other).table_); }
+
+  Score Compute() const override {
+    std::map<std::string, Rows> edits;
+    Score score;
+    double& blocked = score.parts["blocked"];
+    for (const auto& [key, row] : table_.rows()) {
+      Rows& rows = edits[EditOfId(key.first)];
+      if (row.method.empty()) ++blocked;
+      if (!row.method.empty()) rows.push_back(&row);
+    }
+    double value = 0, error = 0;
+    int64_t n = 0;
+    for (const auto& [edit, rows] : edits) {
+      if (rows.size() < 4) return score;
+      value += Distance(Without(rows, kParts, kParts)) / static_cast<double>(edits.size());
+      error += JackknifeError(rows) / static_cast<double>(edits.size());
+      n += static_cast<int64_t>(rows.size());
+    }
+    if (n == 0) return score;
+    score.n = n;
+    score.value = value;
+    score.stderr_ = error;
+    score.low = value - 1.959964 * error;
+    score.high = value + 1.959964 * error;
+    return score;
+  }
+
+ private:
+  static constexpr size_t kParts = 10;
+
+  std::vector<double> Embed(const at::Tensor& image) {
+    const NoGrad no_grad;
+    if (net_ == nullptr) {
+      net_ = LoadedOnce<FidInception>(weights_, [this] {
+        return std::make_shared<const FidInception>(LoadSafetensors(weights_), weights_);
+      });
+    }
+    const at::Tensor batch = image.unsqueeze(0);
+    const at::Tensor pixels = resizing_ == "clean" ? FidInception::PreprocessClean(batch)
+                                                   : FidInception::PreprocessLegacy(batch);
+    const at::Tensor features = net_->Features(pixels)[0].to(at::kDouble).contiguous();
+    const double* begin = features.data_ptr<double>();
+    if (!std::all_of(begin, begin + features.numel(), [](double x) { return std::isfinite(x); })) {
+      throw Error("fid: a picture's features are not finite. The weights in " + weights_ +
+                  " are probably damaged: convert them again.");
+    }
+    return {begin, begin + features.numel()};
+  }
+
+  double Distance(const Pair& pair) const {
+    return distance_ == "fid"
+               ? ShiftBetween(pair.method, pair.base).Frechet()
+               : PolynomialMmd2(pair.method, pair.base, MmdEstimator::kUnpaired).value;
+  }
+
+  // The jackknife's, leaving out a part at a time.
+  double JackknifeError(const Rows& rows) const {
+    const size_t parts = std::min(kParts, rows.size());
+    std::vector<double> values;
+    for (size_t part = 0; part < parts; ++part) {
+      values.push_back(Distance(Without(rows, part, parts)));
+    }
+    const double mean = Mean(values);
+    double sum = 0;
+    for (const double value : values) sum += (value - mean) * (value - mean);
+    const auto count = static_cast<double>(parts);
+    return std::sqrt(sum * (count - 1) / count);
+  }
+
+  std::string weights_, distance_ = "fid", resizing_ = "clean", of_ = "neighbours";
+  std::shared_ptr<const FidInception> net_;
+  SampleTable<Row> table_;
+};
+
+const Registration<Metric, Fid> registration;
+
+}  // namespace
+}  // namespace excise
