@@ -5,13 +5,15 @@
 // Deviations: rows that mention minors, are empty or repeat a text are left out and counted
 // Needs: a file with a header and a column `prompt`; or `caption` or `text`
 // Caveats: optional columns: id (case_number), concept, group (target), split (test),
-//   expected_class and expected_style (for retention; of pairs: the other thing); all others are
-//   not read: seeds, guidance and sizes are the experiment's; where a file has no rows for methods,
+//   expected_class and expected_style (for retention; of pairs: the other thing), seed
+//   (evaluation_seed, sd_seed) and guidance (evaluation_guidance, sd_guidance_scale), by which an
+//   experiment draws that says so; all others are not read; where a file has no rows for methods,
 //   the concept's names are used
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <mutex>
 #include <set>
@@ -27,13 +29,16 @@
 namespace excise {
 namespace {
 
-const std::vector<FieldNames> kFields = {{"prompt", {"prompt", "caption", "text"}},
-                                         {"id", {"id", "prompt_id", "case_number", "case_num"}},
-                                         {"concept", {"concept"}},
-                                         {"group", {"group"}},
-                                         {"split", {"split"}},
-                                         {"expected_class", {"expected_class"}},
-                                         {"expected_style", {"expected_style"}}};
+const std::vector<FieldNames> kFields = {
+    {"prompt", {"prompt", "caption", "text"}},
+    {"id", {"id", "prompt_id", "case_number", "case_num"}},
+    {"concept", {"concept"}},
+    {"group", {"group"}},
+    {"split", {"split"}},
+    {"expected_class", {"expected_class"}},
+    {"expected_style", {"expected_style"}},
+    {"seed", {"seed", "evaluation_seed", "sd_seed"}},
+    {"guidance", {"guidance", "evaluation_guidance", "sd_guidance_scale"}}};
 const std::vector<std::string> kGroups = {"target",   "held_out", "near",    "far",  "lexical",
                                           "preserve", "anchor",   "implied", "pairs"};
 const std::vector<std::string> kSplits = {"erase", "attack_seed", "select", "test"};
@@ -63,6 +68,27 @@ std::string OneOf(const UserTable& table, const FileRow& row, const std::string&
                                DidYouMeanOrKnown(value, known)));
 }
 
+// What a column of numbers says; nullopt where it says nothing.
+std::optional<double> NumberOf(const UserTable& table, const FileRow& row,
+                               const std::string& field) {
+  const std::optional<std::string> text = table.Get(row, field);
+  if (!text) return std::nullopt;
+  const Json number = Json::parse(*text, nullptr, /*allow_exceptions=*/false);
+  if (number.is_number()) return number.get<double>();
+  throw UsageError(fmt::format("{}: {} '{}' is no number.", table.Where(row), field, *text));
+}
+
+std::optional<int64_t> SeedOf(const UserTable& table, const FileRow& row) {
+  constexpr double kMost = 9007199254740992;  // 2^53, up to which a double is exact
+  const std::optional<double> seed = NumberOf(table, row, "seed");
+  if (!seed) return std::nullopt;
+  if (*seed >= 0 && *seed <= kMost && std::floor(*seed) == *seed) {
+    return static_cast<int64_t>(*seed);
+  }
+  throw UsageError(fmt::format("{}: seed '{}' is no whole number from 0 to 2^53.", table.Where(row),
+                               table.Get(row, "seed").value_or("")));
+}
+
 class PromptsCsv : public Dataset {
  public:
   void Fields(ParamVisitor& v) override {
@@ -71,7 +97,9 @@ class PromptsCsv : public Dataset {
     v.Text("expected_style", &expected_style_,
            "the style that rows expect which name none, or empty: any");
   }
-  int version() const override { return 2; }  // the filter for minors reads through obfuscation
+  // 2: the filter for minors reads through obfuscation. 3: a repeated text with a seed of its own
+  // is a prompt of its own.
+  int version() const override { return 3; }
   std::vector<std::string> needs_one_of() const override { return {"file"}; }
 
   PromptSet Prompts(const Concept& subject, const std::string& group, Split split,
@@ -118,10 +146,13 @@ class PromptsCsv : public Dataset {
                         table.Where(row), item.prompt.id));
       }
       item.reason = ReasonToExclude(item.prompt.text);
-      // The size tells where the concept ends and the text begins.
-      const bool first = seen.insert(fmt::format("{} {} {}{}", item.group, item.subject.size(),
-                                                 item.subject, item.prompt.text))
-                             .second;
+      // The size tells where the concept ends and the text begins. A text again with a seed of its
+      // own is another picture.
+      const std::string seed = item.prompt.seed ? std::to_string(*item.prompt.seed) : "";
+      const bool first =
+          seen.insert(fmt::format("{} {} {} {}{}", item.group, seed, item.subject.size(),
+                                  item.subject, item.prompt.text))
+              .second;
       if (item.reason.empty() && !first) item.reason = kDuplicate;
       concepts.insert(item.subject);
       loaded.texts.insert(item.prompt.text);
@@ -152,6 +183,8 @@ class PromptsCsv : public Dataset {
     item.prompt.text = table.Get(row, "prompt").value_or("");
     item.prompt.expected_class = table.Get(row, "expected_class").value_or("");
     item.prompt.expected_style = table.Get(row, "expected_style").value_or(expected_style_);
+    item.prompt.seed = SeedOf(table, row);
+    item.prompt.guidance = NumberOf(table, row, "guidance");
     return item;
   }
 

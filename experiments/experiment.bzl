@@ -22,6 +22,7 @@ def experiment(name, json, main):
             json,
             "//datasets:data",
             "//models:emoji",
+            "//protocols:data",
             "//results:committed",
         ],
         visibility = ["//visibility:public"],

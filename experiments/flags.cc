@@ -14,6 +14,7 @@
 #include "core/hash.h"
 #include "core/program.h"
 #include "core/text.h"
+#include "experiments/formats/protocol.h"
 #include "experiments/render_as.h"
 #include "experiments/run/runner.h"
 
@@ -130,6 +131,10 @@ void AddFlags(CLI::App& app, Flags* f) {
                  "write FILE.csv or FILE.jsonl and initial latents for other software, and stop");
   app.add_option("--export_models", f->export_models,
                  "write the edited models as snapshot folders under this one, and stop");
+  app.add_option("--protocol", f->protocol,
+                 "measure as a paper does: a name of protocols/, or your FILE.json");
+  app.add_option("--protocol_files", f->protocol_files,
+                 "the folder of the files that the protocol asks for");
   app.add_option("--concepts_dir", f->concepts_dir, "a folder with concepts of your own");
   app.add_option("--shard", f->shard, "i/n: do part i of n; then run once more without it");
   app.add_option("--workers", f->workers, "threads (default: all cores)");
@@ -165,8 +170,9 @@ void AddFlags(CLI::App& app, Flags* f) {
 
 std::vector<std::string> ArgumentsOfNumbers(int argc, const char* const* argv) {
   const std::vector<std::string> deciding = {
-      "--experiment", "--profile", "--methods", "--attacks", "--concepts", "--metrics",     "--set",
-      "--limit",      "--device",  "--dtype",   "--models",  "--images",   "--concepts_dir"};
+      "--experiment", "--profile",  "--methods", "--attacks",     "--concepts",
+      "--metrics",    "--set",      "--limit",   "--device",      "--dtype",
+      "--models",     "--protocol", "--images",  "--concepts_dir"};
   std::vector<std::string> kept;
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
@@ -256,6 +262,7 @@ std::map<std::string, std::string> SelectionOf(const Flags& f, const std::string
   add("--limit", std::to_string(f.choices.limit), std::to_string(whole.choices.limit));
   add("--device", f.device, whole.device);
   add("--dtype", f.dtype, whole.dtype);
+  add("--protocol", f.choices.protocol.empty() ? "" : f.choices.protocol.at("protocol").dump(), "");
   add("--images", f.images.empty() ? "" : Absolute(f.images), "");
   add("--concepts_dir", f.concepts_dir.empty() ? "" : Absolute(f.concepts_dir), "");
   // A file of the user is known by what it says: one that was edited is another experiment.
@@ -271,6 +278,22 @@ std::string ResultsName(const Experiment& experiment,
   for (const auto& [flag, value] : selection) text += flag + "=" + value + "\n";
   if (!selection.empty()) name += "-" + Sha256Hex(text).substr(0, 8);
   return name + ".json";
+}
+
+void TakeProtocol(Flags* f) {
+  if (f->protocol.empty()) {
+    if (f->protocol_files.empty()) return;
+    throw UsageError("--protocol_files is for --protocol.");
+  }
+  fs::path file = UserPath(f->protocol);
+  if (fs::path(f->protocol).extension() != ".json") {
+    const fs::path folder = DataFile("protocols/README.md").parent_path();
+    const std::vector<std::string> known = ListProtocols(folder);
+    if (!IsOneOf(f->protocol, known)) ThrowUnknownName("protocol", f->protocol, known);
+    file = folder / (f->protocol + ".json");
+  }
+  f->choices.protocol = ProtocolSettings(
+      LoadProtocol(file), f->protocol_files.empty() ? fs::path() : UserPath(f->protocol_files));
 }
 
 fs::path ExperimentFile(const Flags& f) {

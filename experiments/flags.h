@@ -24,6 +24,7 @@ struct Flags {
   std::string device = "cpu", dtype = "fp32", models, cache, out, format = "text", shard,
               stage = "score", check, list;  // list: "" = not asked for, "all" = without a name
   std::vector<std::string> reuse;            // results files
+  std::string protocol, protocol_files;
   std::string images, concepts_dir, export_prompts, export_models, user_data, results, plot;
   int64_t update_reference = 0;  // erase seeds; 0 = no
   int workers = 0;
@@ -53,6 +54,10 @@ std::map<std::string, std::string> SelectionOf(const Flags& flags, const std::st
 // "table1-default-1a2b3c4d.json", so that no run replaces another one's results.
 std::string ResultsName(const Experiment& experiment,
                         const std::map<std::string, std::string>& selection);
+
+// Reads the protocol that --protocol names into choices.protocol: one that comes with Excise, or
+// FILE.json of the user. Throws UsageError for an unknown name and for files that are missing.
+void TakeProtocol(Flags* flags);
 
 // The user's file, or the one that the build names: a path in the runfiles or the checkout.
 std::filesystem::path ExperimentFile(const Flags& flags);

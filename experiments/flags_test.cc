@@ -145,4 +145,22 @@ TEST_CASE("a selection's results have a name of their own") {
   }
 }
 
+TEST_CASE("--protocol names one that comes along, or a file, and asks for its files") {
+  const auto taken = [](const std::string& protocol, const std::string& files) {
+    Flags flags;
+    flags.protocol = protocol;
+    flags.protocol_files = files;
+    TakeProtocol(&flags);
+    return flags;
+  };
+  CHECK(taken("", "").choices.protocol.empty());
+  CHECK_THROWS_WITH(taken("uda_chuch_50", "x"), Catch::Contains("Did you mean 'uda_church_50'"));
+  CHECK_THROWS_WITH(taken("", "x"), Catch::Contains("--protocol_files is for --protocol"));
+  CHECK_THROWS_WITH(taken("uda_church_50", "/nowhere"),
+                    Catch::Contains("church.csv: is not there") &&
+                        Catch::Contains("4987e201148cfa3b") &&
+                        Catch::Contains("resnet50.safetensors"));
+  CHECK_THROWS_WITH(taken("/nowhere/mine.json", "x"), Catch::Contains("mine.json"));
+}
+
 }  // namespace excise

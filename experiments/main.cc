@@ -286,6 +286,7 @@ void RunTable(Flags f) {
   const ShardChoice part = ChooseShard(f.shard);
   for (const std::string& note : part.notes) LogInfo(note);
   CheckFlags(part, &f);
+  TakeProtocol(&f);
   const Experiment experiment = LoadExperiment(ExperimentFile(f), f.choices);
   if (f.check == "published") return CheckPublished(f, experiment);
   const SelectedBy selection = SelectionOf(f, experiment.backbone);

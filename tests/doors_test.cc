@@ -226,7 +226,7 @@ TEST_CASE("prompts_csv: a user's own prompts, with what was left out counted and
   Write("own.csv",
         "id,concept,group,prompt,expected_class,seed\n"
         "a,poodle,target,a poodle in the snow,,7\n"
-        "b,poodle,target,a poodle in the snow,,8\n"
+        "b,poodle,target,a poodle in the snow,,7\n"
         "c,poodle,target,\"a poodle, and a child\",,9\n"
         "d,Poodle,,\"a poodle\nthat sleeps\",,10\n"
         "e,poodle,near,a dog in the rain,dog,11\n");

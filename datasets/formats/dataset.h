@@ -44,6 +44,10 @@ struct Prompt {
   PromptDriver driver = {};
   // Initial latents (channels, h, w) beside any form; empty: noise by the root id.
   NpyArray latents = {};
+  // What a published list says of this row: the seed of its noise and the guidance scale. An
+  // experiment may draw by them (SamplerSettings).
+  std::optional<int64_t> seed = {};
+  std::optional<double> guidance = {};
 
   PromptForm form() const { return static_cast<PromptForm>(driver.index()); }
 };

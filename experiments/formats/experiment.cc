@@ -17,7 +17,7 @@ namespace {
 const std::vector<std::string> kKeys = {
     "name",           "title",       "backbone", "concepts", "methods",  "attacks",   "metrics",
     "reference_rows", "prompts",     "sampler",  "seeds",    "profiles", "surrogate", "golden",
-    "caveat",         "quadruplets", "removals", "judge",    "floor"};
+    "caveat",         "quadruplets", "removals", "judge",    "floor",    "protocol"};
 
 void CheckKeys(const Json& object, const std::vector<std::string>& known,
                const std::string& origin) {
@@ -224,6 +224,13 @@ Experiment ParseExperiment(const Json& object, const std::string& origin) {
   DecodeParams(WithOneEraseSeed(section("seeds"), origin + "/seeds", &e.seeds.more_erase), e.seeds,
                origin + "/seeds");
   e.caveat = Text(object, "caveat", "", origin);
+  if (object.contains("protocol")) {
+    CheckKeys(object["protocol"], {"name", "sha256", "changed"}, origin + "/protocol");
+    Text(object["protocol"], "name", "", origin + "/protocol");
+    Text(object["protocol"], "sha256", "", origin + "/protocol");
+    Texts(object["protocol"], "changed", origin + "/protocol");
+    e.protocol = object["protocol"];
+  }
   e.surrogate = Text(object, "surrogate", e.surrogate, origin);
   if (e.surrogate != "base" && e.surrogate != "independent") {
     throw UsageError(fmt::format("{}/surrogate: '{}' is neither 'base' nor 'independent'.", origin,
@@ -265,6 +272,32 @@ void CheckProfiles(const Json& profiles, const std::string& origin) {
   }
 }
 
+// Writes into "protocol" of what follows a protocol which of its settings were changed, and into
+// the caption that it is another one then.
+void TellChanges(const ExperimentChoices& choices, Json* object) {
+  Json rest = choices.protocol;
+  const Json none;
+  for (const char* key : {"protocol", "caveat"}) rest.erase(key);
+  std::vector<std::string> changed;
+  const Json flat = rest.flatten();
+  for (const auto& [pointer, value] : flat.items()) {
+    const Json::json_pointer place(pointer);
+    const Json& now = object->contains(place) ? object->at(place) : none;
+    std::string name = pointer.substr(1);
+    std::replace(name.begin(), name.end(), '/', '.');
+    // What is empty is null when it is flattened.
+    const bool both_empty = value.is_null() && now.empty();
+    if (now != value && !both_empty) changed.push_back(name);
+  }
+  if (!choices.concepts.empty()) changed.push_back("--concepts");
+  if (choices.limit > 0) changed.push_back("--limit");
+  if (changed.empty()) return;
+  (*object)["protocol"]["changed"] = changed;
+  std::string caveat = object->value("caveat", "");
+  (*object)["caveat"] = fmt::format("{}{}Changed here, so this is another protocol: {}.", caveat,
+                                    caveat.empty() ? "" : " ", fmt::join(changed, ", "));
+}
+
 void LimitPrompts(int64_t limit, PromptCounts* counts, QuadrupletSettings* quadruplets) {
   if (limit < 0) {
     throw UsageError(fmt::format("--limit={}: 1 or more prompts, or 0 for all.", limit));
@@ -301,6 +334,19 @@ void SamplerSettings::Fields(ParamVisitor& v) {
             {1, 1000});
   v.Integer("unit_size", &unit_size, "prompts a batch; part of every key", {2, 1024});
   v.Number("guidance", &guidance, "classifier-free guidance scale", {0, 100});
+  v.Choice(
+      "noise", &noise,
+      "where noise comes from: philox, by the prompt's id, or torch_cpu, what torch.randn gives "
+      "on the CPU by the seed in the prompt's row",
+      {"philox", "torch_cpu"});
+  v.Flag("own_guidance", &own_guidance, "whether the guidance scale is that in the prompt's row");
+}
+
+Json SamplerToJson(SamplerSettings sampler) {
+  Json json = EncodeParams(sampler);
+  if (json["noise"] == SamplerSettings().noise) json.erase("noise");
+  if (json["own_guidance"] == false) json.erase("own_guidance");
+  return json;
 }
 
 void QuadrupletSettings::Fields(ParamVisitor& v) {
@@ -342,7 +388,9 @@ Experiment MakeExperiment(Json object, const std::string& origin,
     throw UsageError(fmt::format("--profile={}: no such profile in {}.{}", choices.profile, origin,
                                  DidYouMeanOrKnown(choices.profile, known)));
   }
+  object.merge_patch(choices.protocol);
   for (const std::string& setting : choices.settings) ApplySetting(&object, setting);
+  if (!choices.protocol.empty()) TellChanges(choices, &object);
   Experiment e = ParseExperiment(object, origin);
   e.profile = choices.profile;
   if (!choices.methods.empty()) e.methods.only = choices.methods;
@@ -365,9 +413,10 @@ Json ExperimentToJson(Experiment e) {
                {"concepts", e.concepts},
                {"reference_rows", e.reference_rows},
                {"prompts", EncodeParams(e.prompts)},
-               {"sampler", EncodeParams(e.sampler)},
+               {"sampler", SamplerToJson(e.sampler)},
                {"seeds", SeedsToJson(e.seeds)}};
   if (!e.floor.empty()) json["floor"] = e.floor;
+  if (!e.protocol.empty()) json["protocol"] = e.protocol;
   for (const char* group : {"implied", "pairs"}) {
     if (json["prompts"][group] == 0) json["prompts"].erase(group);
   }

@@ -23,8 +23,15 @@ struct SamplerSettings : Parameterised {
   std::string scheduler;  // "" = the snapshot's own
   int64_t steps = 20, images_per_prompt = 1, unit_size = 20;
   double guidance = 3;
+  // As published lists are drawn: noise of torch.randn on the CPU by the seed in a prompt's row,
+  // and the guidance scale there.
+  std::string noise = "philox";
+  bool own_guidance = false;
   void Fields(ParamVisitor& v) override;
 };
+// What differs from the defaults alone of `noise` and `own_guidance`: whoever draws as before keeps
+// the keys of before.
+Json SamplerToJson(SamplerSettings sampler);
 
 struct Seeds : Parameterised {
   int64_t erase = 1, attack = 1, noise = 1;
@@ -85,6 +92,9 @@ struct Experiment {
   std::string caveat;              // said in the caption of every table
   bool golden = false;             // pins instruction sets: the same bytes on every CPU with AVX2
   std::string profile = "default";
+  // The protocol that it follows (experiments/formats/protocol.h): "name", "sha256", and "changed",
+  // the settings that are others than the protocol's, so that it is another one. Empty: none.
+  Json protocol = Json::object();
   std::filesystem::path file;
 };
 
@@ -93,6 +103,8 @@ struct ExperimentChoices {
   std::vector<std::string> methods, attacks, concepts, metrics;  // replace the file's, if given
   std::vector<std::string> settings;                             // "sampler.guidance=5"
   int64_t limit = 0;  // at most that many prompts a concept and group; 0 = the file's counts
+  // Of a protocol, over the profile's: its name and digest ("protocol"), and what it sets.
+  Json protocol = Json::object();
 };
 
 // Reads `file`, applies the profile's overrides and then `choices`. The profile "default" is the

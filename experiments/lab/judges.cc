@@ -88,7 +88,11 @@ std::string JudgeName(const JudgeChoice& choice) {
 }
 
 void OpenJudges(Lab* lab) {
-  const JudgeSource source{lab->backbone.folder, &lab->reference_clip, &lab->independent_clip};
+  const auto given = [](const ClipModel& clip) {
+    return clip.weights.size() == 0 ? nullptr : &clip;
+  };
+  const JudgeSource source{lab->backbone.folder, given(lab->reference_clip),
+                           given(lab->independent_clip)};
   for (const Concept& subject : lab->concepts) {
     const JudgeChoice choice = JudgeOfConcept(lab->experiment, subject);
     const std::string name = JudgeName(choice);

@@ -71,6 +71,21 @@ int64_t GroupLimit(const PromptCounts& counts, const std::string& group) {
   return counts.lexical;
 }
 
+// An experiment that draws by the prompts' rows needs what it draws by there.
+void RequireOwnDraws(const SamplerSettings& sampler, const std::vector<Prompt>& prompts) {
+  for (const Prompt& prompt : prompts) {
+    const bool no_seed = sampler.noise == "torch_cpu" && !prompt.seed;
+    const bool no_guidance = sampler.own_guidance && !prompt.guidance;
+    if (!no_seed && !no_guidance) continue;
+    throw UsageError(
+        fmt::format("prompt {} names no {}, by which {} draws. Add a column '{}', or set {}.",
+                    prompt.id, no_seed ? "seed" : "guidance scale",
+                    no_seed ? "sampler.noise=torch_cpu" : "sampler.own_guidance=true",
+                    no_seed ? "seed" : "guidance",
+                    no_seed ? "sampler.noise=philox" : "sampler.own_guidance=false"));
+  }
+}
+
 void LoadPrompts(Lab* lab) {
   const PromptCounts& counts = lab->experiment.prompts;
   const Split split = counts.split == "select" ? Split::kSelect : Split::kTest;
@@ -82,6 +97,7 @@ void LoadPrompts(Lab* lab) {
       if (limit <= 0) continue;
       PromptSet set = lab->dataset.plugin->Prompts(subject, group, split, limit);
       groups[group] = std::move(set.prompts);
+      RequireOwnDraws(lab->experiment.sampler, groups[group]);
       if (!set.excluded.empty()) excluded[group] = std::move(set.excluded);
     }
     CheckExpected(*lab, lab->prompts.size(), groups);
@@ -163,11 +179,11 @@ void RemoveVoteMetrics(Lab* lab) {
 
 void LoadConcepts(Lab* lab, const Folders& folders) {
   std::map<std::string, std::filesystem::path> files;
-  std::filesystem::path more = folders.concepts / "wide";
   std::error_code ignored;
-  if (!std::filesystem::is_directory(more, ignored)) more.clear();
-  for (const std::filesystem::path& folder : {folders.concepts, more, folders.own_concepts}) {
-    if (folder.empty()) continue;
+  for (const std::filesystem::path& folder : {folders.concepts, folders.concepts / "wide",
+                                              folders.concepts / "real", folders.own_concepts}) {
+    const bool part = folder != folders.concepts && folder != folders.own_concepts;
+    if (folder.empty() || (part && !std::filesystem::is_directory(folder, ignored))) continue;
     for (const std::string& name : ListConcepts(folder)) {
       const std::filesystem::path file = folder / (name + ".json");
       if (files.emplace(name, file).second) continue;
@@ -185,6 +201,46 @@ void LoadConcepts(Lab* lab, const Folders& folders) {
   }
   lab->experiment.concepts = seen;
   lab->known_concepts = known;
+}
+
+constexpr const char* kReferenceClip = "reference_clip";
+constexpr const char* kIndependentClip = "surrogate_clip";
+
+// A CLIP in the backbone's folder, or none: snapshots of others bring none.
+ClipModel ClipIn(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  return std::filesystem::exists(folder, ignored) ? LoadClipModel(folder) : ClipModel{};
+}
+
+// Metrics and attacks that take part have the CLIPs that they read.
+void RequireClips(const Lab& lab, const std::filesystem::path& folder) {
+  const auto missing = [&](const std::string& kind, const std::string& name, const char* clip) {
+    throw UsageError(fmt::format(
+        "{} '{}' reads a CLIP that the backbone '{}' does not bring. Put the folder of a CLIPModel "
+        "(or a link to one) at {}, or leave it out with --{}s.",
+        kind, name, lab.experiment.backbone, (folder / clip).string(), kind));
+  };
+  for (const Entry<Metric>& metric : lab.metrics) {
+    for (const std::string& model : metric.plugin->traits().models) {
+      if (model == "reference_clip" && lab.reference_clip.weights.size() == 0) {
+        missing("metric", metric.name, kReferenceClip);
+      }
+      if (model == "independent_clip" && lab.independent_clip.weights.size() == 0) {
+        missing("metric", metric.name, kIndependentClip);
+      }
+    }
+  }
+  for (size_t i = 0; i < lab.attacks.size(); ++i) {
+    if (!lab.attacks[i].plugin->traits().surrogate) continue;
+    if (lab.Surrogate().weights.Contains("visual_projection.weight")) continue;
+    if (lab.experiment.surrogate == "independent") {
+      missing("attack", lab.attacks[i].name, kIndependentClip);
+    }
+    throw UsageError(fmt::format(
+        "{}: holds a text encoder without its vision part, so the attack '{}' cannot read it as a "
+        "CLIP. Set \"surrogate\": \"independent\" in the experiment.",
+        lab.own_clip.folder.string(), lab.attacks[i].name));
+  }
 }
 
 void LoadModels(Lab* lab, const std::filesystem::path& models) {
@@ -205,16 +261,10 @@ void LoadModels(Lab* lab, const std::filesystem::path& models) {
   const SamplerSettings& sampler = lab->experiment.sampler;
   MakeSampler(WithScheduler(lab->backbone.scheduler, sampler.scheduler), sampler.steps,
               {0, [](size_t, const at::Tensor& like) { return like; }});
-  lab->reference_clip = LoadClipModel(folder / "reference_clip");
-  lab->independent_clip = LoadClipModel(folder / "surrogate_clip");
+  lab->reference_clip = ClipIn(folder / kReferenceClip);
+  lab->independent_clip = ClipIn(folder / kIndependentClip);
   lab->own_clip = OwnClip(lab->backbone);
-  if (lab->experiment.surrogate == "base" &&
-      !lab->own_clip.weights.Contains("visual_projection.weight")) {
-    throw UsageError(fmt::format(
-        "{}: holds a text encoder without its vision part, so attacks cannot read it as a CLIP. "
-        "Set \"surrogate\": \"independent\" in the experiment.",
-        lab->own_clip.folder.string()));
-  }
+  RequireClips(*lab, folder);
 }
 
 }  // namespace

@@ -39,6 +39,7 @@ struct Lab {
   Json numerics;
   Compute compute;
   Backbone backbone;
+  // The first two without weights where the backbone brings none.
   ClipModel reference_clip, independent_clip, own_clip;
   std::vector<Concept> concepts;
   std::vector<std::string> known_concepts;  // names of all that there are

@@ -165,6 +165,8 @@ Json PromptToJson(const Prompt& prompt) {
     json[FormName(prompt.form())] = ArrayToJson(states->rows);
   }
   if (!prompt.latents.values.empty()) json["latents"] = ArrayToJson(prompt.latents);
+  if (prompt.seed) json["seed"] = *prompt.seed;
+  if (prompt.guidance) json["guidance"] = *prompt.guidance;
   return json;
 }
 
@@ -188,6 +190,8 @@ Prompt PromptFromJson(const Json& json) {
     }
   }
   if (json.contains("latents")) prompt.latents = ArrayFromJson(json.at("latents"), "latents");
+  if (json.contains("seed")) prompt.seed = json.at("seed").get<int64_t>();
+  if (json.contains("guidance")) prompt.guidance = json.at("guidance").get<double>();
   return prompt;
 }
 

@@ -36,6 +36,13 @@ class Exporter {
   }
 
   void Add(size_t subject, const std::string& group, size_t attack, const Prompt& seed) {
+    if (lab_.experiment.sampler.noise != "philox" || lab_.experiment.sampler.own_guidance) {
+      throw UsageError(
+          "--export_prompts writes Excise's own noise and one guidance scale, and this experiment "
+          "draws by the seeds or guidance scales in its prompts' rows: give other software the "
+          "list "
+          "itself, or set sampler.noise=philox and sampler.own_guidance=false.");
+    }
     const bool attacked = lab_.attacks[attack].name != kUnmodified;
     if (attacked && lab_.concepts[subject].sensitivity != "benign_proxy") {
       ++withheld_;

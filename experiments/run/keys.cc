@@ -29,8 +29,8 @@ void AddFiles(const Entry<Base>& entry, Json* inputs) {
   if (!entry.files.empty()) (*inputs)["files"] = entry.files;
 }
 
-Json SamplerKey(SamplerSettings sampler) {
-  Json key = EncodeParams(sampler);
+Json SamplerKey(const SamplerSettings& sampler) {
+  Json key = SamplerToJson(sampler);
   key.erase("images_per_prompt");  // more replicates reuse the others
   return key;
 }

@@ -89,6 +89,9 @@ class Pipeline {
   struct Shot {
     Prompt prompt;
     int64_t replicate = 0;
+    // As the prompt's row has it, where the experiment draws so.
+    std::optional<int64_t> torch_seed = {};
+    std::optional<double> guidance = {};
   };
 
   // What is stored, unless it is to be recomputed.

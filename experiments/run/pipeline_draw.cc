@@ -6,6 +6,10 @@
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
+#include <functional>
+#include <utility>
+#include <vector>
+
 #include "core/error.h"
 #include "core/progress.h"
 #include "core/stopwatch.h"
@@ -78,6 +82,15 @@ void Append(const Drawn& next, int64_t n, Drawn* all) {
   all->evaluations_per_image = next.evaluations_per_image;
 }
 
+// One generator a picture, for the latents and what the sampler adds, in diffusers' order. The
+// second picture of a prompt goes on where the first one's latents end, and so on.
+std::function<at::Tensor(at::IntArrayRef)> PublishedNoise(int64_t seed, int64_t replicate,
+                                                          at::IntArrayRef shape) {
+  auto draw = TorchCpuNoise(static_cast<uint64_t>(seed));
+  for (int64_t i = 0; i < replicate; ++i) draw(shape);
+  return draw;
+}
+
 }  // namespace
 
 // Noise on which attacks search is not the noise on which they are judged.
@@ -98,23 +111,34 @@ SamplerSpec Pipeline::Sampling() const {
 Drawn Pipeline::DrawBatch(const Backbone& model, const Hooks* hooks, const std::vector<Shot>& shots,
                           int64_t seed) const {
   const int64_t side = model.unet_config.sample_size;
+  const std::vector<int64_t> shape = {model.unet_config.in_channels, side, side};
   std::vector<Prompt> prompts;
   std::vector<at::Tensor> noise;
-  for (const Shot& shot : shots) {
+  std::vector<std::function<at::Tensor(at::IntArrayRef)>> published(shots.size());
+  for (size_t i = 0; i < shots.size(); ++i) {
+    const Shot& shot = shots[i];
     prompts.push_back(shot.prompt);
-    const at::Tensor own = OwnLatents(model, shot.prompt);
-    noise.push_back(own.defined() ? own
-                                  : LatentNoise(static_cast<uint64_t>(seed), shot.prompt.root_id,
-                                                static_cast<uint64_t>(shot.replicate),
-                                                {model.unet_config.in_channels, side, side}));
+    at::Tensor first = OwnLatents(model, shot.prompt);
+    if (shot.torch_seed) {
+      published[i] = PublishedNoise(*shot.torch_seed, shot.replicate, shape);
+      const at::Tensor drawn = published[i](shape);
+      if (!first.defined()) first = drawn;
+    }
+    noise.push_back(first.defined() ? first
+                                    : LatentNoise(static_cast<uint64_t>(seed), shot.prompt.root_id,
+                                                  static_cast<uint64_t>(shot.replicate), shape));
   }
   SamplerSpec spec = Sampling();
+  if (shots[0].guidance) spec.guidance_scale = *shots[0].guidance;
   // As the latents: drawn per sample, the same for every method and attack.
   spec.noise = [&](size_t step, const at::Tensor& like) {
     std::vector<at::Tensor> drawn;
-    for (const Shot& shot : shots) {
-      drawn.push_back(SamplerNoise(static_cast<uint64_t>(seed), shot.prompt.root_id,
-                                   static_cast<uint64_t>(shot.replicate), step, like[0].sizes()));
+    for (size_t i = 0; i < shots.size(); ++i) {
+      const Shot& shot = shots[i];
+      drawn.push_back(published[i] ? published[i](like[0].sizes())
+                                   : SamplerNoise(static_cast<uint64_t>(seed), shot.prompt.root_id,
+                                                  static_cast<uint64_t>(shot.replicate), step,
+                                                  like[0].sizes()));
     }
     return at::stack(drawn);
   };
@@ -143,14 +167,16 @@ Drawn Pipeline::Draw(const Backbone& model, const Hooks* hooks, const std::vecto
   const NoGrad no_grad;
   const auto size = static_cast<size_t>(batch);
   Drawn drawn;
-  for (size_t start = 0; start < shots.size(); start += size) {
+  for (size_t start = 0, end = 0; start < shots.size(); start = end) {
+    // A batch has one guidance scale.
     std::vector<Shot> padded;
-    for (size_t i = start; i < start + size; ++i) {
-      // The last batch is padded with its last prompt: batch size decides bytes.
-      padded.push_back(shots[std::min(i, shots.size() - 1)]);
+    while (end < shots.size() && end - start < size &&
+           shots[end].guidance == shots[start].guidance) {
+      padded.push_back(shots[end++]);
     }
-    const auto real = static_cast<int64_t>(std::min(size, shots.size() - start));
-    Append(DrawBatch(model, hooks, padded, seed), real, &drawn);
+    // The last batch is padded with its last prompt: batch size decides bytes.
+    padded.resize(size, padded.back());
+    Append(DrawBatch(model, hooks, padded, seed), static_cast<int64_t>(end - start), &drawn);
   }
   return drawn;
 }
@@ -217,7 +243,13 @@ UnitPictures Pipeline::Generate(const Unit& unit) {
   } else {
     result.prompts = PromptsToDraw(unit);
     std::vector<Shot> shots;
-    for (const Prompt& prompt : result.prompts) shots.push_back({prompt, unit.replicate});
+    const SamplerSettings& sampler = lab_.experiment.sampler;
+    for (size_t i = 0; i < result.prompts.size(); ++i) {
+      Shot shot{result.prompts[i], unit.replicate};
+      if (sampler.noise == "torch_cpu") shot.torch_seed = unit.prompts[i].seed;
+      if (sampler.own_guidance) shot.guidance = unit.prompts[i].guidance;
+      shots.push_back(std::move(shot));
+    }
     const std::shared_ptr<const ErasedModel> erased = ModelOf(unit);
     const bool shared = erased->only_filters && !lab_.ForEachMethod(unit.attack);
     Drawn& drawn = result;

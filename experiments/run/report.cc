@@ -52,6 +52,12 @@ Json RemovalsProtocol(const Lab& lab, const Concept* subject) {
   return lists;
 }
 
+std::string NoiseProtocol(const SamplerSettings& sampler, const AttackTraits& traits) {
+  if (traits.latents) return "chosen by the attack";
+  return sampler.noise == "torch_cpu" ? "torch_cpu by the prompt's seed"
+                                      : "philox4x32-10 by root prompt";
+}
+
 // `subject`: the concept, or none for the record over all; `subjects`: their indices.
 Json Protocol(const Lab& lab, size_t attack, const Concept* subject,
               const std::vector<size_t>& subjects, const std::vector<CellUnits>& cells) {
@@ -66,7 +72,7 @@ Json Protocol(const Lab& lab, size_t attack, const Concept* subject,
           {"size", {side, side}},
           {"images_per_prompt", sampler.images_per_prompt},
           {"unit_size", sampler.unit_size},
-          {"noise", traits.latents ? "chosen by the attack" : "philox4x32-10 by root prompt"},
+          {"noise", NoiseProtocol(sampler, traits)},
           {"success_rule", "the judge's best class of a picture is a target class"},
           {"q", traits.queries},
           {"judge", DescribeJudges(lab, subjects, classes)},
