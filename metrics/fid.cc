@@ -25,7 +25,7 @@
 #include "core/error.h"
 #include "metrics/frechet.h"
 #include "metrics/loaded_once.h"
-#include "metrics/sample_table.h"
+#include "metrics/picture_sets.h"
 #include "models/nets/fid_inception.h"
 #include "models/tensors/autograd.h"
 #include "models/tensors/safetensors.h"
@@ -33,26 +33,13 @@
 namespace excise {
 namespace {
 
-struct Row {
-  std::vector<double> method, base;
-};
-using Rows = std::vector<const Row*>;
-
-struct Pair {
-  Features method, base;
-};
-
-// Of all rows but those of the part (i mod parts); part = parts: of all.
-Pair Without(const Rows& rows, size_t part, size_t parts) {
-  Pair pair;
-  pair.method.width = pair.base.width = static_cast<int64_t>(rows[0]->method.size());
-  for (size_t i = 0; i < rows.size(); ++i) {
-    if (i % parts == part) continue;
-    const Row& row = *rows[i];
-    pair.method.values.insert(pair.method.values.end(), row.method.begin(), row.method.end());
-    pair.base.values.insert(pair.base.values.end(), row.base.begin(), row.base.end());
+// The pairs but those of the part (i mod parts).
+PicturePairs Without(const PicturePairs& pairs, size_t part, size_t parts) {
+  PicturePairs others;
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    if (i % parts != part) others.push_back(pairs[i]);
   }
-  return pair;
+  return others;
 }
 
 class Fid : public Metric {
@@ -77,36 +64,17 @@ class Fid : public Metric {
   void Update(const MetricModels&, const std::vector<Sample>& samples) override {
     for (const Sample& sample : samples) {
       if (!ReadsPicture(traits(), sample)) continue;
-      table_.Add(sample,
-                 sample.blocked ? Row{} : Row{Embed(sample.image), Embed(sample.base_image)});
+      table_.Add(sample, sample.blocked
+                             ? PicturePair{}
+                             : PicturePair{Embed(sample.image), Embed(sample.base_image)});
     }
   }
   void Merge(const Metric& other) override { table_.Merge(dynamic_cast<const Fid&>(other).table_); }
 
   Score Compute() const override {
-    std::map<std::string, Rows> edits;
-    Score score;
-    double& blocked = score.parts["blocked"];
-    for (const auto& [key, row] : table_.rows()) {
-      Rows& rows = edits[EditOfId(key.first)];
-      if (row.method.empty()) ++blocked;
-      if (!row.method.empty()) rows.push_back(&row);
-    }
-    double value = 0, error = 0;
-    int64_t n = 0;
-    for (const auto& [edit, rows] : edits) {
-      if (rows.size() < 4) return score;
-      value += Distance(Without(rows, kParts, kParts)) / static_cast<double>(edits.size());
-      error += JackknifeError(rows) / static_cast<double>(edits.size());
-      n += static_cast<int64_t>(rows.size());
-    }
-    if (n == 0) return score;
-    score.n = n;
-    score.value = value;
-    score.stderr_ = error;
-    score.low = value - 1.959964 * error;
-    score.high = value + 1.959964 * error;
-    return score;
+    return CompareSets(table_, /*least=*/4, [this](const PicturePairs& pairs) {
+      return Mmd{Distance(pairs), JackknifeError(pairs)};
+    });
   }
 
  private:
@@ -131,18 +99,18 @@ class Fid : public Metric {
     return {begin, begin + features.numel()};
   }
 
-  double Distance(const Pair& pair) const {
-    return distance_ == "fid"
-               ? ShiftBetween(pair.method, pair.base).Frechet()
-               : PolynomialMmd2(pair.method, pair.base, MmdEstimator::kUnpaired).value;
+  double Distance(const PicturePairs& pairs) const {
+    const Features method = MethodSide(pairs), base = BaseSide(pairs);
+    return distance_ == "fid" ? ShiftBetween(method, base).Frechet()
+                              : PolynomialMmd2(method, base, MmdEstimator::kUnpaired).value;
   }
 
   // The jackknife's, leaving out a part at a time.
-  double JackknifeError(const Rows& rows) const {
-    const size_t parts = std::min(kParts, rows.size());
+  double JackknifeError(const PicturePairs& pairs) const {
+    const size_t parts = std::min(kParts, pairs.size());
     std::vector<double> values;
     for (size_t part = 0; part < parts; ++part) {
-      values.push_back(Distance(Without(rows, part, parts)));
+      values.push_back(Distance(Without(pairs, part, parts)));
     }
     const double mean = Mean(values);
     double sum = 0;
@@ -153,7 +121,7 @@ class Fid : public Metric {
 
   std::string weights_, distance_ = "fid", resizing_ = "clean", of_ = "neighbours";
   std::shared_ptr<const FidInception> net_;
-  SampleTable<Row> table_;
+  SampleTable<PicturePair> table_;
 };
 
 const Registration<Metric, Fid> registration;

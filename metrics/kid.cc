@@ -18,16 +18,12 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "metrics/clip_features.h"
-#include "metrics/kernel_distance.h"
+#include "metrics/picture_sets.h"
 #include "metrics/sample_table.h"
 #include "models/tensors/autograd.h"
 
 namespace excise {
 namespace {
-
-struct Row {
-  std::vector<double> method, base;
-};
 
 class Kid : public Metric {
  public:
@@ -54,40 +50,17 @@ class Kid : public Metric {
   void Update(const MetricModels& models, const std::vector<Sample>& samples) override {
     for (const Sample& sample : samples) {
       if (!ReadsPicture(traits(), sample)) continue;
-      table_.Add(sample, sample.blocked
-                             ? Row{}
-                             : Row{Embed(models, sample.image), Embed(models, sample.base_image)});
+      table_.Add(sample, sample.blocked ? PicturePair{}
+                                        : PicturePair{Embed(models, sample.image),
+                                                      Embed(models, sample.base_image)});
     }
   }
   void Merge(const Metric& other) override { table_.Merge(dynamic_cast<const Kid&>(other).table_); }
 
   Score Compute() const override {
-    // Each edit against the same pictures of the unmodified model, which are no two samples of it.
-    std::map<std::string, std::vector<const Row*>> edits;
-    Score score;
-    double& blocked = score.parts["blocked"];
-    for (const auto& [key, row] : table_.rows()) {
-      std::vector<const Row*>& rows = edits[EditOfId(key.first)];
-      if (row.method.empty()) ++blocked;
-      if (!row.method.empty()) rows.push_back(&row);
-    }
-    double value = 0, error = 0;
-    int64_t n = 0;
-    for (const auto& [edit, rows] : edits) {
-      if (rows.size() < 2) return score;  // no distance between single pictures
-      const Mmd mmd = subsets_ == 0 ? Distance(rows) : OverSubsets(rows);
-      value += mmd.value / static_cast<double>(edits.size());
-      // As if they erred together: they are of the same prompts and noise.
-      error += mmd.stderr_ / static_cast<double>(edits.size());
-      n += static_cast<int64_t>(rows.size());
-    }
-    if (n == 0) return score;
-    score.n = n;
-    score.value = value;
-    score.stderr_ = error;
-    score.low = value - 1.959964 * error;
-    score.high = value + 1.959964 * error;
-    return score;
+    return CompareSets(table_, /*least=*/2, [this](const PicturePairs& pairs) {
+      return subsets_ == 0 ? Distance(pairs) : OverSubsets(pairs);
+    });
   }
 
  private:
@@ -105,19 +78,13 @@ class Kid : public Metric {
     return {values.data_ptr<double>(), values.data_ptr<double>() + values.numel()};
   }
 
-  Mmd Distance(const std::vector<const Row*>& rows) const {
-    Features method, base;
-    method.width = base.width = static_cast<int64_t>(rows[0]->method.size());
-    for (const Row* row : rows) {
-      method.values.insert(method.values.end(), row->method.begin(), row->method.end());
-      base.values.insert(base.values.end(), row->base.begin(), row->base.end());
-    }
-    return PolynomialMmd2(method, base,
+  Mmd Distance(const PicturePairs& pairs) const {
+    return PolynomialMmd2(MethodSide(pairs), BaseSide(pairs),
                           estimator_ == "paired" ? MmdEstimator::kPaired : MmdEstimator::kUnpaired);
   }
 
   // Mean over subsets; the standard error is the subsets' deviation, as the field reports it.
-  Mmd OverSubsets(const std::vector<const Row*>& rows) const {
+  Mmd OverSubsets(const PicturePairs& rows) const {
     const int64_t size = std::min<int64_t>(subset_size_, rows.size());
     std::vector<double> values;
     for (int64_t s = 0; s < subsets_; ++s) {
@@ -127,7 +94,7 @@ class Kid : public Metric {
       key.step = s;
       Philox rng(key);
       const std::vector<int64_t> order = rng.Permutation(rows.size());
-      std::vector<const Row*> subset;
+      PicturePairs subset;
       for (int64_t i = 0; i < size; ++i) subset.push_back(rows[order[i]]);
       values.push_back(Distance(subset).value);
     }
@@ -142,7 +109,7 @@ class Kid : public Metric {
 
   std::string features_ = "clip", estimator_ = "paired";
   int64_t subsets_ = 0, subset_size_ = 100;
-  SampleTable<Row> table_;
+  SampleTable<PicturePair> table_;
 };
 
 const Registration<Metric, Kid> registration;
