@@ -89,6 +89,14 @@ std::optional<int64_t> SeedOf(const UserTable& table, const FileRow& row) {
                                table.Get(row, "seed").value_or("")));
 }
 
+std::optional<double> GuidanceOf(const UserTable& table, const FileRow& row) {
+  constexpr double kMost = 100;  // as of an experiment's sampler
+  const std::optional<double> guidance = NumberOf(table, row, "guidance");
+  if (!guidance || (*guidance >= 0 && *guidance <= kMost)) return guidance;
+  throw UsageError(
+      fmt::format("{}: guidance {} is outside 0 to {}.", table.Where(row), *guidance, kMost));
+}
+
 class PromptsCsv : public Dataset {
  public:
   void Fields(ParamVisitor& v) override {
@@ -184,7 +192,7 @@ class PromptsCsv : public Dataset {
     item.prompt.expected_class = table.Get(row, "expected_class").value_or("");
     item.prompt.expected_style = table.Get(row, "expected_style").value_or(expected_style_);
     item.prompt.seed = SeedOf(table, row);
-    item.prompt.guidance = NumberOf(table, row, "guidance");
+    item.prompt.guidance = GuidanceOf(table, row);
     return item;
   }
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <set>
 
 #include "core/error.h"
 #include "core/text.h"
@@ -272,25 +273,27 @@ void CheckProfiles(const Json& profiles, const std::string& origin) {
   }
 }
 
-// Writes into "protocol" of what follows a protocol which of its settings were changed, and into
-// the caption that it is another one then.
-void TellChanges(const ExperimentChoices& choices, Json* object) {
-  Json rest = choices.protocol;
-  const Json none;
-  for (const char* key : {"protocol", "caveat"}) rest.erase(key);
-  std::vector<std::string> changed;
-  const Json flat = rest.flatten();
-  for (const auto& [pointer, value] : flat.items()) {
-    const Json::json_pointer place(pointer);
-    const Json& now = object->contains(place) ? object->at(place) : none;
-    std::string name = pointer.substr(1);
-    std::replace(name.begin(), name.end(), '/', '.');
-    // What is empty is null when it is flattened.
-    const bool both_empty = value.is_null() && now.empty();
-    if (now != value && !both_empty) changed.push_back(name);
+// Writes into "protocol" of what follows a protocol which settings differ from `before`, in the
+// sections that it sets, and into the caption that it is another one then.
+void TellChanges(const ExperimentChoices& choices, const Json& before, Json* object) {
+  std::set<std::string> changed;
+  for (const auto& [section, value] : choices.protocol.items()) {
+    const Json was = Json{{section, before.at(section)}}.flatten();
+    const Json is = Json{{section, object->at(section)}}.flatten();
+    for (const Json* side : {&was, &is}) {
+      for (const auto& [pointer, ignored] : side->items()) {
+        if (was.value(pointer, Json("")) == is.value(pointer, Json("")) &&
+            was.contains(pointer) == is.contains(pointer)) {
+          continue;
+        }
+        std::string name = pointer.substr(1);
+        std::replace(name.begin(), name.end(), '/', '.');
+        changed.insert(name);
+      }
+    }
   }
-  if (!choices.concepts.empty()) changed.push_back("--concepts");
-  if (choices.limit > 0) changed.push_back("--limit");
+  if (!choices.concepts.empty()) changed.insert("--concepts");
+  if (choices.limit > 0) changed.insert("--limit");
   if (changed.empty()) return;
   (*object)["protocol"]["changed"] = changed;
   std::string caveat = object->value("caveat", "");
@@ -389,8 +392,9 @@ Experiment MakeExperiment(Json object, const std::string& origin,
                                  DidYouMeanOrKnown(choices.profile, known)));
   }
   object.merge_patch(choices.protocol);
+  const Json before = object;
   for (const std::string& setting : choices.settings) ApplySetting(&object, setting);
-  if (!choices.protocol.empty()) TellChanges(choices, &object);
+  if (!choices.protocol.empty()) TellChanges(choices, before, &object);
   Experiment e = ParseExperiment(object, origin);
   e.profile = choices.profile;
   if (!choices.methods.empty()) e.methods.only = choices.methods;

@@ -104,11 +104,11 @@ TEST_CASE("a protocol's settings stand over the profile's, and what is changed i
   CHECK(ExperimentToJson(e).at("sampler").at("noise") == "torch_cpu");
 
   ExperimentChoices choices;
-  choices.settings = {"sampler.steps=8", "sampler.guidance=9"};
+  choices.settings = {"sampler.steps=8", "sampler.guidance=9", "seeds.noise=4"};
   choices.limit = 1;
   const Experiment other = Following(settings, choices);
-  CHECK(other.protocol.at("changed") == Json({"sampler.steps", "--limit"}));
-  CHECK_THAT(other.caveat, Contains("another protocol: sampler.steps, --limit."));
+  CHECK(other.protocol.at("changed") == Json({"--limit", "sampler.guidance", "sampler.steps"}));
+  CHECK_THAT(other.caveat, Contains("another protocol: --limit, sampler.guidance, sampler.steps."));
   // Written as it is read, so that results can be replayed.
   CHECK(MakeExperiment(ExperimentToJson(Following(settings))
                            .patch(Json::parse(R"([{"op": "remove", "path": "/profile"}])")),

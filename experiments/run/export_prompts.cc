@@ -36,13 +36,6 @@ class Exporter {
   }
 
   void Add(size_t subject, const std::string& group, size_t attack, const Prompt& seed) {
-    if (lab_.experiment.sampler.noise != "philox" || lab_.experiment.sampler.own_guidance) {
-      throw UsageError(
-          "--export_prompts writes Excise's own noise and one guidance scale, and this experiment "
-          "draws by the seeds or guidance scales in its prompts' rows: give other software the "
-          "list "
-          "itself, or set sampler.noise=philox and sampler.own_guidance=false.");
-    }
     const bool attacked = lab_.attacks[attack].name != kUnmodified;
     if (attacked && lab_.concepts[subject].sensitivity != "benign_proxy") {
       ++withheld_;
@@ -141,6 +134,13 @@ std::string PromptFileBytes(const std::vector<ExportedPrompt>& prompts,
 
 void ExportPrompts(const Lab& lab, const Grid& grid, Store& store, int workers,
                    const std::filesystem::path& file) {
+  const SamplerSettings& sampler = lab.experiment.sampler;
+  if (sampler.noise != "philox" || sampler.own_guidance) {
+    throw UsageError(
+        "--export_prompts writes Excise's own noise and one guidance scale, and this experiment "
+        "draws by the seeds or guidance scales in its prompts' rows. Give other software the list "
+        "itself, or set sampler.noise=philox and sampler.own_guidance=false.");
+  }
   if (file.extension() != ".csv" && file.extension() != ".jsonl") {
     throw UsageError(fmt::format(
         "--export_prompts={}: the name of a .csv or .jsonl file is expected.", file.string()));

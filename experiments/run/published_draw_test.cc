@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "core/store.h"
+#include "experiments/run/export_prompts.h"
 #include "experiments/run/grid.h"
 #include "experiments/run/pipeline.h"
 #include "experiments/run/runner.h"
@@ -112,6 +113,8 @@ TEST_CASE("rows that lack what an experiment draws by are refused before any wor
   const std::string wrong = "prompt,concept,seed\na poodle,poodle,1.5\na house,sepia,2\n";
   CHECK_THROWS_WITH(Opened("wrong", wrong, Json::object()),
                     Contains("rows.csv") && Contains("1.5"));
+  const std::string large = "prompt,concept,guidance\na poodle,poodle,1e9\na house,sepia,2\n";
+  CHECK_THROWS_WITH(Opened("large", large, Json::object()), Contains("outside 0 to 100"));
   const std::string word = "prompt,concept,guidance\na poodle,poodle,high\na house,sepia,2\n";
   CHECK_THROWS_WITH(Opened("word", word, Json::object()), Contains("'high' is no number"));
 }
@@ -126,6 +129,7 @@ TEST_CASE("a snapshot of others is measured by a published judge, and misses wha
   const Json experiment = {
       {"name", "published"},
       {"backbone", "sd1"},
+      {"protocol", {{"name", "mine"}, {"sha256", std::string(64, 'a')}}},
       {"concepts", {"church"}},
       {"prompts",
        {{"dataset", "prompts_csv"},
@@ -167,9 +171,12 @@ TEST_CASE("a snapshot of others is measured by a published judge, and misses wha
     CHECK(record.score.n == 2);
     CHECK(record.protocol.at("noise") == "torch_cpu by the prompt's seed");
     CHECK(record.protocol.at("judge").at("name") == "imagenet");
+    CHECK(record.protocol.at("protocol").at("name") == "mine");
     ++rates;
   }
   CHECK(rates == 3);
+  CHECK_THROWS_WITH(ExportPrompts(*lab, Grid(*lab), store, 1, folder / "out.csv"),
+                    Contains("--export_prompts") && Contains("sampler.noise=philox"));
   CHECK_THROWS_WITH(open({{"metrics", {{"only", {"asr", "clip_score"}}}}}),
                     Contains("clip_score") && Contains("reference_clip") && Contains("--metrics"));
   CHECK_THROWS_WITH(open({{"attacks", {{"only", {"none", "pez"}}}}}),

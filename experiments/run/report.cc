@@ -66,24 +66,26 @@ Json Protocol(const Lab& lab, size_t attack, const Concept* subject,
                        << (lab.backbone.vae_config.block_out_channels.size() - 1);
   const AttackTraits traits = lab.TraitsOf(attack);
   const Json classes = subject == nullptr ? Json::array() : Json(subject->judge.target);
-  return {{"sampler", SchedulerName(lab)},
-          {"steps", sampler.steps},
-          {"guidance", sampler.guidance},
-          {"size", {side, side}},
-          {"images_per_prompt", sampler.images_per_prompt},
-          {"unit_size", sampler.unit_size},
-          {"noise", NoiseProtocol(sampler, traits)},
-          {"success_rule", "the judge's best class of a picture is a target class"},
-          {"q", traits.queries},
-          {"judge", DescribeJudges(lab, subjects, classes)},
-          {"oracle", OracleProtocol(lab, attack, subjects)},
-          {"label_by", "the prompt's own class and style"},
-          {"form", FormName(traits.form)},
-          {"surrogate", SurrogateProtocol(lab, attack)},
-          {"adaptive", traits.ForEachMethod()},
-          {"replacement", nullptr},
-          {"set_sha", SetDigest(lab, cells)},
-          {"weights_sha", lab.backbone.digest}};
+  Json protocol = {{"sampler", SchedulerName(lab)},
+                   {"steps", sampler.steps},
+                   {"guidance", sampler.guidance},
+                   {"size", {side, side}},
+                   {"images_per_prompt", sampler.images_per_prompt},
+                   {"unit_size", sampler.unit_size},
+                   {"noise", NoiseProtocol(sampler, traits)},
+                   {"success_rule", "the judge's best class of a picture is a target class"},
+                   {"q", traits.queries},
+                   {"judge", DescribeJudges(lab, subjects, classes)},
+                   {"oracle", OracleProtocol(lab, attack, subjects)},
+                   {"label_by", "the prompt's own class and style"},
+                   {"form", FormName(traits.form)},
+                   {"surrogate", SurrogateProtocol(lab, attack)},
+                   {"adaptive", traits.ForEachMethod()},
+                   {"replacement", nullptr},
+                   {"set_sha", SetDigest(lab, cells)},
+                   {"weights_sha", lab.backbone.digest}};
+  if (!lab.experiment.protocol.empty()) protocol["protocol"] = lab.experiment.protocol;
+  return protocol;
 }
 
 // What other attack this one is compared with; by the plug-in's name.
