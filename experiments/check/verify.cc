@@ -94,7 +94,10 @@ std::vector<std::string> VersionProblems(const Json& records, const Lab& lab) {
   return {problems.begin(), problems.end()};
 }
 
-std::string Sha(const Json& input) { return input.at("sha").get<std::string>().substr(0, 8); }
+std::string Sha(const Json& inputs, const char* model) {
+  if (!inputs.contains(model)) return "none";
+  return inputs.at(model).at("sha").get<std::string>().substr(0, 8);
+}
 
 // A line of the report. Whatever a file says in it stays on it and is shown, not obeyed.
 void Say(const std::string& line, Verification* verification) {
@@ -124,9 +127,9 @@ void SayHeading(const Json& results, const fs::path& file, size_t rows,
       verification);
   Say(fmt::format("inputs: backbone {} {}, judge {}, reference CLIP {}, surrogate {}, {}, "
                   "dataset {} version {}",
-                  experiment.at("backbone").get<std::string>(), Sha(inputs.at("backbone")),
-                  Sha(inputs.at("judge")), Sha(inputs.at("reference_clip")),
-                  Sha(inputs.at("surrogate")), Plural(inputs.at("concepts").size(), "concept"),
+                  experiment.at("backbone").get<std::string>(), Sha(inputs, "backbone"),
+                  Sha(inputs, "judge"), Sha(inputs, "reference_clip"), Sha(inputs, "surrogate"),
+                  Plural(inputs.at("concepts").size(), "concept"),
                   inputs.at("dataset").at("name").get<std::string>(),
                   inputs.at("dataset").at("version").get<int>()),
       verification);

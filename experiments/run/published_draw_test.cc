@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "core/store.h"
+#include "experiments/results/read_results.h"
 #include "experiments/run/export_prompts.h"
 #include "experiments/run/grid.h"
 #include "experiments/run/pipeline.h"
@@ -175,6 +176,11 @@ TEST_CASE("a snapshot of others is measured by a published judge, and misses wha
     ++rates;
   }
   CHECK(rates == 3);
+  // Whoever gets the file can read it, and replay it.
+  Results results = outcome.results;
+  results.provenance.update({{"commit", "none"}, {"dirty", false}});  // as the program adds
+  WriteResults(results, {}, folder / "out.json");
+  CHECK(LoadResults(folder / "out.json").records.size() == outcome.results.records.size());
   CHECK_THROWS_WITH(ExportPrompts(*lab, Grid(*lab), store, 1, folder / "out.csv"),
                     Contains("--export_prompts") && Contains("sampler.noise=philox"));
   CHECK_THROWS_WITH(open({{"metrics", {{"only", {"asr", "clip_score"}}}}}),

@@ -250,11 +250,16 @@ Json DescribeInputs(const Lab& lab) {
   const Json judge = DescribeJudges(lab, all, Json::array());
   Json json = {{"backbone", {{"name", lab.backbone.name}, {"sha", lab.backbone.digest}}},
                {"judge", {{"name", judge.at("name")}, {"sha", judge.at("sha")}}},
-               {"reference_clip", {{"sha", lab.reference_clip.digest}}},
-               {"surrogate", {{"name", lab.experiment.surrogate}, {"sha", lab.Surrogate().digest}}},
                {"dataset", DescribeDataset(lab)},
                {"concepts", std::move(concepts)},
                {"numerics", lab.numerics}};
+  // A snapshot of others brings no CLIP.
+  if (!lab.reference_clip.digest.empty()) {
+    json["reference_clip"] = {{"sha", lab.reference_clip.digest}};
+  }
+  if (!lab.Surrogate().digest.empty()) {
+    json["surrogate"] = {{"name", lab.experiment.surrogate}, {"sha", lab.Surrogate().digest}};
+  }
   if (lab.quadruplets != nullptr) json["quadruplets"] = lab.quadruplets->Describe();
   return json;
 }
