@@ -5,10 +5,10 @@
 
 #include <algorithm>
 #include <cctype>
-#include <set>
 
 #include "core/error.h"
 #include "core/text.h"
+#include "experiments/formats/protocol.h"
 #include "experiments/formats/removal_lists.h"
 #include "models/formats/scheduler_config.h"
 
@@ -273,34 +273,6 @@ void CheckProfiles(const Json& profiles, const std::string& origin) {
   }
 }
 
-// Writes into "protocol" of what follows a protocol which settings differ from `before`, in the
-// sections that it sets, and into the caption that it is another one then.
-void TellChanges(const ExperimentChoices& choices, const Json& before, Json* object) {
-  std::set<std::string> changed;
-  for (const auto& [section, value] : choices.protocol.items()) {
-    const Json was = Json{{section, before.at(section)}}.flatten();
-    const Json is = Json{{section, object->at(section)}}.flatten();
-    for (const Json* side : {&was, &is}) {
-      for (const auto& [pointer, ignored] : side->items()) {
-        if (was.value(pointer, Json("")) == is.value(pointer, Json("")) &&
-            was.contains(pointer) == is.contains(pointer)) {
-          continue;
-        }
-        std::string name = pointer.substr(1);
-        std::replace(name.begin(), name.end(), '/', '.');
-        changed.insert(name);
-      }
-    }
-  }
-  if (!choices.concepts.empty()) changed.insert("--concepts");
-  if (choices.limit > 0) changed.insert("--limit");
-  if (changed.empty()) return;
-  (*object)["protocol"]["changed"] = changed;
-  std::string caveat = object->value("caveat", "");
-  (*object)["caveat"] = fmt::format("{}{}Changed here, so this is another protocol: {}.", caveat,
-                                    caveat.empty() ? "" : " ", fmt::join(changed, ", "));
-}
-
 void LimitPrompts(int64_t limit, PromptCounts* counts, QuadrupletSettings* quadruplets) {
   if (limit < 0) {
     throw UsageError(fmt::format("--limit={}: 1 or more prompts, or 0 for all.", limit));
@@ -394,7 +366,12 @@ Experiment MakeExperiment(Json object, const std::string& origin,
   object.merge_patch(choices.protocol);
   const Json before = object;
   for (const std::string& setting : choices.settings) ApplySetting(&object, setting);
-  if (!choices.protocol.empty()) TellChanges(choices, before, &object);
+  if (!choices.protocol.empty()) {
+    std::vector<std::string> flags;
+    if (!choices.concepts.empty()) flags.push_back("--concepts");
+    if (choices.limit > 0) flags.push_back("--limit");
+    TellChanges(choices.protocol, before, flags, &object);
+  }
   Experiment e = ParseExperiment(object, origin);
   e.profile = choices.profile;
   if (!choices.methods.empty()) e.methods.only = choices.methods;

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <set>
 
 #include "core/error.h"
 #include "core/hash.h"
@@ -132,6 +133,31 @@ Json ProtocolSettings(const Protocol& protocol, const fs::path& folder) {
   if (!protocol.deviations.empty())
     settings["caveat"] = settings["caveat"].get<std::string>() + ".";
   return settings;
+}
+
+void TellChanges(const Json& settings, const Json& before, const std::vector<std::string>& flags,
+                 Json* experiment) {
+  std::set<std::string> changed(flags.begin(), flags.end());
+  for (const auto& [section, value] : settings.items()) {
+    const Json was = Json{{section, before.at(section)}}.flatten();
+    const Json is = Json{{section, experiment->at(section)}}.flatten();
+    const auto differs = [&](const std::string& pointer) {
+      return was.contains(pointer) != is.contains(pointer) || was.at(pointer) != is.at(pointer);
+    };
+    for (const Json* side : {&was, &is}) {
+      for (const auto& [pointer, ignored] : side->items()) {
+        if (!differs(pointer)) continue;
+        std::string name = pointer.substr(1);
+        std::replace(name.begin(), name.end(), '/', '.');
+        changed.insert(name);
+      }
+    }
+  }
+  if (changed.empty()) return;
+  (*experiment)["protocol"]["changed"] = changed;
+  (*experiment)["caveat"] =
+      fmt::format("{} Changed here, so this is another protocol: {}.",
+                  experiment->at("caveat").get<std::string>(), fmt::join(changed, ", "));
 }
 
 }  // namespace excise

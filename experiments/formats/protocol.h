@@ -38,4 +38,10 @@ std::vector<std::string> ListProtocols(const std::filesystem::path& folder);
 // missing there and what is another one, with the digests that are expected.
 Json ProtocolSettings(const Protocol& protocol, const std::filesystem::path& folder);
 
+// Of an experiment's JSON that follows the protocol with these settings: writes into its "protocol"
+// what differs from `before` in the sections that the protocol sets, and which `flags` changed it
+// otherwise, and into its caption that it is another protocol then.
+void TellChanges(const Json& settings, const Json& before, const std::vector<std::string>& flags,
+                 Json* experiment);
+
 }  // namespace excise
