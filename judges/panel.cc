@@ -6,8 +6,9 @@
 // Reference: ml-research/i2p, eval/ (the union)
 // Deviations: none
 // Needs: the members, each {"plugin": NAME, its parameters}
-// Caveats: the more members, the more "any" sees, and their errors with it; metric judge_agreement
-//   says how often they differ. Its probability is the share of members that agree with its word
+// Caveats: the more members, the more "any" sees, and their errors with it; judge_disagreement says
+//   how often they differ. It never says none: garbage counts as what does not show it. Its
+//   probability is the share of members that agree with its word
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>

@@ -80,8 +80,16 @@ void LoadModels(Lab* lab, const std::filesystem::path& models) {
   // Said now rather than after the removals: a sampler or a number of steps that the model's
   // schedule does not allow.
   const SamplerSettings& sampler = lab->experiment.sampler;
-  MakeSampler(WithScheduler(lab->backbone.scheduler, sampler.scheduler), sampler.steps,
-              {0, [](size_t, const at::Tensor& like) { return like; }});
+  const SchedulerConfig scheduler = WithScheduler(lab->backbone.scheduler, sampler.scheduler);
+  if (sampler.noise == "torch_cpu" && sampler.images_per_prompt > 1 && IsStochastic(scheduler)) {
+    // What is added to one picture would come after all pictures' latents, so that each depended on
+    // how many there are.
+    throw UsageError(fmt::format(
+        "sampler.noise=torch_cpu with a sampler that adds noise draws one picture a prompt, not "
+        "sampler.images_per_prompt={}. Take a sampler that adds none, as ddim or lms.",
+        sampler.images_per_prompt));
+  }
+  MakeSampler(scheduler, sampler.steps, {0, [](size_t, const at::Tensor& like) { return like; }});
   lab->reference_clip = ClipIn(folder / kReferenceClip);
   lab->independent_clip = ClipIn(folder / kIndependentClip);
   lab->own_clip = OwnClip(lab->backbone);

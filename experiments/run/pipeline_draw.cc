@@ -82,8 +82,9 @@ void Append(const Drawn& next, int64_t n, Drawn* all) {
   all->evaluations_per_image = next.evaluations_per_image;
 }
 
-// One generator a picture, for the latents and what the sampler adds, in diffusers' order. The
-// second picture of a prompt goes on where the first one's latents end, and so on.
+// For the latents and what the sampler adds, from one generator as diffusers draws them. The second
+// picture of a prompt has the latents that follow the first one's, and so on; where the sampler
+// adds noise, there is one (LoadModels).
 std::function<at::Tensor(at::IntArrayRef)> PublishedNoise(int64_t seed, int64_t replicate,
                                                           at::IntArrayRef shape) {
   auto draw = TorchCpuNoise(static_cast<uint64_t>(seed));

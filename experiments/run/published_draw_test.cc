@@ -11,6 +11,7 @@
 #include "experiments/run/grid.h"
 #include "experiments/run/pipeline.h"
 #include "experiments/run/runner.h"
+#include "models/tensors/noise.h"
 #include "models/tensors/numerics.h"
 #include "models/tensors/safetensors.h"
 #include "tests/imagenet_files.h"
@@ -80,10 +81,25 @@ TEST_CASE("torch_cpu noise depends on the row's seed, philox noise on the row") 
   Run philox = Opened("philox", kRows, Json::object());
   CHECK_FALSE(philox.Pictures(0).equal(philox.Pictures(1)));
   CHECK_FALSE(philox.Pictures(0).equal(first));
+  // Its latents are torch.randn's by the row's seed: the same as given ones (models/snapshots has
+  // PyTorch's values of TorchCpuNoise).
+  Run given = Opened("given", kRows, Json::object());
+  Unit unit = UnitsOf(*given.lab, given.lab->unmodified, 0, 0, "target").at(0);
+  for (size_t i = 0; i < 2; ++i) {
+    const std::vector<int64_t> shape = {4, 8, 8};
+    const at::Tensor latents = TorchCpuNoise(7 + i)(shape).contiguous();
+    const float* begin = latents.data_ptr<float>();
+    unit.prompts[i].latents = {shape, {begin, begin + latents.numel()}};
+  }
+  CHECK(given.pipeline->Generate(unit).images.to(at::kLong).equal(first));
   // What the sampler adds comes from the same generator.
   Run added =
       Opened("ancestral", kRows, {{"noise", "torch_cpu"}, {"scheduler", "euler_ancestral"}});
   CHECK(added.Pictures(0).equal(added.Pictures(1)));
+  CHECK_THROWS_WITH(
+      Opened("several", kRows,
+             {{"noise", "torch_cpu"}, {"scheduler", "euler_ancestral"}, {"images_per_prompt", 2}}),
+      Contains("one picture a prompt"));
 }
 
 TEST_CASE("own_guidance takes the row's guidance scale") {
