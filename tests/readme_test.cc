@@ -168,8 +168,8 @@ TEST_CASE("the Bazel targets that documents name are declared") {
       if (name == "contract_" || name == "x" || StartsWith(name, "my_")) continue;
       INFO(guide.name << " names //" << room << ":" << name);
       // Experiments are declared by their JSON files, programs and tests by theirs, others by name.
-      const bool by_file =
-          Exists(file + ".json") || Exists(file + "_main.cc") || Exists(file + ".cc");
+      const bool by_file = Exists(file + ".json") || Exists(file + "_main.cc") ||
+                           Exists(file + ".cc") || Exists(file + ".sh");
       CHECK((by_file || BuildFile(room).find('"' + name + '"') != std::string::npos));
       ++labels;
     }
