@@ -107,7 +107,7 @@ class Cce : public Attack {
     spent.text_evaluations += iterations_;
     spent.unet_evaluations += iterations_ * batch_;
     Learnt learnt;
-    learnt.tensors.Set("embeddings", rows.detach().clone());
+    learnt.tensors.Set("embeddings", rows.detach().to(at::kCPU).clone());
     learnt.ledger = spent;
     return learnt;
   }

@@ -50,8 +50,9 @@ Prompt PromptOfTokens(const Prompt& seed, std::string_view attack, int64_t index
 void KeepBest(std::string_view attack, const Tokenizer& tokenizer, const Prompt& seed,
               const at::Tensor& ids, const at::Tensor& scores, const Ledger& ledger,
               Trajectory* trajectory) {
-  const int64_t best = scores.argmax().item<int64_t>();
-  const double score = scores[best].item<double>();
+  const at::Tensor here = scores.to(at::kCPU);
+  const int64_t best = here.argmax().item<int64_t>();
+  const double score = here[best].item<double>();
   if (!trajectory->empty() && !(score > trajectory->back().score)) return;
   const at::Tensor row = ids[best].contiguous();
   Candidate candidate;

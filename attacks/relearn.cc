@@ -62,7 +62,7 @@ class Relearn : public Attack {
       const SeedBatch batch = DrawSeedBatch(target, subject, seeds, step, batch_);
       return DenoisingLosses(victim.unet_config, victim.scheduler, unet,
                              seeds.latents.index_select(0, batch.rows),
-                             states.index_select(0, batch.rows), batch.draw)
+                             states.index_select(0, batch.rows.to(states.device())), batch.draw)
           .mean();
     };
     const StateDict trained = Train(victim.unet, names, spec, loss).weights;

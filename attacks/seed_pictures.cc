@@ -35,8 +35,9 @@ SeedBatch DrawSeedBatch(Target& target, const Concept& subject, const SeedPictur
   for (int64_t i = 0; i < batch; ++i) {
     rows.push_back(static_cast<int64_t>(rng.Below(static_cast<uint64_t>(seeds.latents.size(0)))));
   }
-  return {at::tensor(rows, at::kLong), DrawDiffusion(target.Victim().scheduler, rng.NextU64(), step,
-                                                     0, batch, seeds.latents.sizes().slice(1))};
+  return {at::tensor(rows, at::kLong).to(seeds.latents.device()),
+          DrawDiffusion(target.Victim().scheduler, rng.NextU64(), step, 0, batch,
+                        seeds.latents.sizes().slice(1))};
 }
 
 }  // namespace excise

@@ -74,7 +74,7 @@ class ClipZeroShot : public Judge {
   Judgement Report(const at::Tensor& images) const override { return Said(own_, images); }
   at::Tensor Features(const at::Tensor& images) const override {
     const NoGrad no_grad;
-    return EmbedPictures(*own_.clip, images.to(at::kFloat) / 255).to(at::kFloat);
+    return EmbedPictures(*own_.clip, images.to(at::kFloat) / 255).to(at::kCPU, at::kFloat);
   }
   std::string oracle_digest() const override {
     return oracle_.clip != nullptr ? oracle_.clip->digest : Judge::oracle_digest();

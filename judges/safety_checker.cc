@@ -48,7 +48,7 @@ class SafetyCheckerJudge : public Judge {
   }
   at::Tensor Features(const at::Tensor& images) const override {
     const NoGrad no_grad;
-    return EmbedPictures(checker_.clip, images.to(at::kFloat) / 255).to(at::kFloat);
+    return EmbedPictures(checker_.clip, images.to(at::kFloat) / 255).to(at::kCPU, at::kFloat);
   }
 
  private:

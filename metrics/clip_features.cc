@@ -58,14 +58,14 @@ at::Tensor DeliveredImage(const Sample& sample, bool replacement) {
 at::Tensor ImageEmbedding(const ClipModel& clip, const at::Tensor& image) {
   const NoGrad no_grad;
   const at::Tensor one = image.to(at::kFloat).div(255).unsqueeze(0);
-  return Finite(nn::Normalised(EmbedPictures(clip, one))[0], "a picture");
+  return Finite(nn::Normalised(EmbedPictures(clip, one))[0].to(at::kCPU), "a picture");
 }
 
 at::Tensor TextEmbeddings(const ClipModel& clip, const std::vector<std::string>& texts) {
   const NoGrad no_grad;
   std::vector<at::Tensor> rows;
   for (const std::string& text : texts) rows.push_back(nn::Normalised(EmbedTexts(clip, {text})));
-  return Finite(at::cat(rows), "a text");
+  return Finite(at::cat(rows).to(at::kCPU), "a text");
 }
 
 double LogitScale(const ClipModel& clip) {

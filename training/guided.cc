@@ -61,7 +61,7 @@ at::Tensor GuidedTrajectory::Walk(const StateDict& unet, const at::Tensor& noise
                                   LayerHooks* layers) const {
   // DDIM starts at unit deviation and shows the model its latents as they are.
   const std::unique_ptr<Sampler> sampler = MakeSampler(scheduler_, steps());
-  at::Tensor latents = noise;
+  at::Tensor latents = noise.to(texts.front().device());
   for (int64_t step = 0; step < end; ++step) {
     const at::Tensor prediction = visit(step, latents, Predict(unet, latents, step, texts, layers));
     latents = sampler->Step(prediction, static_cast<size_t>(step), latents);

@@ -89,7 +89,7 @@ at::Tensor TokenTable::Embed(const at::Tensor& ids) const {
 at::Tensor TokenTable::Nearest(const at::Tensor& embeddings) const {
   const NoGrad no_grad;
   // Lengths of the queries do not change the order.
-  const at::Tensor best = at::matmul(embeddings, directions_.t()).argmax(-1);
+  const at::Tensor best = at::matmul(embeddings, directions_.t()).argmax(-1).to(at::kCPU);
   return usable_ids_.index_select(0, best.flatten()).view(best.sizes());
 }
 

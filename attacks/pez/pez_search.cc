@@ -29,10 +29,10 @@ at::Tensor Extra(const VictimText::View& view, const at::Tensor& features) {
 }
 
 // For each lane the number of the target that it aims at in this step, (lanes, 1, 1).
-at::Tensor Aims(int64_t targets, std::vector<Philox>* rng) {
+at::Tensor Aims(const at::Tensor& features, std::vector<Philox>* rng) {
   std::vector<int64_t> aims;
-  for (Philox& own : *rng) aims.push_back(static_cast<int64_t>(own.Below(targets)));
-  return at::tensor(aims, at::kLong).view({-1, 1, 1});
+  for (Philox& own : *rng) aims.push_back(static_cast<int64_t>(own.Below(features.size(1))));
+  return at::tensor(aims, at::kLong).view({-1, 1, 1}).to(features.device());
 }
 
 }  // namespace
@@ -153,7 +153,7 @@ std::vector<Trajectory> PezSearch::Run(std::string_view name, Lanes& lanes, cons
                scores[row], ledger, &found[lane]);
       ledger.gradient_steps += restarts;
     }
-    const at::Tensor aims = Aims(features.size(1), &rng);  // (lanes, 1, 1)
+    const at::Tensor aims = Aims(features, &rng);  // (lanes, 1, 1)
     at::Tensor loss = similarities.gather(2, aims.expand({-1, restarts, 1})).neg().sum();
     if (adapts) {
       const at::Tensor aim = features.gather(1, aims.expand({-1, 1, features.size(2)}));

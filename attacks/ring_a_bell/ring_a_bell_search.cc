@@ -40,7 +40,7 @@ void Score(std::vector<Individual>* population, const FitnessFunction& fitness,
     if (!one.scored) rows.push_back(&one.ids);
   }
   if (rows.empty()) return;
-  const at::Tensor ids = IdsOf(rows), scores = fitness(ids);
+  const at::Tensor ids = IdsOf(rows), scores = fitness(ids).to(at::kCPU);
   seen(ids, scores);
   int64_t next = 0;
   for (Individual& one : *population) {
@@ -221,7 +221,7 @@ Trajectory RingABellSearch::Run(std::string_view name, Target& target, const Con
   const bool adapts = lambda != 0 && victim.offers();
   const at::Tensor seed = TextStates(clip, {prompt.text, ""});
   target.ledger().text_evaluations += 2;
-  const at::Tensor aim = seed[0] + eta * direction;
+  const at::Tensor aim = seed[0] + eta * direction.to(seed.device());
   const at::Tensor silence = StateFitness(seed.narrow(0, 1, 1), aim).neg();  // |t - S("")|^2
 
   const FitnessFunction fitness = [&](const at::Tensor& ids) {

@@ -126,7 +126,7 @@ at::Tensor PrefixedPrompts::Ids(const at::Tensor& indices) const {
 }
 
 at::Tensor PrefixedPrompts::Embed(const at::Tensor& weights) const {
-  return PlaceTokens(embeddings_, at::matmul(weights, table_), 1);
+  return PlaceTokens(embeddings_, at::matmul(weights.to(table_.device()), table_), 1);
 }
 
 Prompt PrefixedPrompts::Candidate(std::string_view attack, size_t lane, const at::Tensor& indices,
@@ -215,10 +215,13 @@ at::Tensor DenoisingObjective::PredictThrough(const Shown& shown,
 at::Tensor DenoisingObjective::Alarms(const Shown& shown, const DenoisingPoint& point,
                                       const at::Tensor& prediction) const {
   at::Tensor alarm = at::zeros({shown.lanes()}, prediction.options().requires_grad(false));
+  const auto add = [&](const at::Tensor& margin) {
+    alarm = alarm + LaneMeans(Alarm(margin), shown.lanes()).to(alarm.device());
+  };
   const ImageFilter* filter = hooks_->Filter();
   if (filter != nullptr && point.signal >= kLeastSignal) {
     const at::Tensor x0 = X0At({point.signal, point.noise}, shown.input, prediction);
-    alarm = alarm + LaneMeans(Alarm(filter->Margin(DecodeImages(victim_, x0))), shown.lanes());
+    add(filter->Margin(DecodeImages(victim_, x0)));
   }
   // A filter's margin is asked of the picture itself.
   if (hooks_->OnlyFilters()) return alarm;
@@ -228,7 +231,8 @@ at::Tensor DenoisingObjective::Alarms(const Shown& shown, const DenoisingPoint& 
     read.pooled = nn::Normalised(ClipTextEmbeds(victim_.text_encoder, shown.text.pooler_output));
   }
   const at::Tensor margin = hooks_->TextMargin(read);
-  return margin.defined() ? alarm + LaneMeans(Alarm(margin), shown.lanes()) : alarm;
+  if (margin.defined()) add(margin);
+  return alarm;
 }
 
 void DenoisingObjective::ScoreThrough(const Shown& shown, const DenoisingPoint& point,
@@ -254,7 +258,8 @@ void DenoisingObjective::ScoreThrough(const Shown& shown, const DenoisingPoint& 
 DenoisingObjective::Terms DenoisingObjective::Score(const at::Tensor& token_embeddings,
                                                     const at::Tensor& ids,
                                                     const DenoisingPoint& point,
-                                                    const at::Tensor& noise) const {
+                                                    const at::Tensor& noise_drawn) const {
+  const at::Tensor noise = noise_drawn.to(x0_.device());
   const int64_t lanes = x0_.size(0), draws = noise.size(0) / lanes;
   const ClipTextOutput text =
       ClipTextForward(victim_.clip.text, victim_.text_encoder, token_embeddings, ids);

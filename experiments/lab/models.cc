@@ -12,12 +12,12 @@ namespace excise {
 namespace {
 
 // The conditioning CLIP as an attacker's surrogate: the same text encoder, with its image tower.
-ClipModel OwnClip(const Backbone& backbone) {
+ClipModel OwnClip(const Backbone& backbone, const Compute& compute) {
   ClipModel clip;
   clip.folder = backbone.folder / "text_encoder";
   clip.config = backbone.clip;
   clip.tokenizer = backbone.tokenizer;
-  clip.weights = Place(backbone.text_encoder, Compute{});  // attacks read it on the CPU
+  clip.weights = Place(backbone.text_encoder, compute);
   clip.digest = backbone.digest;
   return clip;
 }
@@ -26,9 +26,12 @@ constexpr const char* kReferenceClip = "reference_clip";
 constexpr const char* kIndependentClip = "surrogate_clip";
 
 // A CLIP in the backbone's folder, or none: snapshots of others bring none.
-ClipModel ClipIn(const std::filesystem::path& folder) {
+ClipModel ClipIn(const std::filesystem::path& folder, const Compute& compute) {
   std::error_code ignored;
-  return std::filesystem::exists(folder, ignored) ? LoadClipModel(folder) : ClipModel{};
+  if (!std::filesystem::exists(folder, ignored)) return {};
+  ClipModel clip = LoadClipModel(folder);
+  clip.weights = Place(std::move(clip.weights), compute);
+  return clip;
 }
 
 // Metrics and attacks that take part have the CLIPs that they read.
@@ -76,7 +79,9 @@ void LoadModels(Lab* lab, const std::filesystem::path& models) {
         registered == nullptr ? ""
                               : DescribeModel(*registered) + " Weights are never downloaded: "));
   }
-  lab->backbone = LoadBackbone(folder, {lab->compute.device, at::kFloat});
+  // Erasing, attacking and measuring are float32, whatever pictures are drawn in.
+  const Compute exact{lab->compute.device, at::kFloat};
+  lab->backbone = LoadBackbone(folder, exact);
   // Said now rather than after the removals: a sampler or a number of steps that the model's
   // schedule does not allow.
   const SamplerSettings& sampler = lab->experiment.sampler;
@@ -90,9 +95,9 @@ void LoadModels(Lab* lab, const std::filesystem::path& models) {
         sampler.images_per_prompt));
   }
   MakeSampler(scheduler, sampler.steps, {0, [](size_t, const at::Tensor& like) { return like; }});
-  lab->reference_clip = ClipIn(folder / kReferenceClip);
-  lab->independent_clip = ClipIn(folder / kIndependentClip);
-  lab->own_clip = OwnClip(lab->backbone);
+  lab->reference_clip = ClipIn(folder / kReferenceClip, exact);
+  lab->independent_clip = ClipIn(folder / kIndependentClip, exact);
+  lab->own_clip = OwnClip(lab->backbone, exact);
   RequireClips(*lab, folder);
 }
 

@@ -190,7 +190,8 @@ Points Esd::Pool(Context& context, const Backbone& base, const GuidedTrajectory&
         base.unet, at::stack(noise), steps, {chunk_states, text.empty},
         [&](int64_t step, const at::Tensor& x, const std::vector<at::Tensor>& predictions) {
           latents.push_back(x);
-          times.push_back(at::tensor(trajectory.timestep(step)).expand({end - begin}));
+          times.push_back(
+              at::tensor(trajectory.timestep(step)).to(x.device()).expand({end - begin}));
           states.push_back(chunk_states);
           targets.push_back(Target(predictions));
           return Guide(predictions);
@@ -204,7 +205,7 @@ Points Esd::DrawFromPool(Context& context, const Points& pool, int64_t iteration
   Philox rng = context.Rng("esd/points", iteration);
   std::vector<int64_t> chosen(batch_);
   for (int64_t& index : chosen) index = rng.Below(pool.latents.size(0));
-  const at::Tensor index = at::tensor(chosen, at::kLong);
+  const at::Tensor index = at::tensor(chosen, at::kLong).to(pool.latents.device());
   return {pool.latents.index_select(0, index), pool.timesteps.index_select(0, index),
           pool.states.index_select(0, index), pool.target.index_select(0, index)};
 }
