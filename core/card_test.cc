@@ -9,7 +9,7 @@
 namespace excise {
 namespace {
 
-using Catch::Matchers::Contains;
+using Catch::Contains;
 
 const std::string kSource = R"(// What: closed-form edit of cross-attention
 // Paper: Gandikota et al., Unified Concept Editing in Diffusion Models,

@@ -20,7 +20,7 @@ namespace excise {
 namespace {
 
 namespace fs = std::filesystem;
-using Catch::Matchers::Contains;
+using Catch::Contains;
 
 std::string Slurp(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);

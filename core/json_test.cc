@@ -15,7 +15,7 @@
 namespace excise {
 namespace {
 
-using Catch::Matchers::Contains;
+using Catch::Contains;
 
 TEST_CASE("values of every type are parsed", "[json]") {
   const Json v = ParseJson(

@@ -13,7 +13,7 @@
 namespace excise {
 namespace {
 
-using Catch::Matchers::Contains;
+using Catch::Contains;
 
 struct Example : Parameterised {
   bool debias = true;

@@ -17,7 +17,7 @@
 namespace excise {
 namespace {
 
-using Catch::Matchers::Contains;
+using Catch::Contains;
 
 struct Outcome {
   std::string err;
@@ -81,7 +81,7 @@ TEST_CASE("a bar only on a terminal, whole lines elsewhere", "[progress]") {
   const Outcome bar = RunChild(true, body);
   CHECK_THAT(bar.err, Contains("\r\x1b[Kwork: [##########..........] 2/4 units") &&
                           Contains("\r\x1b[KWarning: mind \\x1b[31mthis\r\n") &&
-                          Contains("4/4 units") && Catch::Matchers::EndsWith("\r\n"));
+                          Contains("4/4 units") && Catch::EndsWith("\r\n"));
   const Outcome lines = RunChild(false, body);  // over within a second: nothing but the warning
   CHECK(lines.err == "Warning: mind \\x1b[31mthis\n");
 }

@@ -6,7 +6,7 @@
 namespace excise {
 namespace {
 
-using Catch::Matchers::Contains;
+using Catch::Contains;
 
 struct Shape {
   static constexpr const char* kKind = "shape";

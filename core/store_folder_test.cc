@@ -19,7 +19,7 @@ namespace excise {
 namespace {
 
 namespace fs = std::filesystem;
-using Catch::Matchers::Contains;
+using Catch::Contains;
 
 const Json kKey = {{"stage", "erase"}, {"plugin", "uce"}};
 const std::map<std::string, std::string> kFiles = {{"weights", "w"}};

@@ -25,7 +25,7 @@ namespace excise {
 namespace {
 
 namespace fs = std::filesystem;
-using Catch::Matchers::Contains;
+using Catch::Contains;
 
 // A folder that goes away with the test.
 class TempFolder {

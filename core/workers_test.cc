@@ -21,7 +21,7 @@
 namespace excise {
 namespace {
 
-using Catch::Matchers::Contains;
+using Catch::Contains;
 
 TEST_CASE("every unit runs once, on as many threads as asked for", "[workers]") {
   for (int workers : {1, 2, 5}) {

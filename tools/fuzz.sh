@@ -8,7 +8,8 @@
 # OUT/TARGET/found: a long run can be stopped and started again. Every run adds a line to
 # OUT/runs.tsv; tools/fuzz_report.py makes results/quality/fuzz.json and fuzz.md of it. A crash is left in
 # OUT/TARGET/crashes and ends the script with 1; copy the file to tests/fuzz/corpus/TARGET once it
-# is fixed, so that it is replayed at every commit. Needs: clang-14 libclang-rt-14-dev.
+# is fixed, so that it is replayed at every commit. Needs clang with libFuzzer (./bazelw test installs
+# it); CLANGXX names another than the newest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,11 +27,12 @@ if ((${#targets[@]} == 0)); then
   for file in tests/fuzz/*_fuzz.cc; do targets+=("$(basename "$file" _fuzz.cc)"); done
 fi
 
-compiler=${CLANGXX:-clang++-14}
-if ! command -v "$compiler" >/dev/null; then
-  echo "fuzz.sh: no $compiler. apt-get install -y --no-install-recommends clang-14 libclang-rt-14-dev" >&2
+compiler=${CLANGXX:-$(compgen -c clang++- | grep -xE 'clang\+\+-[0-9]+' | sort -V | tail -n 1 || true)}
+if ! command -v "${compiler:-clang++}" >/dev/null; then
+  echo "fuzz.sh: no ${compiler:-clang++}. ./bazelw test //core:hash_test installs it, or name yours by CLANGXX" >&2
   exit 2
 fi
+compiler=${compiler:-clang++}
 
 # The sources that know no LibTorch.
 sources=()

@@ -7,6 +7,7 @@ Executions, seconds and crashes of a target's runs add up; coverage is that of t
 """
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -21,7 +22,7 @@ def main():
         run["seconds"] += int(seconds)
         run["crashes"] += int(crashes)
         run["edges"], run["features"], run["date"] = int(edges), int(features), date
-    compiler = subprocess.run(["clang++-14", "--version"], capture_output=True, text=True, check=True)
+    compiler = subprocess.run([os.environ.get("CLANGXX", "clang++-14"), "--version"], capture_output=True, text=True, check=True)
     report = {
         "compiler": compiler.stdout.splitlines()[0],
         "sanitizers": ["address", "undefined"],
