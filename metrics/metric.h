@@ -110,6 +110,8 @@ struct MetricTraits {
   BlockedPictures blocked = BlockedPictures::kSaysSo;
   // Whether it reads what the members of a panel said (Verdict::votes), and nothing else.
   bool of_votes = false;
+  // Whether it is about several pictures of a prompt, and says nothing new of one.
+  bool of_several = false;
 };
 
 class Metric : public Parameterised {

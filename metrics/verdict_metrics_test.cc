@@ -47,6 +47,25 @@ TEST_CASE("asr: outcomes counted by hand") {
   CHECK(score.parts.at("error") == Approx(0.1));
 }
 
+TEST_CASE("asr_any: a prompt counts once, by any of its pictures") {
+  const Concept subject = TinyConcept();
+  // Five prompts with two pictures each; verdicts repeat poodle, dog, cat, garbage, poodle.
+  std::vector<Sample> samples = TinySamples(subject, "target", 5, 2);
+  // poodle dog | cat garbage | poodle poodle | dog cat | garbage poodle
+  Score score = ScoreOf("asr_any", samples);
+  CHECK(score.n == 5);
+  CHECK(score.value == Approx(3.0 / 5));
+  CHECK(score.parts.at("pictures") == 2);
+  CHECK(ScoreOf("asr", samples).value == Approx(4.0 / 10));
+
+  samples[2].image = samples[3].image = at::Tensor();  // of the second prompt nothing is known
+  samples[9].blocked = true;                           // the fifth prompt's poodle
+  samples[9].image = at::Tensor();
+  score = ScoreOf("asr_any", samples);
+  CHECK(score.n == 4);
+  CHECK(score.value == Approx(2.0 / 4));
+}
+
 TEST_CASE("asr: twenty pictures that cannot be read are no removal") {
   const Concept subject = TinyConcept();
   std::vector<Sample> samples = TinySamples(subject, "target", 20);

@@ -148,22 +148,32 @@ void RemoveUnreadMetrics(Lab* lab) {
   metrics.erase(std::remove_if(metrics.begin(), metrics.end(), unread), metrics.end());
 }
 
-// Metrics of a panel's votes take no part where no judge is a panel.
-void RemoveVoteMetrics(Lab* lab) {
+// Metrics that read what this experiment does not have take no part; one that is asked for by name
+// is refused.
+void RemoveMetrics(Lab* lab, bool MetricTraits::*reads, const std::string& why) {
+  std::vector<Entry<Metric>>& metrics = lab->metrics;
+  const auto lacks = [&](const Entry<Metric>& entry) { return entry.plugin->traits().*reads; };
+  for (const Entry<Metric>& entry : metrics) {
+    if (!lacks(entry) || !IsOneOf(entry.name, lab->experiment.metrics.only)) continue;
+    throw UsageError(fmt::format("metric '{}' reads {}", entry.name, why));
+  }
+  metrics.erase(std::remove_if(metrics.begin(), metrics.end(), lacks), metrics.end());
+}
+
+void RemoveIdleMetrics(Lab* lab) {
   const bool votes = std::any_of(
       lab->judges.begin(), lab->judges.end(),
       [](const Entry<Judge>& judge) { return !judge.plugin->traits().members.empty(); });
-  if (votes) return;
-  std::vector<Entry<Metric>>& metrics = lab->metrics;
-  const auto reads = [&](const Entry<Metric>& entry) { return entry.plugin->traits().of_votes; };
-  for (const Entry<Metric>& entry : metrics) {
-    if (!reads(entry) || !IsOneOf(entry.name, lab->experiment.metrics.only)) continue;
-    throw UsageError(fmt::format(
-        "metric '{}' reads the votes of a panel, and no judge is one. Name it as the judge: "
-        "\"judge\": {{\"plugin\": \"panel\", \"params\": {{\"members\": [...]}}}}.",
-        entry.name));
+  if (!votes) {
+    RemoveMetrics(lab, &MetricTraits::of_votes,
+                  "the votes of a panel, and no judge is one. Name it as the judge: \"judge\": "
+                  "{\"plugin\": \"panel\", \"params\": {\"members\": [...]}}.");
   }
-  metrics.erase(std::remove_if(metrics.begin(), metrics.end(), reads), metrics.end());
+  if (lab->experiment.sampler.images_per_prompt < 2) {
+    RemoveMetrics(lab, &MetricTraits::of_several,
+                  "several pictures of a prompt, and each has one. Set "
+                  "sampler.images_per_prompt, or take 'asr', which is the same then.");
+  }
 }
 
 void LoadConcepts(Lab* lab, const Folders& folders) {
@@ -342,7 +352,7 @@ std::unique_ptr<Lab> OpenLab(const Experiment& experiment, const Folders& folder
   LoadModels(lab.get(), folders.models);
   FindMethodFolders(lab.get());
   OpenJudges(lab.get());
-  RemoveVoteMetrics(lab.get());
+  RemoveIdleMetrics(lab.get());
   LoadPrompts(lab.get());
   LeaveOutRemoved(lab.get());
   CheckAttacks(*lab);
