@@ -140,7 +140,7 @@ using Forward = std::function<StateDict(const Inputs&)>;
 Forward TextEncoder(const fs::path& model, const Compute& compute) {
   ClipConfig config;
   StateDict weights;
-  LoadTextEncoder(PartFolder(model, "text_encoder"), &config, &weights, compute);
+  LoadTextEncoder(PartFolder(model, "text_encoder"), &config, &weights, compute, IsOfTexts);
   return [config, weights](const Inputs& inputs) {
     StateDict out;
     const at::Tensor ids = inputs.Ids(config.text);
@@ -157,9 +157,12 @@ Forward TextEncoder(const fs::path& model, const Compute& compute) {
 
 // A CLIPModel or a CLIPVisionModel (whose names transformers 5 may write without "vision_model.").
 StateDict VisionWeights(const fs::path& folder, const Compute& compute) {
+  const auto wanted = [](const std::string& name) {
+    return !StartsWith(name, "text_model.") && name != "text_projection.weight";
+  };
   StateDict weights;
-  for (const auto& [name, tensor] :
-       LoadSafetensorsFolder(folder, WeightStem(folder, "model"), compute.dtype)) {
+  for (const auto& [name, tensor] : LoadSafetensorsFolder(folder, WeightStem(folder, "model"),
+                                                          compute.dtype, INT64_MAX, wanted)) {
     const bool bare = StartsWith(name, "embeddings.") || StartsWith(name, "encoder.") ||
                       StartsWith(name, "pre_layrnorm.") || StartsWith(name, "post_layernorm.");
     weights.Set(bare ? "vision_model." + name : name, tensor);

@@ -25,10 +25,10 @@ fs::path ConfigFile(const fs::path& folder) { return folder / "config.json"; }
 // `elements`: what config.json describes. Twice as many, and something for small models, leave it
 // to the checks that follow to name the tensor that does not fit.
 StateDict Weights(const fs::path& folder, const char* stem, const Compute& compute,
-                  int64_t elements) {
+                  int64_t elements, const TensorChoice& wanted = nullptr) {
   constexpr int64_t kSlack = 1'000'000;
   const int64_t most = elements > INT64_MAX / 2 - kSlack ? INT64_MAX : 2 * elements + kSlack;
-  return LoadSafetensorsFolder(folder, WeightStem(folder, stem), compute.dtype, most);
+  return LoadSafetensorsFolder(folder, WeightStem(folder, stem), compute.dtype, most, wanted);
 }
 
 // transformers 5 saves a lone text model without "text_model."; older ones carry position_ids.
@@ -112,10 +112,15 @@ void WarnOfDifferences(const RegisteredModel& model, const SnapshotFiles& files,
 
 }  // namespace
 
+bool IsOfTexts(const std::string& name) {
+  return !StartsWith(name, "vision_model.") && name != "visual_projection.weight";
+}
+
 void LoadTextEncoder(const fs::path& folder, ClipConfig* config, StateDict* weights,
-                     const Compute& compute) {
+                     const Compute& compute, const TensorChoice& wanted) {
   *config = ParseClipConfig(ReadJsonFile(ConfigFile(folder)), ConfigFile(folder).string());
-  *weights = NormalizeTextNames(Weights(folder, kTransformersStem, compute, ClipElements(*config)));
+  *weights = NormalizeTextNames(
+      Weights(folder, kTransformersStem, compute, ClipElements(*config), wanted));
   CheckText(config->text, *weights, folder);
   *weights = Place(std::move(*weights), compute);
 }

@@ -15,6 +15,7 @@
 #include "models/nets/vae.h"
 #include "models/samplers/scheduler.h"
 #include "models/tensors/compute.h"
+#include "models/tensors/safetensors.h"
 #include "models/tensors/state_dict.h"
 
 namespace excise {
@@ -40,9 +41,12 @@ Backbone LoadBackbone(const std::filesystem::path& folder, const Compute& comput
 Backbone Place(Backbone backbone, const Compute& compute);
 
 // One model's folder each; weights are checked against config.json. Names of transformers 5
-// ("embeddings...") and of old VAEs are brought to the ones used here.
+// ("embeddings...") and of old VAEs are brought to the ones used here. Of a text encoder's tensors
+// only the `wanted` ones are read.
 void LoadTextEncoder(const std::filesystem::path& folder, ClipConfig* config, StateDict* weights,
-                     const Compute& compute = {});
+                     const Compute& compute = {}, const TensorChoice& wanted = nullptr);
+// Whether a CLIPModel's tensor takes part in reading texts: all but the vision part.
+bool IsOfTexts(const std::string& name);
 void LoadUNet(const std::filesystem::path& folder, UNetConfig* config, StateDict* weights,
               const Compute& compute = {});
 void LoadVae(const std::filesystem::path& folder, VaeConfig* config, StateDict* weights,

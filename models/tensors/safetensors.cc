@@ -38,10 +38,16 @@ void CheckRoom(const SafetensorsHeader& header, const std::filesystem::path& pat
 }
 
 StateDict Load(const std::filesystem::path& path, std::optional<at::ScalarType> float_dtype,
-               int64_t* room = nullptr) {
+               int64_t* room = nullptr, const TensorChoice& wanted = nullptr) {
   const RegularFile file(path);
-  const SafetensorsHeader header = ReadSafetensorsHeader(file, path);
+  SafetensorsHeader header = ReadSafetensorsHeader(file, path);
   if (room != nullptr) CheckRoom(header, path, room);
+  if (wanted) {
+    auto& entries = header.entries;
+    entries.erase(std::remove_if(entries.begin(), entries.end(),
+                                 [&](const auto& entry) { return !wanted(entry.name); }),
+                  entries.end());
+  }
   std::vector<at::Tensor> tensors = ReadTensors(file.fd(), path, header, float_dtype);
   StateDict result;
   for (size_t i = 0; i < tensors.size(); ++i) {
@@ -83,10 +89,11 @@ StateDict LoadSafetensors(const std::filesystem::path& path, bool upcast) {
 }
 
 StateDict LoadSafetensorsFolder(const std::filesystem::path& folder, std::string_view stem,
-                                at::ScalarType float_dtype, int64_t most_elements) {
+                                at::ScalarType float_dtype, int64_t most_elements,
+                                const TensorChoice& wanted) {
   const std::filesystem::path single = folder / fmt::format("{}.safetensors", stem);
   const auto load = [&](const std::filesystem::path& file) {
-    return Load(file, float_dtype, &most_elements);
+    return Load(file, float_dtype, &most_elements, wanted);
   };
   if (std::filesystem::exists(single)) return load(single);
   const std::filesystem::path index = folder / fmt::format("{}.safetensors.index.json", stem);
@@ -97,7 +104,11 @@ StateDict LoadSafetensorsFolder(const std::filesystem::path& folder, std::string
                     folder.string(), single.filename().string(), index.filename().string()));
   }
   StateDict tensors;
-  for (const auto& [shard, names] : ReadIndex(index)) {
+  for (auto& [shard, names] : ReadIndex(index)) {
+    if (wanted) {
+      names.erase(std::remove_if(names.begin(), names.end(), std::not_fn(wanted)), names.end());
+    }
+    if (names.empty()) continue;
     const StateDict part = load(folder / shard);
     for (const std::string& name : names) {
       if (!part.Contains(name)) {

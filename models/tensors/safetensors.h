@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 
@@ -16,13 +17,17 @@ namespace excise {
 // non-finite.
 StateDict LoadSafetensors(const std::filesystem::path& path, bool upcast = true);
 
+// Which tensors to read, by name; null: all.
+using TensorChoice = std::function<bool(const std::string& name)>;
+
 // Loads FOLDER/STEM.safetensors, or the shards that FOLDER/STEM.safetensors.index.json names,
 // floating-point tensors as `float_dtype`: they are cast while they are read. Files of more than
 // `most_elements` are refused before anything is allocated for their tensors: a header of a hundred
-// bytes (and a sparse file) can ask for terabytes.
+// bytes (and a sparse file) can ask for terabytes. What `wanted` leaves out is not read.
 StateDict LoadSafetensorsFolder(const std::filesystem::path& folder, std::string_view stem,
                                 at::ScalarType float_dtype = at::kFloat,
-                                int64_t most_elements = INT64_MAX);
+                                int64_t most_elements = INT64_MAX,
+                                const TensorChoice& wanted = nullptr);
 
 // Writes beside, fsyncs and renames. Throws Error (full disk included); never leaves half a file.
 void SaveSafetensors(const std::filesystem::path& path, const StateDict& tensors,

@@ -176,5 +176,30 @@ TEST_CASE("a folder is read from one file or from the shards of its index") {
   CHECK(LoadSafetensorsFolder(folder, "m").size() == 1);
 }
 
+TEST_CASE("what is not wanted is not read") {
+  const auto folder = TestFolder("wanted");
+  StateDict a, b;
+  a.Set("x", at::ones({1}));
+  a.Set("other", at::full({1}, 2));
+  b.Set("y", at::zeros({1}));
+  const TensorChoice wanted = [](const std::string& name) { return name == "x"; };
+  SaveSafetensors(folder / "s-00001-of-00002.safetensors", a);
+  SaveSafetensors(folder / "s-00002-of-00002.safetensors", b);
+  Write(folder / "s.safetensors.index.json", R"({"weight_map":{"x":"s-00001-of-00002.safetensors",
+      "other":"s-00001-of-00002.safetensors","y":"s-00002-of-00002.safetensors"}})");
+  // A shard of which nothing is wanted may be missing.
+  std::filesystem::remove(folder / "s-00002-of-00002.safetensors");
+  CHECK_THROWS_AS(LoadSafetensorsFolder(folder, "s"), Error);
+  SaveSafetensors(folder / "m.safetensors", a);
+  for (const char* stem : {"s", "m"}) {
+    const StateDict some = LoadSafetensorsFolder(folder, stem, at::kFloat, INT64_MAX, wanted);
+    CHECK(some.size() == 1);
+    CHECK(some.Get("x").item<double>() == 1);
+  }
+  // The bound on elements holds for all that the file has.
+  CHECK_THROWS_WITH(LoadSafetensorsFolder(folder, "m", at::kFloat, 1, wanted),
+                    Catch::Contains("far more"));
+}
+
 }  // namespace
 }  // namespace excise
