@@ -48,6 +48,10 @@ TEST_CASE("Python reads the JSON's numbers from the CSV, and the document's exam
   const fs::path folder = TestFolder("tidy");
   std::ofstream(folder / "table1.csv", std::ios::binary) << RenderCsv(results);
   std::ofstream(folder / "table1.json") << ResultsToJson(results).dump();
+  Row row;
+  row.method = "good";
+  row.class_probability = 0.1 + 0.2;
+  std::ofstream(folder / "table1.rows.jsonl") << CanonicalJson(RowToJson(row)) << "\n";
   // The document's examples are run as well.
   CheckInPython({RepoFile("tests/tidy_csv.py"), folder / "table1.csv", folder / "table1.json",
                  RepoFile("docs/outputs.md")});

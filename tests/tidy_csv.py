@@ -99,13 +99,18 @@ def check_examples(document, path, lines):
     text = open(document, encoding="utf-8").read()
     section = text[text.index("## For Python"):].split("\n## ")[0]
     blocks = re.findall(r"```python\n(.*?)```", section, re.S)
-    assert len(blocks) == 2 and blocks[0].count("\n") == 3, "three lines, and the outcomes"
+    assert len(blocks) == 3 and blocks[0].count("\n") == 3 and blocks[2].count("\n") == 3
+    os.chdir(os.path.dirname(os.path.abspath(path)))
+    check_pandas(blocks[:2], lines)
+    check_duckdb(blocks[2], lines, os.path.basename(path).replace(".csv", ".rows.jsonl"))
+
+
+def check_pandas(blocks, lines):
     try:
         import pandas
     except ImportError:
         print("SKIPPED: this Python has no pandas; the document's examples were not run.")
         return
-    os.chdir(os.path.dirname(os.path.abspath(path)))
     names = {}
     exec("".join(blocks), names)
     for frame, metric, column in ((names["asr"], "asr", "attack"),
@@ -118,6 +123,30 @@ def check_examples(document, path, lines):
         found = {key: value for key, value in pivot.stack().items() if not pandas.isna(value)}
         assert wanted and found == wanted, f"{found} instead of {wanted}"
     print("the document's examples give the table's numbers")
+
+
+def check_duckdb(block, lines, rows_file):
+    try:
+        import duckdb
+    except ImportError:
+        print("SKIPPED: this Python has no duckdb; the document's SQL was not run.")
+        return
+    names = {}
+    exec(block, names)
+    wanted = {(line["method"], line["attack"]): number(line["value"]) for line in lines.values()
+              if line["metric"] == "asr" and line["concept"] == "all"}
+    assert {(method, attack): value for method, attack, value in names["rates"]} == wanted
+    with open(rows_file, encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    parquet = duckdb.sql(f"SELECT * FROM '{rows_file.replace('.jsonl', '.parquet')}'")
+    found = [dict(zip(parquet.columns, values)) for values in parquet.fetchall()]
+    assert len(found) == len(rows) > 0
+    for row, typed in zip(rows, found):
+        # A column that some rows have is there, and empty, in the others.
+        if isinstance(typed.get("detected"), dict):
+            typed["detected"] = {k: v for k, v in typed["detected"].items() if v is not None}
+        assert {key: typed[key] for key in row} == row, f"{typed} instead of {row}"
+    print("the document's SQL gives the table's numbers, its Parquet the rows")
 
 
 def main():
