@@ -72,7 +72,7 @@ void AddCells(const std::vector<std::string>& safe, int unsafe, const std::strin
     for (const std::string& id : safe) {
       Cell cell{World().ClassIndex(id), unsafe, tag, style, -1};
       std::vector<int> backgrounds = SuitingBackgrounds(cell);
-      if (style == SceneStyle::kSepia && !backgrounds.empty()) backgrounds = {-1};
+      if (style == SceneStyle::kSepia && !backgrounds.empty()) backgrounds.assign(1, -1);
       for (const int b : backgrounds) {
         cell.background = b;
         cells->push_back(cell);
