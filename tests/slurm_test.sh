@@ -10,7 +10,7 @@ cd "$folder"
 
 fail() {
   echo "FAILED: $1" >&2
-  tail -n 30 [0-9]*.log slurm/*.log >&2 || true
+  tail -n 30 ./*.log slurm/*.log >&2 || true
   exit 1
 }
 
@@ -50,6 +50,19 @@ for ((second = 0; second < 240; ++second)); do
   sleep 1
 done
 scontrol show job "${jobs#* }"
+
+# What is cancelled does not come back.
+jobs=$("$array" --array=0-0 --output=cancelled_%j.log -- sleep 300)
+for ((second = 0; second < 60; ++second)); do
+  [[ $(squeue --noheader --states=RUNNING --jobs="${jobs% *}") ]] && break
+  sleep 1
+done
+sleep 1  # the script has begun
+scancel "${jobs% *}"
+for ((second = 0; second < 60; ++second)); do
+  [[ -z $(squeue --noheader) ]] && break
+  sleep 1
+done
 IN_SLURM
 export array
 declare -p run >with_run.sh
@@ -73,10 +86,12 @@ print(json.dumps(table))' "$1"; }
 cmp <(without_cost one.json) <(without_cost array.json) || fail "another table than one process writes"
 cmp one.rows.jsonl array.rows.jsonl || fail "other rows than one process writes"
 cmp one.csv array.csv || fail "another CSV than one process writes"
+grep -q "started 1 times" cancelled_*.log || fail "the part to be cancelled did not start"
+grep -q "queueing it again" cancelled_*.log && fail "a cancelled part came back"
 for part in 0 1; do
   grep -q "part $part of job [0-9]* was ended from outside" ./*.log || fail "part $part was not ended"
   grep -q "part $part of job [0-9]* on .*, started 2 times" ./*.log || fail "part $part did not return"
 done
 grep -q "exit code 137" ./*.log || fail "no part was killed"
 grep -q "this run does part 1 of 3, .* because a Slurm array" ./*.log || fail "a part does not say that it is one"
-echo "three parts by Slurm, one killed and one out of time: the bytes of one process"
+echo "three parts by Slurm, one killed and one out of time: the bytes of one process; what is cancelled stays so"

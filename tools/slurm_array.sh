@@ -11,7 +11,7 @@
 #
 # --cache must be a folder that every node sees. Options before the first -- go to both jobs but for
 # --array (0-3 when it is not given) and --dependency. Prints the numbers of both jobs, the last job's
-# last. MAX_RESTARTS (20): how often a task may come back before it counts as failed.
+# last; scancel ends them for good. MAX_RESTARTS (20): how often a task may come back before it counts as failed.
 set -euo pipefail
 
 fail() {
@@ -37,6 +37,11 @@ if [[ ${1:-} == --in-job ]]; then
     code=0
     wait "$program" || code=$?
   done
+  # What Slurm itself ends, as by scancel, is running no more and is to stay so. The state is that of
+  # the array's task, not of the array.
+  id=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+  state=$(squeue --noheader --states=all --format=%T --jobs="${id:-$SLURM_JOB_ID}" || true)
+  [[ $state == RUNNING ]] || exit "$code"
   # Above 128: a signal ended it, of somebody who wanted its memory or its node.
   if ((code > 128)) || { [[ -n $ended ]] && ((code != 0)); }; then
     ((restarts < ${MAX_RESTARTS:-20})) ||
@@ -50,7 +55,7 @@ fi
 
 # ---- On the command line: hands in both jobs.
 command -v sbatch >/dev/null ||
-  fail "there is no sbatch here. Run this on a machine that hands in Slurm jobs; without Slurm, --shard=i/n does the same by hand (docs/outputs.md)."
+  fail "there is no sbatch here. Run this on a machine that hands in Slurm jobs; without Slurm, --shard=i/n does the same by hand (docs/many_machines.md)."
 both=(--requeue --open-mode=append --signal=B:USR1@120)
 array=0-3
 while (($#)) && [[ $1 != -- ]]; do
