@@ -86,10 +86,6 @@ std::map<std::string, std::string> ClassesOfFolders(const Options& options,
   return known;
 }
 
-bool IsPicture(const fs::path& file) {
-  return IsOneOf(LowerAscii(file.extension().string()), {".png", ".jpg", ".jpeg"});
-}
-
 // (picture, class), in the order of names. Throws UsageError for a folder that is no class.
 std::vector<std::pair<fs::path, std::string>> PicturesIn(const Options& options,
                                                          const Judge& judge) {
@@ -111,11 +107,7 @@ std::vector<std::pair<fs::path, std::string>> PicturesIn(const Options& options,
                       "or by --names.",
                       root.string(), name, options.judge, DidYouMean(name, classes)));
     }
-    std::vector<fs::path> files;
-    for (const auto& file : fs::directory_iterator(folder)) {
-      if (IsPicture(file.path())) files.push_back(file.path());
-    }
-    std::sort(files.begin(), files.end());
+    std::vector<fs::path> files = PictureFiles(folder);
     if (options.limit > 0 && static_cast<int64_t>(files.size()) > options.limit) {
       files.resize(static_cast<size_t>(options.limit));
     }

@@ -2,6 +2,7 @@
 // hand.
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <catch2/catch.hpp>
@@ -10,6 +11,7 @@
 #include "metrics/frechet.h"
 #include "metrics/metric.h"
 #include "models/nets/fid_inception.h"
+#include "models/pictures/image_io.h"
 #include "models/tensors/autograd.h"
 #include "models/tensors/safetensors.h"
 #include "tests/imagenet_files.h"
@@ -100,6 +102,29 @@ TEST_CASE("fid: the distance between the two sets' features") {
   const Score blocked = ScoreOf({}, samples);
   CHECK(blocked.n == 5);
   CHECK(blocked.parts.at("blocked") == 1);
+}
+
+TEST_CASE("fid: the distance to a folder's pictures, of any size") {
+  const Concept subject = TinyConcept();
+  std::vector<Sample> samples = TinySamples(subject, "near", 6, 1);
+  const std::filesystem::path folder = TestFolder("fid_reference"), few = TestFolder("fid_few");
+  std::vector<at::Tensor> images, others;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    images.push_back(samples[i].image);
+    samples[i].base_image = at::Tensor();  // not asked for
+    if (i == 5) continue;
+    others.push_back(samples[i].image.flip(2).repeat({1, 1, 1 + static_cast<int64_t>(i % 2)}));
+    WritePng(folder / fmt::format("{}.png", i), others.back());
+  }
+  const Score score = ScoreOf({{"reference", folder.string()}}, samples);
+  CHECK(score.n == 6);
+  CHECK(score.parts.at("reference") == 5);
+  CHECK(score.value == Approx(ShiftBetween(Rows(images), Rows(others)).Frechet()));
+  CHECK(score.stderr_ > 0);
+
+  WritePng(few / "one.png", images[0]);
+  CHECK_THROWS_WITH(ScoreOf({{"reference", few.string()}}, samples),
+                    Contains("fid_few") && Contains("fewer than two pictures"));
 }
 
 TEST_CASE("fid: another network's file is refused") {

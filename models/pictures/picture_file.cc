@@ -9,9 +9,12 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <system_error>
 
+#include "core/error.h"
 #include "core/progress.h"
 #include "core/read_file.h"
+#include "core/text.h"
 #include "models/formats/picture_decoder.h"
 
 namespace excise {
@@ -82,6 +85,22 @@ at::Tensor ReadPicture(const std::filesystem::path& path) {
 }
 
 void RequirePictureFile(const std::filesystem::path& path) { RegularFile(path, kMostPictureBytes); }
+
+std::vector<std::filesystem::path> PictureFiles(const std::filesystem::path& folder) {
+  std::error_code code;
+  std::vector<std::filesystem::path> files;
+  std::filesystem::directory_iterator file(folder, code), end;
+  for (; !code && file != end; file.increment(code)) {
+    const std::string ending = LowerAscii(file->path().extension().string());
+    if (IsOneOf(ending, {".png", ".jpg", ".jpeg"})) files.push_back(file->path());
+  }
+  if (code) {
+    throw Error(fmt::format("{}: this folder of pictures cannot be read ({}). Check the path.",
+                            folder.string(), code.message()));
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
 
 at::Tensor CentredSquare(const at::Tensor& image, int64_t side) {
   const int64_t height = image.size(1), width = image.size(2), square = std::min(height, width);

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <filesystem>
+#include <vector>
 
 namespace excise {
 
@@ -17,6 +18,10 @@ at::Tensor ReadPicture(const std::filesystem::path& path);
 // Throws Error where that file would be refused unread: no regular file, or too large. To be asked
 // before it is hashed.
 void RequirePictureFile(const std::filesystem::path& path);
+
+// The PNG and JPEG files (.png, .jpg, .jpeg) of the folder by name, not those of folders in it.
+// Throws Error naming it when it cannot be read.
+std::vector<std::filesystem::path> PictureFiles(const std::filesystem::path& folder);
 
 // `image` uint8 (3, h, w) -> (3, side, side): the centred square, resampled (bicubic, antialiased)
 // where its size is another.
