@@ -121,7 +121,7 @@ def make_inputs(scratch):
         save_file(tensors, scratch / f"{case}.safetensors")
 
 
-def serve(case, dtype, scratch, threads):
+def serve(case, dtype, scratch, threads, device):
     """Their side: the seconds of loading, then one run a line of stdin, as //models:forward --time."""
     import torch
     from safetensors.torch import load_file
@@ -129,7 +129,7 @@ def serve(case, dtype, scratch, threads):
     torch.set_num_threads(threads)
     kind = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
     inputs = {
-        name: tensor.to(kind) if tensor.is_floating_point() else tensor
+        name: tensor.to(device, kind if tensor.is_floating_point() else None)
         for name, tensor in load_file(scratch / f"{case}.safetensors").items()
     }
     folder, module = folder_of(case, scratch), CASES[case][1]
@@ -138,7 +138,7 @@ def serve(case, dtype, scratch, threads):
         from transformers import CLIPTextModel, CLIPVisionModel
 
         cls = CLIPVisionModel if module == "vision_model" else CLIPTextModel
-        model = cls.from_pretrained(folder, dtype=kind).eval()
+        model = cls.from_pretrained(folder, dtype=kind).eval().to(device)
 
         def run():
             return model(**inputs).last_hidden_state
@@ -146,7 +146,7 @@ def serve(case, dtype, scratch, threads):
     elif module == "unet":
         from diffusers import UNet2DConditionModel
 
-        model = UNet2DConditionModel.from_pretrained(folder, torch_dtype=kind).eval()
+        model = UNet2DConditionModel.from_pretrained(folder, torch_dtype=kind).eval().to(device)
 
         def run():
             return model(**inputs).sample
@@ -154,7 +154,7 @@ def serve(case, dtype, scratch, threads):
     else:
         from diffusers import AutoencoderKL
 
-        model = AutoencoderKL.from_pretrained(folder, torch_dtype=kind).eval()
+        model = AutoencoderKL.from_pretrained(folder, torch_dtype=kind).eval().to(device)
 
         def run():
             return model.decode(inputs["sample"]).sample
@@ -163,7 +163,7 @@ def serve(case, dtype, scratch, threads):
     for _ in sys.stdin:
         start = time.perf_counter()
         with torch.no_grad():
-            run()
+            run().cpu()
         print(f"{time.perf_counter() - start:.6f}", flush=True)
 
 
@@ -215,13 +215,14 @@ def compare(case, dtype, threads, args):
             f"--out={args.scratch / 'out.safetensors'}",
             f"--dtype={dtype}",
             f"--threads={threads}",
+            f"--device={args.device}",
             "--time",
         ],
         args.clock,
     )
     theirs = Side(
         [sys.executable, __file__, f"--serve={case}:{dtype}", f"--scratch={args.scratch}"]
-        + [f"--threads={threads}"],
+        + [f"--threads={threads}", f"--device={args.device}"],
         args.clock,
     )
     runs = {"ours": [], "theirs": []}
@@ -274,7 +275,7 @@ def render(rows, facts):
     lines.append("")
     lines.append(
         f"Medians of alternating runs, {facts['clock']} time (above 1: Excise is faster); peak resident memory of a process "
-        f"with this one model. {facts['cpu']}, {facts['cores']} cores, load average "
+        f"with this one model, the host's. {facts['device']}: {facts['cpu']}, {facts['cores']} cores, load average "
         f"{facts['load_average'][0]:.1f} before and {facts['load_average'][1]:.1f} after; torch "
         f"{facts['torch']}, diffusers {facts['diffusers']}, transformers {facts['transformers']}; "
         f"{facts['date']}."
@@ -287,6 +288,7 @@ def main():
     parser.add_argument("--scratch", type=pathlib.Path, required=True, help="weights are kept here")
     parser.add_argument("--forward", type=pathlib.Path, default=ROOT / "bazel-bin/models/forward")
     parser.add_argument("--out", type=pathlib.Path, help="FILE.md; FILE.json is written beside it")
+    parser.add_argument("--device", default="cpu", help="of both sides: cpu, cuda or cuda:N")
     parser.add_argument("--threads", default="", help="such as 1,8 (default: 1 and all)")
     parser.add_argument(
         "--clock",
@@ -301,7 +303,7 @@ def main():
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
-        serve(*args.serve.split(":"), args.scratch, int(args.threads))
+        serve(*args.serve.split(":"), args.scratch, int(args.threads), args.device)
         return
     if not args.forward.exists():
         raise SystemExit(f"{args.forward} is missing: bazel build -c opt //models:forward")
@@ -318,13 +320,14 @@ def main():
     for case, dtype, threads in itertools.product(
         args.cases.split(","), args.dtypes.split(","), counts
     ):
-        if dtype == "bf16" and not has_bf16():
+        if dtype == "bf16" and args.device == "cpu" and not has_bf16():
             print(f"{case}: this CPU has no bf16", file=sys.stderr)
             continue
         rows.append(compare(case, dtype, threads, args))
         print(f"{case} {dtype} {threads}: {rows[-1]['ratio']:.2f}", file=sys.stderr)
     facts = {
         "cpu": cpu_name(),
+        "device": args.device,
         "cores": os.cpu_count(),
         "clock": args.clock,
         "load_average": [before, os.getloadavg()[0]],
