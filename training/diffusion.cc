@@ -104,4 +104,22 @@ at::Tensor DenoisingLosses(const UNetConfig& unet, const SchedulerConfig& config
   return MseLosses(prediction, DiffusionTarget(config, latents, noise, timesteps));
 }
 
+NoisedRows DrawNoisedRows(const SchedulerConfig& config, const at::Tensor& latents, Philox rng,
+                          int64_t step, int64_t batch) {
+  std::vector<int64_t> chosen;
+  for (int64_t i = 0; i < batch; ++i) {
+    chosen.push_back(static_cast<int64_t>(rng.Below(static_cast<uint64_t>(latents.size(0)))));
+  }
+  NoisedRows drawn;
+  drawn.rows = at::tensor(chosen, at::kLong).to(latents.device());
+  const at::Tensor x0 = latents.index_select(0, drawn.rows);
+  const DiffusionDraw draw =
+      DrawDiffusion(config, rng.NextU64(), step, 0, batch, x0.sizes().slice(1));
+  const at::Tensor noise = draw.noise.to(x0.options());
+  drawn.timesteps = draw.timesteps.to(x0.device());
+  drawn.noised = AddNoise(config, x0, noise, drawn.timesteps);
+  drawn.target = DiffusionTarget(config, x0, noise, drawn.timesteps);
+  return drawn;
+}
+
 }  // namespace excise

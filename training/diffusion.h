@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "core/random.h"
 #include "models/nets/hooks.h"
 #include "models/nets/unet.h"
 #include "models/samplers/scheduler.h"
@@ -45,5 +46,17 @@ at::Tensor DenoisingLosses(const UNetConfig& unet, const SchedulerConfig& config
                            const StateDict& weights, const at::Tensor& latents,
                            const at::Tensor& states, const DiffusionDraw& draw,
                            LayerHooks* hooks = nullptr);
+
+// A gradient step's share of a set of pictures: rows drawn with repetition, noised.
+struct NoisedRows {
+  at::Tensor rows;       // (batch) int64: which pictures
+  at::Tensor timesteps;  // (batch) int64
+  at::Tensor noised;     // (batch, channels, h, w)
+  at::Tensor target;     // what the U-Net should answer
+};
+// `latents` (n, channels, h, w) are scaled ones; all is on their device. A function of `rng` and
+// `step`.
+NoisedRows DrawNoisedRows(const SchedulerConfig& config, const at::Tensor& latents, Philox rng,
+                          int64_t step, int64_t batch);
 
 }  // namespace excise

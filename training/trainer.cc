@@ -213,7 +213,7 @@ void Trainer::Update(int64_t step) {
       gradients.back() = gradients.back() * masks_[i];
     }
   }
-  if (step == 0 && !idle.empty()) {
+  if (step == 0 && !idle.empty() && !spec_.some_without_gradient) {
     LogWarning(fmt::format("Training '{}': {} of {} parameters get no gradient (first: '{}')",
                            spec_.label, idle.size(), names_.size(), idle.front()));
   }

@@ -48,6 +48,9 @@ struct TrainSpec {
   // are 0 elsewhere, before their norm is taken. What it does not name moves freely. Not together
   // with weight decay, which moves everything.
   StateDict mask;
+  // Parameters that the loss never reaches stay as they are, which is told as a warning unless it
+  // is known beforehand.
+  bool some_without_gradient = false;
   int64_t checkpoint_every = 0;      // steps; 0 = never
   std::filesystem::path checkpoint;  // file; a run resumes from it when it exists
   std::string label = "train";       // for progress

@@ -11,15 +11,15 @@
 // Needs: known names; no picture; gradient steps and U-Net evaluations are counted
 // Caveats: defaults are reduced for the emoji backbone; preset "paper" has the paper's settings
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/cat.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/mse_loss.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 #include <fmt/format.h>
 
 #include "core/error.h"
+#include "methods/concept_points.h"
 #include "methods/concept_text.h"
+#include "methods/fine_tuning.h"
 #include "methods/method.h"
 #include "models/tensors/autograd.h"
 #include "training/guided.h"
@@ -28,30 +28,12 @@
 namespace excise {
 namespace {
 
-// Weights and biases of linear and convolution layers (norms stay) that `variant` trains.
-std::vector<std::string> TrainedNames(const StateDict& unet, const std::string& variant) {
-  std::vector<std::string> names;
-  for (const auto& [name, tensor] : unet) {
-    const std::string layer = name.substr(0, name.rfind('.'));
-    if (!unet.Contains(layer + ".weight") || unet.Get(layer + ".weight").dim() < 2) continue;
-    const bool cross = name.find("attn2") != std::string::npos;
-    const bool key_or_value = name.find("attn2.to_k") != std::string::npos ||
-                              name.find("attn2.to_v") != std::string::npos;
-    if (variant == "full" || (variant == "x" && cross) || (variant == "u" && !cross) ||
-        (variant == "x_strict" && key_or_value)) {
-      names.push_back(name);
-    }
-  }
-  return names;
-}
-
-constexpr int64_t kChunk = 16;    // trajectories drawn together
 constexpr int64_t kPrompts = 64;  // of the erase split, at most
 
-// Where the training happens: latents on the way to a picture of a concept.
+// What an iteration trains at.
 struct Points {
   at::Tensor latents;    // (n, 4, h, w)
-  at::Tensor timesteps;  // (n) int64
+  at::Tensor timesteps;  // (n)
   at::Tensor states;     // (n, tokens, width): text states of the names
   at::Tensor target;     // (n, 4, h, w)
 };
@@ -74,9 +56,7 @@ class Esd : public Method {
              "who draws x_t: a pool of the original's trajectories, or the student anew in every "
              "iteration",
              {"original", "student"});
-    v.Integer("trajectories", &trajectories_, "size of the original's pool", {.min = 1});
-    v.Integer("sampling_steps", &sampling_steps_, "steps of a whole sampling run", {.min = 1});
-    v.Number("start_guidance", &start_guidance_, "guidance scale of that run", {.min = 0});
+    pool_.Fields(v);
   }
   int version() const override { return 1; }
   MethodTraits traits() const override {
@@ -104,15 +84,14 @@ class Esd : public Method {
             {"iterations", {75, 150, 300}}};
   }
   Work work() const override {
-    const auto steps = static_cast<double>(sampling_steps_), rows = static_cast<double>(batch_);
-    const auto trained = static_cast<double>(iterations_);
+    const auto steps = static_cast<double>(pool_.sampling_steps);
+    const auto trained = static_cast<double>(iterations_), rows = static_cast<double>(batch_);
     const Passes training{Pass::kUNetGradient, trained, rows};
     if (sampled_by_ == "student") {
       // Half of a run on average, and the original once; with and without text.
       return {{Pass::kUNet, trained * (steps / 2 + 1), 2 * rows}, training};
     }
-    const double chunks = static_cast<double>(trajectories_) / kChunk;
-    return {{Pass::kUNet, steps * chunks, 2.0 * kChunk}, training};
+    return {pool_.work(), training};
   }
 
   Erased Erase(Context& context, const Backbone& base,
@@ -124,17 +103,13 @@ class Esd : public Method {
     at::Tensor empty;  // (1, tokens, width)
   };
   Text Encode(Context& context, const Backbone& base, const std::vector<Concept>& concepts) const;
-  // What the model of a guided run predicts with the concept's text and without: guidance goes on
-  // from there, and so does the target.
-  at::Tensor Guide(const std::vector<at::Tensor>& concept_and_empty) const {
-    return GuidedPrediction(concept_and_empty[1], concept_and_empty[0], start_guidance_);
+  at::Tensor Target(const at::Tensor& with_text, const at::Tensor& without) const {
+    return GuidedPrediction(without, with_text, -eta_);
   }
-  at::Tensor Target(const std::vector<at::Tensor>& concept_and_empty) const {
-    return GuidedPrediction(concept_and_empty[1], concept_and_empty[0], -eta_);
+  Points DrawFromPool(Context& context, const ConceptPoints& pool, int64_t iteration) const {
+    const ConceptPoints some = pool.Some(context.Rng("esd/points", iteration), batch_);
+    return {some.latents, some.timesteps, some.states, Target(some.text, some.empty)};
   }
-  Points Pool(Context& context, const Backbone& base, const GuidedTrajectory& trajectory,
-              const Text& text) const;
-  Points DrawFromPool(Context& context, const Points& pool, int64_t iteration) const;
   Points DrawByStudent(Context& context, const Backbone& base, const GuidedTrajectory& trajectory,
                        const StateDict& student, const Text& text, int64_t iteration) const;
   // How far the student samples in `iteration`.
@@ -144,17 +119,10 @@ class Esd : public Method {
   }
 
   std::string variant_ = "full", prompts_ = "names", sampled_by_ = "original";
-  double eta_ = 2, lr_ = 2e-4, start_guidance_ = 3;
-  int64_t iterations_ = 150, batch_ = 8, trajectories_ = 32, sampling_steps_ = 20;
+  double eta_ = 2, lr_ = 2e-4;
+  int64_t iterations_ = 150, batch_ = 8;
+  PointPool pool_;
 };
-
-at::Tensor UnitNormal(Context& context, const Backbone& base, std::string_view name,
-                      uint64_t step) {
-  const int64_t size = base.unet_config.sample_size;
-  at::Tensor latents = at::empty({base.unet_config.in_channels, size, size}, at::kFloat);
-  context.Rng(name, step).FillNormal(latents.data_ptr<float>(), latents.numel());
-  return latents;
-}
 
 Esd::Text Esd::Encode(Context& context, const Backbone& base,
                       const std::vector<Concept>& concepts) const {
@@ -173,43 +141,6 @@ Esd::Text Esd::Encode(Context& context, const Backbone& base,
   return {EncodeTexts(base, texts), EncodeTexts(base, {""})};
 }
 
-Points Esd::Pool(Context& context, const Backbone& base, const GuidedTrajectory& trajectory,
-                 const Text& text) const {
-  const NoGrad no_grad;
-  const int64_t steps = trajectory.steps();
-  std::vector<at::Tensor> latents, times, states, targets;
-  for (int64_t begin = 0; begin < trajectories_; begin += kChunk) {
-    const int64_t end = std::min(begin + kChunk, trajectories_);
-    std::vector<at::Tensor> noise, rows;
-    for (int64_t j = begin; j < end; ++j) {
-      noise.push_back(UnitNormal(context, base, "esd/latents", j));
-      rows.push_back(text.names[j % text.names.size(0)]);
-    }
-    const at::Tensor chunk_states = at::stack(rows);
-    trajectory.Walk(
-        base.unet, at::stack(noise), steps, {chunk_states, text.empty},
-        [&](int64_t step, const at::Tensor& x, const std::vector<at::Tensor>& predictions) {
-          latents.push_back(x);
-          times.push_back(
-              at::tensor(trajectory.timestep(step)).to(x.device()).expand({end - begin}));
-          states.push_back(chunk_states);
-          targets.push_back(Target(predictions));
-          return Guide(predictions);
-        });
-  }
-  context.CountUnetEvaluations(2 * steps * trajectories_);
-  return {at::cat(latents), at::cat(times), at::cat(states), at::cat(targets)};
-}
-
-Points Esd::DrawFromPool(Context& context, const Points& pool, int64_t iteration) const {
-  Philox rng = context.Rng("esd/points", iteration);
-  std::vector<int64_t> chosen(batch_);
-  for (int64_t& index : chosen) index = rng.Below(pool.latents.size(0));
-  const at::Tensor index = at::tensor(chosen, at::kLong).to(pool.latents.device());
-  return {pool.latents.index_select(0, index), pool.timesteps.index_select(0, index),
-          pool.states.index_select(0, index), pool.target.index_select(0, index)};
-}
-
 Points Esd::DrawByStudent(Context& context, const Backbone& base,
                           const GuidedTrajectory& trajectory, const StateDict& student,
                           const Text& text, int64_t iteration) const {
@@ -223,13 +154,14 @@ Points Esd::DrawByStudent(Context& context, const Backbone& base,
   }
   const at::Tensor states = at::stack(rows);
   const std::vector<at::Tensor> texts = {states, text.empty};
-  const at::Tensor latents =
-      trajectory.Walk(student, at::stack(noise), steps, texts,
-                      [&](int64_t, const at::Tensor&, const std::vector<at::Tensor>& predictions) {
-                        return Guide(predictions);
-                      });
+  const at::Tensor latents = trajectory.Walk(
+      student, at::stack(noise), steps, texts,
+      [&](int64_t, const at::Tensor&, const std::vector<at::Tensor>& predictions) {
+        return GuidedPrediction(predictions[1], predictions[0], pool_.start_guidance);
+      });
+  const std::vector<at::Tensor> here = trajectory.Predict(base.unet, latents, steps, texts);
   return {latents, at::tensor(trajectory.timestep(steps)).expand({batch_}), states,
-          Target(trajectory.Predict(base.unet, latents, steps, texts))};
+          Target(here[0], here[1])};
 }
 
 Erased Esd::Erase(Context& context, const Backbone& base,
@@ -239,9 +171,10 @@ Erased Esd::Erase(Context& context, const Backbone& base,
     const NoGrad no_grad;
     text = Encode(context, base, concepts);
   }
-  const GuidedTrajectory trajectory(base, sampling_steps_);
+  const GuidedTrajectory trajectory(base, pool_.sampling_steps);
   const bool by_student = sampled_by_ == "student";
-  const Points pool = by_student ? Points{} : Pool(context, base, trajectory, text);
+  ConceptPoints pool;
+  if (!by_student) pool = pool_.Draw(context, base, trajectory, text.names, text.empty, "esd");
 
   TrainSpec spec;
   spec.steps = iterations_;
@@ -252,9 +185,9 @@ Erased Esd::Erase(Context& context, const Backbone& base,
   spec.label = "esd";
   for (const Concept& subject : concepts) spec.label += " " + subject.name;
 
-  const TrainResult result = Train(
-      base.unet, TrainedNames(base.unet, variant_), spec,
-      [&](const StateDict& student, int64_t iteration, int64_t) {
+  const std::vector<std::string> names = UNetLayers(base.unet, variant_);
+  const TrainResult result =
+      Train(base.unet, names, spec, [&](const StateDict& student, int64_t iteration, int64_t) {
         const Points points =
             by_student ? DrawByStudent(context, base, trajectory, student, text, iteration)
                        : DrawFromPool(context, pool, iteration);
@@ -270,9 +203,7 @@ Erased Esd::Erase(Context& context, const Backbone& base,
     context.CountUnetEvaluations(2 * batch_ * (StudentSteps(context, trajectory, i) + 1));
   }
   Erased erased;
-  for (const std::string& name : TrainedNames(base.unet, variant_)) {
-    erased.unet.Set(name, result.weights.Get(name));
-  }
+  for (const std::string& name : names) erased.unet.Set(name, result.weights.Get(name));
   return erased;
 }
 

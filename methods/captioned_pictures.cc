@@ -1,0 +1,87 @@
+#include "methods/captioned_pictures.h"
+
+#include <cctype>
+#include <functional>
+
+#include "methods/concept_text.h"
+#include "models/tensors/autograd.h"
+
+namespace excise {
+namespace {
+
+bool IsWord(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || (c & 0x80) != 0; }
+
+// Where `words` stands in `text` as whole words, from `start` on; npos: nowhere.
+size_t FindWords(const std::string& text, const std::string& words, size_t start) {
+  for (size_t at = text.find(words, start); at != std::string::npos;
+       at = text.find(words, at + 1)) {
+    const size_t end = at + words.size();
+    const bool begins = at == 0 || !IsWord(text[at - 1]);
+    if (begins && (end == text.size() || !IsWord(text[end]))) return at;
+  }
+  return std::string::npos;
+}
+
+at::Tensor StatesOf(const Backbone& base, const CaptionedPictures& pictures,
+                    const std::function<std::string(size_t row)>& caption) {
+  const NoGrad no_grad;
+  std::vector<std::string> texts;
+  for (size_t row = 0; row < pictures.captions.size(); ++row) texts.push_back(caption(row));
+  return EncodeTexts(base, texts);
+}
+
+}  // namespace
+
+CaptionedPictures DrawCaptioned(Context& context, const Backbone& base,
+                                const std::vector<Concept>& concepts, const std::string& group,
+                                int64_t limit) {
+  const NoGrad no_grad;
+  CaptionedPictures pictures;
+  for (const Concept& subject : concepts) {
+    for (const std::string& caption : context.Prompts(subject, group, limit)) {
+      pictures.captions.push_back(caption);
+      pictures.subjects.push_back(&subject);
+    }
+  }
+  pictures.states = EncodeTexts(base, pictures.captions);
+  pictures.latents = context.Latents(pictures.captions).to(pictures.states.device());
+  return pictures;
+}
+
+std::string Renamed(const std::string& caption, const std::string& from, const std::string& to) {
+  std::string renamed;
+  size_t done = 0;
+  for (size_t at = FindWords(caption, from, 0); at != std::string::npos;
+       at = FindWords(caption, from, done)) {
+    renamed += caption.substr(done, at - done) + to;
+    done = at + from.size();
+  }
+  return done == 0 ? caption + ", " + to : renamed + caption.substr(done);
+}
+
+std::string NameIn(const std::string& caption, const Concept& subject) {
+  for (const std::string& name : subject.known) {
+    if (FindWords(caption, name, 0) != std::string::npos) return name;
+  }
+  return "";
+}
+
+at::Tensor StatesWithAnchor(const Backbone& base, const CaptionedPictures& pictures) {
+  return StatesOf(base, pictures, [&](size_t row) {
+    const Concept& subject = *pictures.subjects[row];
+    const std::string name = NameIn(pictures.captions[row], subject);
+    // A caption without a name keeps its words: there is nothing to take out of it.
+    return name.empty() ? pictures.captions[row]
+                        : Renamed(pictures.captions[row], name, subject.anchor);
+  });
+}
+
+at::Tensor StatesWithNames(const Backbone& base, const CaptionedPictures& pictures) {
+  return StatesOf(base, pictures, [&](size_t row) {
+    const Concept& subject = *pictures.subjects[row];
+    return Renamed(pictures.captions[row], subject.anchor,
+                   subject.known[row % subject.known.size()]);
+  });
+}
+
+}  // namespace excise
