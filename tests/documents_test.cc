@@ -1,4 +1,4 @@
-// What documents say of the programs, held to the programs: the README's lists are the cards, every
+// What documents say of the programs, held to the programs: the READMEs' lists are the cards, every
 // command is one that its program takes, every parameter is one that a plug-in has. Nothing is
 // computed.
 #include "tests/documents.h"
@@ -34,9 +34,9 @@ namespace {
 
 using Names = std::set<std::string>;
 
-std::string Readme() {
+std::string Guide(const std::string& name) {
   for (const DocumentFile& document : ReadGuides()) {
-    if (document.name == "README.md") return document.text;
+    if (document.name == name) return document.text;
   }
   return "";
 }
@@ -157,30 +157,36 @@ bool IsFlag(const std::string& flag) {
 
 }  // namespace
 
-TEST_CASE("the README's lists of plug-ins are the cards' first lines") {
-  std::string expected, found;
+TEST_CASE("the rooms' lists of methods and attacks are the cards' first lines") {
+  const std::regex item("- `\\w+`: .*");
   for (const char* kind : {"method", "attack"}) {
+    std::string expected, found;
     for (const std::string& name : CardNames(kind)) {
       expected += "- `" + name + "`: " + FindCard(kind, name)->what + "\n";
     }
+    const std::string list = Guide(std::string(kind) + "s/README.md");
+    for (const std::string& line : Lines(list.substr(list.find("\n## The ")))) {
+      if (std::regex_match(line, item)) found += line + "\n";
+    }
+    INFO("Copy these lines into " << kind << "s/README.md:\n" << expected);
+    CHECK(found == expected);
   }
-  const std::regex item("- `\\w+`: .*");
-  for (const std::string& line : Lines(Readme())) {
-    if (std::regex_match(line, item)) found += line + "\n";
-  }
-  INFO("Copy these lines into README.md:\n" << expected);
-  CHECK(found == expected);
 }
 
-TEST_CASE("the README names every metric, data set and judge") {
-  std::vector<std::string> expected = CardNames("metric");
+TEST_CASE("the README names every plug-in") {
+  const std::string readme = Guide("README.md");
+  const auto named = [&](const std::string& start) {
+    const size_t at = readme.find("\n" + start + " (");
+    REQUIRE(at != std::string::npos);
+    return CodeSpans(readme.substr(at, readme.find("\n\n", at) - at));
+  };
+  CHECK(named("Methods") == CardNames("method"));
+  CHECK(named("Attacks") == CardNames("attack"));
+  std::vector<std::string> rest = CardNames("metric");
   for (const char* kind : {"dataset", "judge"}) {
-    for (const std::string& name : CardNames(kind)) expected.push_back(name);
+    for (const std::string& name : CardNames(kind)) rest.push_back(name);
   }
-  const std::string readme = Readme();
-  const size_t start = readme.find("\nMetrics (");
-  REQUIRE(start != std::string::npos);
-  CHECK(CodeSpans(readme.substr(start, readme.find("\n\n", start) - start)) == expected);
+  CHECK(named("Metrics") == rest);
 }
 
 TEST_CASE("every table's command in a document is one that the program takes") {
