@@ -8,8 +8,8 @@
 // Deviations: pictures are not scaled and cropped at random, so no mask is needed; a caption that
 //   does not hold the anchor's words (a style's) gets the name behind it, as the reference's styles
 // Needs: known names, anchor; the unmodified model's pictures for prompts of the anchor
-// Caveats: defaults are reduced for the emoji backbone; preset "paper": 200 steps on one GPU, at the
-//   rate that the reference scales to it (2e-6 times the batch); "nudity" trains all attention
+// Caveats: defaults are reduced for the emoji backbone; preset "paper": 200 steps on one GPU, at
+//   the rate that the reference scales to it (2e-6 times the batch); "nudity" trains all attention
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/mse_loss.h>

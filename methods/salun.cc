@@ -10,8 +10,8 @@
 // Deviations: the mask takes the largest gradients, as the paper says; generate_mask.py ranks them
 //   in ascending order and keeps the smallest half (`mask: released`); what remains are preserved
 //   names, where the reference takes the anchor's pictures
-// Needs: known names, anchor and preserved names; the unmodified model's pictures of the concept and
-//   of preserved names
+// Needs: known names, anchor and preserved names; the unmodified model's pictures of the concept
+//   and of preserved names
 // Caveats: defaults are reduced for the emoji backbone; preset "paper" is for nudity
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>

@@ -1,13 +1,14 @@
 // What: teaches captions of the concept pictures of the anchor, and holds what other things need
 // Paper: Heng, Soh, "Selective Amnesia: A Continual Learning Approach to Forgetting in Deep
 //   Generative Models", NeurIPS 2023, arXiv 2305.10120
-// Equation: min_W E_surrogate ||eps - eps_W(x_t, c_f)||^2 + g E_replay ||eps - eps_W(x_t, c_r)||^2 +
-//   l sum_i F_i (W_i - W0_i)^2; F: the diagonal of the Fisher information at W0, of replayed
+// Equation: min_W E_surrogate ||eps - eps_W(x_t, c_f)||^2 + g E_replay ||eps - eps_W(x_t, c_r)||^2
+//   + l sum_i F_i (W_i - W0_i)^2; F: the diagonal of the Fisher information at W0, of replayed
 //   pictures
 // Reference: clear-nus/selective-amnesia @ 589e8d4, sd/main_forget.py, sd/main_fim.py,
 //   sd/ldm/models/diffusion/ddpm_forget.py
-// Deviations: surrogate pictures are the unmodified model's for prompts of the anchor; replayed ones
-//   are of the concept file's preserved names, where the reference draws captions of its own list
+// Deviations: surrogate pictures are the unmodified model's for prompts of the anchor; replayed
+//   ones are of the concept file's preserved names, where the reference draws captions of its own
+//   list
 // Needs: known names, anchor and preserved names; the unmodified model's pictures of the latter two
 // Caveats: the Fisher diagonal takes a gradient a picture; defaults are reduced for the emoji
 //   backbone; preset "paper" has the reference's weights and rate for celebrities

@@ -118,8 +118,7 @@ std::string Filled(const std::string& sentence, const Source& source) {
 
 // What looks like a measured figure in the text.
 std::vector<std::string> FiguresOf(const std::string& text) {
-  static const std::regex figure(
-      "[^ ]* ?\\d[\\d.,]* (%|points|of \\d+)|\\[-?\\d[\\d.]*( to |-)\\S*\\]");
+  static const std::regex figure("\\d[\\d.,]* (%|points|of \\d+)|\\[-?\\d[\\d.]*( to |-)\\S*\\]");
   std::vector<std::string> all;
   for (std::sregex_iterator it(text.begin(), text.end(), figure), none; it != none; ++it) {
     all.push_back(it->str());
