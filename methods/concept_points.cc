@@ -24,7 +24,7 @@ ConceptPoints ConceptPoints::Some(Philox rng, int64_t batch) const {
   }
   const at::Tensor rows = at::tensor(chosen, at::kLong).to(latents.device());
   const auto of = [&](const at::Tensor& all) { return all.index_select(0, rows); };
-  return {of(latents), of(timesteps), of(states), of(text), of(empty)};
+  return {of(latents), of(timesteps), of(states), of(text), of(empty), of(which)};
 }
 
 void PointPool::Fields(ParamVisitor& v) {
@@ -42,15 +42,18 @@ ConceptPoints PointPool::Draw(Context& context, const Backbone& base,
                               const GuidedTrajectory& trajectory, const at::Tensor& texts,
                               const at::Tensor& empty, const std::string& plugin) const {
   const NoGrad no_grad;
-  std::vector<at::Tensor> latents, times, states, with_text, without;
+  std::vector<at::Tensor> latents, times, states, with_text, without, which;
   for (int64_t begin = 0; begin < trajectories; begin += kChunk) {
     const int64_t end = std::min(begin + kChunk, trajectories);
     std::vector<at::Tensor> noise, rows;
+    std::vector<int64_t> indices;
     for (int64_t j = begin; j < end; ++j) {
       noise.push_back(UnitNormal(context, base, plugin + "/latents", static_cast<uint64_t>(j)));
-      rows.push_back(texts[j % texts.size(0)]);
+      indices.push_back(j % texts.size(0));
+      rows.push_back(texts[indices.back()]);
     }
     const at::Tensor chunk_states = at::stack(rows);
+    const at::Tensor chunk_which = at::tensor(indices, at::kLong).to(texts.device());
     trajectory.Walk(
         base.unet, at::stack(noise), trajectory.steps(), {chunk_states, empty},
         [&](int64_t step, const at::Tensor& x, const std::vector<at::Tensor>& predictions) {
@@ -58,13 +61,15 @@ ConceptPoints PointPool::Draw(Context& context, const Backbone& base,
           times.push_back(
               at::tensor(trajectory.timestep(step)).to(x.device()).expand({end - begin}));
           states.push_back(chunk_states);
+          which.push_back(chunk_which);
           with_text.push_back(predictions[0]);
           without.push_back(predictions[1]);
           return GuidedPrediction(predictions[1], predictions[0], start_guidance);
         });
   }
   context.CountUnetEvaluations(2 * trajectory.steps() * trajectories);
-  return {at::cat(latents), at::cat(times), at::cat(states), at::cat(with_text), at::cat(without)};
+  return {at::cat(latents),   at::cat(times),   at::cat(states),
+          at::cat(with_text), at::cat(without), at::cat(which)};
 }
 
 at::Tensor UnitNormal(Context& context, const Backbone& base, std::string_view stream,

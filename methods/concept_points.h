@@ -17,6 +17,7 @@ struct ConceptPoints {
   at::Tensor timesteps;    // (n)
   at::Tensor states;       // (n, tokens, width): of the text that was drawn
   at::Tensor text, empty;  // (n, channels, h, w): raw predictions with that text and without
+  at::Tensor which;        // (n) int64: the row of `texts`
   // The rows that `rng` draws, with repetition.
   ConceptPoints Some(Philox rng, int64_t batch) const;
 };

@@ -183,7 +183,9 @@ Drawing Draw(const Backbone& edited, const Hooks* hooks, const std::vector<std::
   SamplerSpec spec;
   spec.steps = 3;
   Drawing drawing;
-  drawing.latents = SampleLatents(edited, hooks, texts, empty, latents, spec, &drawing.evaluations);
+  drawing.latents =
+      SampleLatents(edited, hooks, texts, empty, latents, spec, &drawing.evaluations,
+                    /*detected=*/nullptr, TokenizeBatch(*edited.tokenizer, prompts, length));
   return drawing;
 }
 
