@@ -6,7 +6,7 @@
 // Reference: SHI-Labs/Forget-Me-Not @ 2767849, src/train_attn.py
 // Deviations: captions are prompts of the erase split with the unmodified model's picture, where
 //   the reference takes "a photo of NAME" and the user's pictures; no textual inversion beforehand;
-//   a gradient step sees one caption, with several noises of its picture
+//   a gradient step sees one caption, with several noises of its picture; norms stay as they are
 // Needs: known names; the unmodified model's pictures for prompts with them
 // Caveats: attention moves to other tokens, which encode the name, too: `end_token` takes the end
 //   token along; defaults are reduced for the emoji backbone
@@ -103,8 +103,7 @@ class ForgetMeNot : public Method {
     if (named.empty()) {
       throw Error(
           "forget_me_not: no prompt of the erase split holds a known name of the concepts, so "
-          "there "
-          "is no attention to it. Give the concept names that its prompts use.");
+          "there is no attention to it. Give the concept names that its prompts use.");
     }
     return named;
   }

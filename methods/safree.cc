@@ -12,8 +12,8 @@
 //   released, generate_safree.py registers it with `safree` None, which changes nothing; the
 //   negative prompt of 17 phrases that its scripts add is the method `negative_prompt`
 // Needs: known names; no picture, no training
-// Caveats: prompts that are embeddings behind the text encoder have no words, and are left alone; a
-//   single word is always a trigger; `re_attention` costs a third row of the U-Net a step
+// Caveats: a prompt that brings text states of its own is judged by its label's words; a single
+//   word is always a trigger; `re_attention` costs a third row of the U-Net a step
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/cat.h>
@@ -103,12 +103,13 @@ class ReAttention : public LayerHooks {
   void OnSkip(int64_t, at::Tensor* hidden, at::Tensor* skip) override {
     const size_t levels = channels_.size();
     double scale = 0;
-    if (hidden->size(1) == channels_[levels - 1])
+    if (hidden->size(1) == channels_[levels - 1]) {
       scale = settings_.first_scale;
-    else if (levels > 1 && hidden->size(1) == channels_[levels - 2])
+    } else if (levels > 1 && hidden->size(1) == channels_[levels - 2]) {
       scale = settings_.second_scale;
-    else
+    } else {
       return;
+    }
     const int64_t n = rows_.pictures;
     const at::Tensor guarded = at::fft_fft2(skip->narrow(0, n, n).to(at::kFloat));
     const at::Tensor own = at::fft_fft2(skip->narrow(0, 2 * n, n).to(at::kFloat));

@@ -2,14 +2,13 @@
 // Paper: Fan, Liu, Zhang, Wong, Wei, Liu, "SalUn: Empowering Machine Unlearning via Gradient-based
 //   Weight Saliency in Both Image Classification and Generation", ICLR 2024, arXiv 2310.12508
 // Equation: mask: the largest |sum grad_W ||eps - (1 + s) eps_W(x_t, c_f) + s eps_W(x_t, 0)||^2|
-//   over pictures of the concept; min over those weights of ||eps_W(x_t, c_f) - sg eps_W(x_t,
-//   c_a)||^2
+//   over pictures of the concept; over those weights min ||eps_W(x_t, c_f) - sg eps_W(x_t, c_a)||^2
 //   + a ||eps - eps_W(x_t, c_r)||^2, x_t from pictures of the concept and of what remains
 // Reference: OPTML-Group/Unlearn-Saliency @ 47377e3, SD/train-scripts/nsfw_removal.py,
 //   generate_mask.py @ 2b0a8a1
 // Deviations: the mask takes the largest gradients, as the paper says; generate_mask.py ranks them
 //   in ascending order and keeps the smallest half (`mask: released`); what remains are preserved
-//   names, where the reference takes the anchor's pictures
+//   names, where the reference takes the anchor's pictures; norms stay as they are
 // Needs: known names, anchor and preserved names; the unmodified model's pictures of the concept
 //   and of preserved names
 // Caveats: defaults are reduced for the emoji backbone; preset "paper" is for nudity

@@ -8,7 +8,7 @@
 //   sd/ldm/models/diffusion/ddpm_forget.py
 // Deviations: surrogate pictures are the unmodified model's for prompts of the anchor; replayed
 //   ones are of the concept file's preserved names, where the reference draws captions of its own
-//   list
+//   list; norms stay as they are
 // Needs: known names, anchor and preserved names; the unmodified model's pictures of the latter two
 // Caveats: the Fisher diagonal takes a gradient a picture; defaults are reduced for the emoji
 //   backbone; preset "paper" has the reference's weights and rate for celebrities
@@ -49,6 +49,7 @@ class SelectiveAmnesia : public Method {
               {"lambda", 50},
               {"replay", 1},
               {"lr", 1e-5},
+              {"weight_decay", 0.01},
               {"pictures", 1000},
               {"fisher_samples", 1000},
               {"iterations", 12500},
