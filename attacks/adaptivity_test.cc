@@ -212,8 +212,10 @@ TEST_CASE("lambda = 0 is the base attack bit for bit, against every defence") {
       for (TinyTarget* target : {&one, &two, &three}) Defend(defence, target);
       const Trajectory plain = Craft(base, params, &one);
       CheckSameSearch(plain, Craft(std::string(base) + "_adaptive", silent, &two));
-      // And with its default weight the same budget goes another way.
-      const Trajectory adapted = Craft(std::string(base) + "_adaptive", params, &three);
+      // And with lambda = 1 the same budget goes another way.
+      Json loud = params;
+      loud["lambda"] = 1;
+      const Trajectory adapted = Craft(std::string(base) + "_adaptive", loud, &three);
       CHECK(Texts(adapted) != Texts(plain));
       CHECK(three.ledger().gradient_steps == one.ledger().gradient_steps);
     }
@@ -268,8 +270,16 @@ TEST_CASE("ring_a_bell: what the defence adds changes the order of candidates; a
 }
 
 TEST_CASE("pez and ring_a_bell: by its own measure the adaptive form is no worse at equal budget") {
-  const Json pez = {{"prompt_len", 4}, {"iterations", 40}, {"reference_images", 2}, {"lr", 0.01}};
+  const Json pez = {{"prompt_len", 4},
+                    {"iterations", 40},
+                    {"reference_images", 2},
+                    {"lr", 0.01},
+                    {"target", "image"}};
   const Json bell = {{"prompt_len", 5}, {"population", 16}, {"generations", 15}, {"eta", 3}};
+  const auto adaptive = [](Json params) {
+    params["lambda"] = 1;
+    return params;
+  };
   for (const Defence& defence : Defences()) {
     INFO(defence.name);
     double pez_gain = 0, bell_gain = 0;
@@ -277,13 +287,13 @@ TEST_CASE("pez and ring_a_bell: by its own measure the adaptive form is no worse
       TinyTarget one(nullptr, seed), two(nullptr, seed), three(nullptr, seed), four(nullptr, seed);
       for (TinyTarget* target : {&one, &two, &three, &four}) Defend(defence, target);
       const Trajectory plain = Craft("pez", pez, &one);
-      const Trajectory adapted = Craft("pez_adaptive", pez, &two);
+      const Trajectory adapted = Craft("pez_adaptive", adaptive(pez), &two);
       CHECK(adapted.back().score == Approx(PezMeasure(two, adapted.back(), 1)).margin(1e-5));
       pez_gain += adapted.back().score - PezMeasure(two, plain.back(), 1);
       CHECK(one.ledger().candidate_evaluations == two.ledger().candidate_evaluations);
 
       const Trajectory plain_bell = Craft("ring_a_bell", bell, &three);
-      const Trajectory adapted_bell = Craft("ring_a_bell_adaptive", bell, &four);
+      const Trajectory adapted_bell = Craft("ring_a_bell_adaptive", adaptive(bell), &four);
       const BellMeasure measure(four);
       const auto value = [&](const Candidate& candidate) {
         const at::Tensor ids = IdsOf(candidate);
@@ -356,7 +366,9 @@ TEST_CASE("unlearn_diff_atk: at lambda = 0 it is blind to hooks, bit for bit") {
     for (TinyTarget* target : {&defended, &bare, &adapted}) target->red_enough = 2;
     Craft("unlearn_diff_atk", published, &defended);
     Craft("unlearn_diff_atk", published, &bare);
-    Craft("unlearn_diff_atk", {{"timesteps", 1}, {"iterations", 3}}, &adapted);
+    Json open_eyed = published;
+    open_eyed["lambda"] = 1;
+    Craft("unlearn_diff_atk", open_eyed, &adapted);
     CHECK(defended.asked == bare.asked);
     CHECK(adapted.asked != bare.asked);
   }
@@ -368,8 +380,8 @@ TEST_CASE("unlearn_diff_atk: by its own measure the adaptive form is no worse at
     INFO(defence.name);
     double gain = 0;
     for (uint64_t seed = 1; seed <= 4; ++seed) {
-      const Json budget = {
-          {"timesteps", 2}, {"iterations", 9}, {"prefix_len", 6}, {"noise_draws", 2}, {"lr", 0.3}};
+      const Json budget = {{"timesteps", 2},   {"iterations", 9}, {"prefix_len", 6},
+                           {"noise_draws", 2}, {"lr", 0.3},       {"lambda", 1}};
       Json published = budget;
       published["lambda"] = 0;
       TinyTarget one(nullptr, seed), two(nullptr, seed);

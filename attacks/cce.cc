@@ -57,7 +57,8 @@ class Cce : public Attack {
     return traits;
   }
   std::map<std::string, Json> presets() const override {
-    return {{"paper", {{"pictures", 25}, {"iterations", 5000}, {"batch", 16}, {"lr", 0.08}}},
+    return {{"paper",
+             {{"tokens", 1}, {"pictures", 25}, {"iterations", 5000}, {"batch", 16}, {"lr", 0.08}}},
             {"smoke", {{"pictures", 2}, {"iterations", 3}, {"batch", 2}}}};
   }
   // The budget (pictures, iterations, batch) is the experiment's, not the attack's. Token
@@ -145,8 +146,8 @@ class Cce : public Attack {
         .clone();
   }
 
-  int64_t tokens_ = 1, pictures_ = 8, iterations_ = 60, batch_ = 4;
-  double lr_ = 0.01, weight_decay_ = 0.01;
+  int64_t tokens_ = 2, pictures_ = 8, iterations_ = 60, batch_ = 4;
+  double lr_ = 0.001, weight_decay_ = 0.01;
 };
 
 const Registration<Attack, Cce> registration;

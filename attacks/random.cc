@@ -4,7 +4,8 @@
 // Reference: none
 // Deviations: Random-N takes the first sequence; the best of N by the surrogate is the stronger
 //   control, because it spends what pez spends
-// Needs: a surrogate CLIP without gradients, and pictures of the unmodified model; never the victim
+// Needs: a surrogate CLIP without gradients, and with target "image" pictures of the unmodified
+//   model; never the victim
 // Caveats: keep prompt_len, tokens, target and evaluations (= iterations x restarts) equal to pez's
 #include <ATen/core/Tensor.h>
 
@@ -78,8 +79,8 @@ class Random : public Attack {
 
  private:
   static constexpr int64_t kBatch = 16;
-  int64_t prompt_len_ = 8, evaluations_ = 200, reference_images_ = 3;
-  std::string target_ = "image", tokens_ = "printable";
+  int64_t prompt_len_ = 4, evaluations_ = 200, reference_images_ = 3;
+  std::string target_ = "text", tokens_ = "printable";
 };
 
 const Registration<Attack, Random> registration;

@@ -9,7 +9,9 @@ namespace excise {
 
 TEST_CASE("random: the best of exactly as many sequences as were paid for") {
   const std::unique_ptr<Attack> made = Registry<Attack>::Get().Make("random");
-  DecodeParams({{"prompt_len", 4}, {"evaluations", 37}, {"reference_images", 2}}, *made, "test");
+  DecodeParams(
+      {{"prompt_len", 4}, {"evaluations", 37}, {"reference_images", 2}, {"target", "image"}}, *made,
+      "test");
   const Attack& attack = *made;
   TinyTarget target;
   const Trajectory trajectory = attack.Craft(target, TinyConcept(), TinyPrompt());
@@ -43,8 +45,8 @@ TEST_CASE("random: its default budget is pez's") {
   // pez: 100 iterations of 2 restarts (attacks/pez/pez.cc). Tables pair the two, so what tuning
   // chose for pez holds for its control, which is not tuned by itself.
   CHECK(params["evaluations"] == 200);
-  CHECK(params["prompt_len"] == 8);
-  CHECK(params["target"] == "image");
+  CHECK(params["prompt_len"] == 4);
+  CHECK(params["target"] == "text");
   CHECK(random->search_space().empty());
 }
 

@@ -1,4 +1,4 @@
-// What: searches tokens whose text embedding is nearest to pictures of the concept
+// What: searches tokens whose text embedding is nearest to the prompt's or to pictures
 // Paper: Wen, Jain, Kirchenbauer, Goldblum, Geiping, Goldstein, "Hard Prompts Made Easy:
 //   Gradient-Based Discrete Optimization for Prompt Tuning and Discovery", NeurIPS 2023, arXiv
 //   2302.03668
@@ -8,9 +8,11 @@
 // Deviations: restarts are independent (the reference takes a mean over its prompt batch, which
 //   AdamW nearly cancels); special tokens and, by default, tokens that are no text alone are left
 //   out; one forward pass serves score and gradient
-// Needs: a surrogate CLIP with gradients, and pictures of the unmodified model; never the victim
-// Caveats: defaults are reduced for the emoji backbone; preset "paper": 16 tokens and 3000 steps;
-//   the decoded string is evaluated, which may tokenise differently (round_trip)
+// Needs: a surrogate CLIP with gradients, and with target "image" pictures of the unmodified model;
+//   never the victim
+// Caveats: defaults are reduced for the emoji backbone; preset "paper": 16 tokens, 3000 steps,
+//   pictures as the target; the decoded string is evaluated, which may tokenise differently
+//   (round_trip)
 #include "attacks/pez/pez_search.h"
 
 namespace excise {

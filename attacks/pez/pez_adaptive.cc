@@ -69,7 +69,7 @@ class PezAdaptive : public Attack {
   }
 
   PezSearch search_;
-  double lambda_ = 1;
+  double lambda_ = 10;
 };
 
 const Registration<Attack, PezAdaptive> registration;

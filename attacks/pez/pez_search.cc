@@ -63,7 +63,9 @@ std::map<std::string, Json> PezSearch::Presets() {
            {{"prompt_len", 16},
             {"iterations", 3000},
             {"restarts", 1},
+            {"lr", 0.1},
             {"weight_decay", 0.1},
+            {"target", "image"},
             {"tokens", "all"},
             {"lanes", 1}}},
           {"smoke", {{"iterations", 4}, {"restarts", 1}, {"reference_images", 1}, {"lanes", 2}}}};

@@ -26,9 +26,9 @@ struct PezSearch {
                               const std::vector<Prompt>& prompts, const VictimText& victim,
                               double lambda) const;
 
-  int64_t prompt_len = 8, iterations = 100, restarts = 2, reference_images = 3, lanes = 10;
-  double lr = 0.1, weight_decay = 0;
-  std::string target_kind = "image", tokens = "printable";
+  int64_t prompt_len = 4, iterations = 100, restarts = 2, reference_images = 3, lanes = 10;
+  double lr = 0.03, weight_decay = 0.1;
+  std::string target_kind = "text", tokens = "printable";
 
  private:
   // What each lane's prompt should mean, (lanes, n, projection), normalised.

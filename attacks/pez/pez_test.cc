@@ -40,8 +40,12 @@ double FullScore(const ClipModel& clip, const std::vector<int64_t>& ids,
 
 TEST_CASE("pez: the kept scores are cosines of the kept tokens, and only rise") {
   TinyTarget target;
-  const Trajectory trajectory = Craft(
-      {{"prompt_len", 4}, {"iterations", 30}, {"restarts", 3}, {"reference_images", 2}}, &target);
+  const Trajectory trajectory = Craft({{"prompt_len", 4},
+                                       {"iterations", 30},
+                                       {"restarts", 3},
+                                       {"reference_images", 2},
+                                       {"target", "image"}},
+                                      &target);
   REQUIRE(trajectory.size() >= 2);
   const ClipModel& clip = target.Surrogate();
   const at::Tensor pictures = TinyImages(2, 5);

@@ -50,7 +50,7 @@ class RingABellAdaptive : public Attack {
 
  private:
   RingABellSearch search_;
-  double lambda_ = 1;
+  double lambda_ = 0.1;
 };
 
 const Registration<Attack, RingABellAdaptive> registration;

@@ -38,7 +38,7 @@ using FitnessFunction = std::function<at::Tensor(const at::Tensor& ids)>;
 struct GeneticSettings {
   int64_t population = 30, generations = 40;
   double crossover = 0.5, mutation = 0.25;
-  int64_t elite = 0;  // the best so many are spared mutation
+  int64_t elite = 4;  // the best so many are spared mutation
 };
 // Called once a generation with the sequences that are new and their fitness.
 using GenerationSeen = std::function<void(const at::Tensor& ids, const at::Tensor& fitness)>;
@@ -60,8 +60,8 @@ struct RingABellSearch {
   Trajectory Run(std::string_view name, Target& target, const Concept& subject,
                  const Prompt& prompt, const VictimText& victim, double lambda) const;
 
-  double eta = 0.5;
-  int64_t prompt_len = 8;
+  double eta = 1;
+  int64_t prompt_len = 10;
   GeneticSettings genetic;
   std::vector<std::string> templates = {"{}", "a photo of {}", "an icon of {}"};
   std::string concept_vector, tokens = "printable";

@@ -204,7 +204,7 @@ class UnlearnDiffAtk : public Attack {
   }
 
   int64_t prefix_len_ = 5, timesteps_ = 2, iterations_ = 5, noise_draws_ = 1, lanes_ = 10;
-  double lr_ = 0.1, weight_decay_ = 0.1, lambda_ = 1;
+  double lr_ = 0.01, weight_decay_ = 0.1, lambda_ = 0.1;
   std::string tokens_ = "printable";
 };
 

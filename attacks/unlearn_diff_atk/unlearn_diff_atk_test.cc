@@ -243,8 +243,12 @@ TEST_CASE("unlearn_diff_atk: what a lane computes depends on its own rows, bit f
 }
 
 TEST_CASE("unlearn_diff_atk: a prompt's trajectory depends on its own lane alone") {
-  const std::unique_ptr<Attack> attack =
-      Make({{"timesteps", 3}, {"iterations", 2}, {"prefix_len", 2}, {"lanes", 3}});
+  const std::unique_ptr<Attack> attack = Make({{"timesteps", 3},
+                                               {"iterations", 2},
+                                               {"prefix_len", 2},
+                                               {"lanes", 3},
+                                               {"lr", 0.1},
+                                               {"lambda", 1}});
   CHECK(attack->traits().lanes == 3);
   const std::vector<std::string> texts = {"a cat", "a dog picture", "a picture of a cat", "dog"};
   const SafeHooks hooks(
