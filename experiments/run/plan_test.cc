@@ -43,7 +43,8 @@ TEST_CASE("a plan counts units by stage, each once") {
 TEST_CASE("a forecast is what missing units compute, by workers, shards and stages") {
   const std::unique_ptr<Lab> lab = TinyLab();
   for (const auto& attack : lab->attacks) {
-    if (attack.name == "pez") DecodeParams({{"lanes", 1}}, *attack.plugin, "pez");
+    if (attack.name == "pez")
+      DecodeParams({{"lanes", 1}, {"target", "image"}}, *attack.plugin, "pez");
   }
   const Grid grid(*lab);
   const Plan plan = MakePlan(*lab, grid, kNothingStored);
