@@ -58,19 +58,16 @@ std::string Bytes(const fs::path& stem) {
          ReadBytes(stem.string() + ".csv");
 }
 
-// Of a run of all that the experiment has.
-fs::path Whole(const fs::path& cache) { return cache / "results" / "tiny-default"; }
+std::vector<std::string> With(std::vector<std::string> arguments, const std::string& more) {
+  arguments.push_back(more);
+  return arguments;
+}
 
-fs::path StraightCache() {
-  static const fs::path cache = [] {
-    const fs::path folder = TestFolder("straight");
-    const ProcessResult result = Run(Tiny(folder));
-    INFO(result.err);
-    REQUIRE(result.code == 0);
-    CHECK_THAT(result.out, Contains("\nnone ") && Contains("worst case"));
-    return folder;
-  }();
-  return cache;
+// Every plug-in takes part in one of these: all methods, and all attacks on methods that train,
+// solve, hook and filter. (All attacks on all methods are for the night.)
+std::vector<std::vector<std::string>> Everything() {
+  if (Nightly()) return {{}};
+  return {{"--attacks=none,alias"}, {"--methods=none,retrained,esd,uce,latent_blend,espresso"}};
 }
 
 // What stands for the whole where a test runs it again: a method that trains, one that solves, one
@@ -78,6 +75,26 @@ fs::path StraightCache() {
 std::vector<std::string> Part() {
   return {"--methods=none,esd,uce,latent_blend", "--concepts=poodle",
           "--attacks=none,char_typo,pez,unlearn_diff_atk"};
+}
+
+// A store that holds this part alone, and its results at `PartStem()`.
+fs::path PartStem() {
+  static const fs::path stem = [] {
+    const fs::path folder = TestFolder("part");
+    const ProcessResult result =
+        Run(Tiny(folder, With(Part(), "--out=" + (folder / "part.json").string())));
+    INFO(result.err);
+    REQUIRE(result.code == 0);
+    return folder / "part";
+  }();
+  return stem;
+}
+
+// That run once more.
+ProcessResult PartAgain(const std::string& more = "") {
+  std::vector<std::string> arguments = With(Part(), "--out=" + PartStem().string() + ".json");
+  if (!more.empty()) arguments.push_back(more);
+  return Run(Tiny(PartStem().parent_path(), arguments));
 }
 
 // Of a run of what is `asked` for.
@@ -117,44 +134,51 @@ void CheckAnswered(const Json& record) {
 
 TEST_CASE("a run writes results that fit their schema, and a stored run does no work") {
   REQUIRE_MODELS();
-  const fs::path cache = StraightCache();
-  const Json results = ReadJsonFile(cache / "results" / "tiny-default.json");
-  CHECK(SchemaProblems(results, ReadJsonFile(RepoFile("results/schema.json"))) ==
-        std::vector<std::string>{});
-  for (const Json& record : results["records"]) CheckAnswered(record);
-  const std::string before = Bytes(Whole(cache));
-  const ProcessResult again = Run(Tiny(cache));
-  CHECK(again.code == 0);
-  CHECK_THAT(again.err, Catch::StartsWith("tiny (profile default): everything is stored") &&
-                            Contains("\ntook ") && Contains("; peak memory "));
-  CHECK(Bytes(Whole(cache)) == before);
-  CHECK(ReadJsonFile(cache / "results" / "tiny-default.json")["cost"]["work_seconds"].empty());
-  const ProcessResult plan = Run(Tiny(cache, {"--dry_run"}));
-  CHECK(plan.code == 0);
-  CHECK_THAT(plan.out, Contains("nothing to draw"));
+  const fs::path cache = TestFolder("straight");
+  const Json schema = ReadJsonFile(RepoFile("results/schema.json"));
+  for (const std::vector<std::string>& part : Everything()) {
+    const fs::path stem = cache / "tiny";
+    const std::vector<std::string> asked = With(part, "--out=" + stem.string() + ".json");
+    const ProcessResult straight = Run(Tiny(cache, asked));
+    INFO(straight.err);
+    REQUIRE(straight.code == 0);
+    CHECK_THAT(straight.out, Contains("\nnone "));
+    const Json results = ReadJsonFile(stem.string() + ".json");
+    CHECK(SchemaProblems(results, schema) == std::vector<std::string>{});
+    for (const Json& record : results["records"]) CheckAnswered(record);
+    const std::string before = Bytes(stem);
+    const ProcessResult again = Run(Tiny(cache, asked));
+    CHECK(again.code == 0);
+    CHECK_THAT(again.err, Catch::StartsWith("tiny (profile default): everything is stored") &&
+                              Contains("\ntook ") && Contains("; peak memory "));
+    CHECK(Bytes(stem) == before);
+    CHECK(ReadJsonFile(stem.string() + ".json")["cost"]["work_seconds"].empty());
+    const ProcessResult plan = Run(Tiny(cache, With(asked, "--dry_run")));
+    CHECK(plan.code == 0);
+    CHECK_THAT(plan.out, Contains("nothing to draw"));
+  }
 }
 
 TEST_CASE("each format is printed as it is written, and the page shows pictures and its command") {
   REQUIRE_MODELS();
-  const fs::path stem = StraightCache() / "results" / "tiny-default";
   for (const char* format : {"md", "tex", "csv", "json", "html"}) {
-    const ProcessResult result = Run(Tiny(StraightCache(), {"--format=" + std::string(format)}));
+    const ProcessResult result = PartAgain("--format=" + std::string(format));
     INFO(format << "\n" << result.err);
     CHECK(result.code == 0);
-    CHECK(result.out == ReadBytes(stem.string() + "." + format));
+    CHECK(result.out == ReadBytes(PartStem().string() + "." + format));
     if (std::string(format) != "html") continue;
     CHECK_THAT(result.out, Contains("<img alt=\"") && Contains("src=\"data:image/png;base64,"));
     CHECK_THAT(result.out, Contains("Success by budget") && Contains("What attacks spent"));
     CHECK_THAT(result.out, Contains("./bazelw run //experiments:tiny -- --models="));
   }
-  Refused(Tiny(StraightCache(), {"--format=htm"}), "Did you mean 'html'?");
+  Refused(Tiny(PartStem().parent_path(), {"--format=htm"}), "Did you mean 'html'?");
 }
 
 TEST_CASE("what is printed without --format is laid out for a terminal, without markup") {
   REQUIRE_MODELS();
-  const ProcessResult printed = Run(Tiny(StraightCache()));
+  const ProcessResult printed = PartAgain();
   CHECK(printed.code == 0);
-  CHECK(printed.out == Run(Tiny(StraightCache(), {"--format=text"})).out);
+  CHECK(printed.out == PartAgain("--format=text").out);
   for (const char* markup : {"|", "**", "\\_", "&#", "`"})
     CHECK_THAT(printed.out, !Contains(markup));
   for (const std::string& line : Lines(printed.out)) {
@@ -165,17 +189,16 @@ TEST_CASE("what is printed without --format is laid out for a terminal, without 
 
 TEST_CASE("shards, one worker and no memory for models give the bytes of a whole run") {
   REQUIRE_MODELS();
-  const std::vector<std::string> asked = Nightly() ? std::vector<std::string>{} : Part();
   const fs::path cache = TestFolder("shards");
   for (const char* shard : {"--shard=2/3", "--shard=0/3", "--shard=1/3"}) {
-    std::vector<std::string> arguments = asked;
+    std::vector<std::string> arguments = Part();
     arguments.insert(arguments.end(), {shard, "--model_memory=0"});  // each model made anew
     const ProcessResult result = Run(Tiny(cache, arguments, 1));
     INFO(result.err);
     REQUIRE(result.code == 0);
     CHECK(result.out.empty());
   }
-  CHECK(BytesOf(cache, asked, 1) == BytesOf(StraightCache(), asked, 2));
+  CHECK(BytesOf(cache, Part(), 1) == Bytes(PartStem()));
 }
 
 TEST_CASE("killed ten times at random moments, the run ends with the same bytes") {
@@ -191,7 +214,7 @@ TEST_CASE("killed ten times at random moments, the run ends with the same bytes"
     killed += run.Wait().code == 128 + SIGKILL;
   }
   CHECK(killed >= 1);
-  CHECK(BytesOf(cache, Part(), 2) == BytesOf(StraightCache(), Part(), 2));
+  CHECK(BytesOf(cache, Part(), 2) == Bytes(PartStem()));
 }
 
 TEST_CASE("an interrupt ends the run with 130, a termination with 143") {
@@ -208,19 +231,20 @@ TEST_CASE("an interrupt ends the run with 130, a termination with 143") {
 
 TEST_CASE("a damaged store entry is reported and made anew") {
   REQUIRE_MODELS();
-  const std::string before = Bytes(Whole(StraightCache()));
+  const std::string before = Bytes(PartStem());
   const std::string stage = GENERATE(as<std::string>{}, "generate", "judge", "score");
-  for (const auto& entry : fs::recursive_directory_iterator(StraightCache() / "store" / stage)) {
+  const fs::path store = PartStem().parent_path() / "store";
+  for (const auto& entry : fs::recursive_directory_iterator(store / stage)) {
     if (!entry.is_regular_file() || entry.path().filename() == "manifest.json") continue;
     std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
     file.put('#');
     break;
   }
-  const ProcessResult result = Run(Tiny(StraightCache()));
+  const ProcessResult result = PartAgain();
   INFO(result.err);
   CHECK(result.code == 0);
   CHECK_THAT(result.err, Contains("is damaged"));
-  CHECK(Bytes(Whole(StraightCache())) == before);
+  CHECK(Bytes(PartStem()) == before);
 }
 
 TEST_CASE("a wrong command line is refused with a suggestion and exit code 2") {
@@ -277,12 +301,13 @@ TEST_CASE("files that cannot be used end the run with a message") {
 
 TEST_CASE("a full disk is reported, for the table and for the results") {
   REQUIRE_MODELS();
-  ProcessResult result = Run(Tiny(StraightCache()), "/dev/full");
+  const fs::path cache = PartStem().parent_path();
+  ProcessResult result = Run(Tiny(cache, Part()), "/dev/full");
   CHECK(result.code == 1);
   CHECK_THAT(result.err, Contains("No space left on device"));
   const fs::path folder = TestFolder("full");
   fs::create_symlink("/dev/full", folder / "out.json");
-  result = Run(Tiny(StraightCache(), {"--out=" + (folder / "out.json").string()}));
+  result = Run(Tiny(cache, With(Part(), "--out=" + (folder / "out.json").string())));
   CHECK(result.code == 1);
   CHECK_THAT(result.err, Contains("No space left on device"));
 }
@@ -291,9 +316,11 @@ TEST_CASE("a method that cannot do its work costs its own cells alone") {
   REQUIRE_MODELS();
   // A learning rate that leads to numbers that are not finite.
   const fs::path cache = TestFolder("failing");
-  fs::copy(StraightCache() / "store", cache / "store", fs::copy_options::recursive);
+  fs::copy(PartStem().parent_path() / "store", cache / "store", fs::copy_options::recursive);
   const std::string out = (cache / "failing.json").string();
-  const ProcessResult result = Run(Tiny(cache, {"--set", "methods.esd.lr=1e38", "--out=" + out}));
+  std::vector<std::string> asked = With(Part(), "--out=" + out);
+  asked.insert(asked.end(), {"--set", "methods.esd.lr=1e38"});
+  const ProcessResult result = Run(Tiny(cache, asked));
   INFO(result.err);
   CHECK(result.code == 1);
   CHECK_THAT(result.out, Contains("error (1)"));
