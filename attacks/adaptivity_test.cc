@@ -12,10 +12,10 @@
 #include <cmath>
 #include <functional>
 
+#include "attacks/denoising_attack.h"
 #include "attacks/hard_prompt.h"
 #include "attacks/pez/pez_search.h"
 #include "attacks/ring_a_bell/ring_a_bell_search.h"
-#include "attacks/unlearn_diff_atk/denoising_attack.h"
 #include "attacks/victim_text.h"
 #include "core/error.h"
 #include "models/tensors/autograd.h"
@@ -202,7 +202,8 @@ at::Tensor RandomIds(int64_t n, uint64_t seed) {
 
 TEST_CASE("lambda = 0 is the base attack bit for bit, against every defence") {
   const Json pez = {{"prompt_len", 4}, {"iterations", 15}, {"reference_images", 2}};
-  const Json bell = {{"prompt_len", 5}, {"population", 10}, {"generations", 8}};
+  const Json bell = {
+      {"prompt_len", 5}, {"population", 10}, {"generations", 8}, {"eta", 0.5}, {"elite", 0}};
   for (const auto& [base, params] : {std::pair{"pez", pez}, std::pair{"ring_a_bell", bell}}) {
     for (const Defence& defence : Defences()) {
       INFO(base << " against " << defence.name);

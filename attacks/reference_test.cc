@@ -7,9 +7,9 @@
 
 #include <catch2/catch.hpp>
 
+#include "attacks/denoising_attack.h"
 #include "attacks/hard_prompt.h"
 #include "attacks/ring_a_bell/ring_a_bell_search.h"
-#include "attacks/unlearn_diff_atk/denoising_attack.h"
 #include "models/tensors/autograd.h"
 #include "models/tensors/safetensors.h"
 #include "tests/testdata.h"

@@ -84,4 +84,22 @@ std::vector<Trajectory> LaneTries::Take() {
   return all;
 }
 
+LaneSearch::LaneSearch(Lanes& lanes, const std::vector<Prompt>& seeds)
+    : LaneTries(lanes), lanes_(lanes), rng_(lanes.size()) {
+  for (size_t lane = 0; lane < lanes.size(); ++lane) {
+    if (lanes[lane] == nullptr) continue;
+    rng_[lane] = {lanes[lane]->Rng(seeds[lane], 0), lanes[lane]->Rng(seeds[lane], 1)};
+  }
+}
+
+void LaneSearch::Spend(const std::vector<Ledger>& costs) {
+  ForEach([&](size_t lane) {
+    Ledger& ledger = lanes_[lane]->ledger();
+    ledger.unet_evaluations += costs[lane].unet_evaluations;
+    ledger.text_evaluations += costs[lane].text_evaluations;
+    ++ledger.candidate_evaluations;
+    ++ledger.gradient_steps;
+  });
+}
+
 }  // namespace excise

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "attacks/attack.h"
@@ -44,6 +45,28 @@ class LaneTries {
 
   Lanes& lanes_;
   std::vector<Own> own_;
+};
+
+// The tries of a search by gradients, and what each lane draws from: its seed prompt's streams.
+class LaneSearch : public LaneTries {
+ public:
+  LaneSearch(Lanes& lanes, const std::vector<Prompt>& seeds);
+  Philox* TokenRng(size_t lane) { return &rng_[lane][0]; }
+  Philox* NoiseRng(size_t lane) { return &rng_[lane][1]; }
+
+  // make(lane) of every lane that goes on, as StackLanes.
+  template <class Make>
+  at::Tensor Rows(const Make& make) const {
+    std::vector<at::Tensor> rows(lanes_.size());
+    ForEach([&](size_t lane) { rows[lane] = make(lane); });
+    return StackLanes(std::move(rows));
+  }
+  // What a gradient step has cost each lane that goes on.
+  void Spend(const std::vector<Ledger>& costs);
+
+ private:
+  Lanes& lanes_;
+  std::vector<std::vector<Philox>> rng_;  // for tokens and for noise
 };
 
 }  // namespace excise

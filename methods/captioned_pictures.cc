@@ -1,9 +1,14 @@
 #include "methods/captioned_pictures.h"
 
+#include <ATen/ops/tensor.h>
+
+#include <algorithm>
 #include <cctype>
 #include <functional>
 
+#include "core/error.h"
 #include "methods/concept_text.h"
+#include "models/nets/attention_maps.h"
 #include "models/tensors/autograd.h"
 
 namespace excise {
@@ -64,6 +69,56 @@ std::string NameIn(const std::string& caption, const Concept& subject) {
     if (FindWords(caption, name, 0) != std::string::npos) return name;
   }
   return "";
+}
+
+std::vector<NamedCaption> NamedCaptions(const Backbone& base, const CaptionedPictures& pictures,
+                                        bool end_token) {
+  const int64_t context = base.clip.text.max_position_embeddings;
+  std::vector<NamedCaption> named;
+  for (size_t row = 0; row < pictures.captions.size(); ++row) {
+    const std::string& caption = pictures.captions[row];
+    const std::string name = NameIn(caption, *pictures.subjects[row]);
+    if (name.empty()) continue;
+    NamedCaption one{static_cast<int64_t>(row), name,
+                     WordPositions(*base.tokenizer, caption, name)};
+    if (end_token) {
+      const auto words = static_cast<int64_t>(base.tokenizer->Encode(caption).size());
+      one.positions.push_back(std::min(words + 1, context - 1));
+    }
+    named.push_back(std::move(one));
+  }
+  if (named.empty()) {
+    throw Error(
+        "No prompt of the erase split holds a known name of the concepts, so there is no attention "
+        "to it. Give the concept names that its prompts use.");
+  }
+  return named;
+}
+
+std::pair<at::Tensor, at::Tensor> RowsAround(const Tokenizer& tokenizer, const std::string& one,
+                                             const std::string& other, int64_t context) {
+  const std::vector<int64_t> left = tokenizer.Encode(one), right = tokenizer.Encode(other);
+  const size_t shorter = std::min(left.size(), right.size());
+  size_t before = 0, behind = 0;
+  while (before < shorter && left[before] == right[before]) ++before;
+  while (before + behind < shorter &&
+         left[left.size() - 1 - behind] == right[right.size() - 1 - behind]) {
+    ++behind;
+  }
+  // A row further than the words: the start token is the first.
+  const auto rows = [&](const std::vector<int64_t>& tokens) {
+    std::vector<int64_t> kept;
+    for (int64_t i = 0; i < context; ++i) {
+      const bool parts =
+          i > static_cast<int64_t>(before) && i <= static_cast<int64_t>(tokens.size() - behind);
+      if (!parts) kept.push_back(i);
+    }
+    return kept;
+  };
+  std::vector<int64_t> kept = rows(left), other_kept = rows(right);
+  kept.resize(std::min(kept.size(), other_kept.size()));
+  other_kept.resize(kept.size());
+  return {at::tensor(kept, at::kLong), at::tensor(other_kept, at::kLong)};
 }
 
 at::Tensor StatesWithAnchor(const Backbone& base, const CaptionedPictures& pictures) {

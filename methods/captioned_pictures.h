@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "methods/method.h"
@@ -31,6 +32,22 @@ std::string Renamed(const std::string& caption, const std::string& from, const s
 
 // The first of the concept's names that the caption holds as a whole word, or "".
 std::string NameIn(const std::string& caption, const Concept& subject);
+
+// A caption that holds a name of its concept, and where the name's tokens stand in its row of
+// states; with `end_token` also where the text ends.
+struct NamedCaption {
+  int64_t row = 0;
+  std::string name;
+  std::vector<int64_t> positions;
+};
+// Of all captions that hold one. Throws Error when none does.
+std::vector<NamedCaption> NamedCaptions(const Backbone& base, const CaptionedPictures& pictures,
+                                        bool end_token);
+
+// Rows (n) int64 of the states of two texts that say the same before and behind where they part,
+// pairwise; behind the longer one's end the padding goes on until `context` ends.
+std::pair<at::Tensor, at::Tensor> RowsAround(const Tokenizer& tokenizer, const std::string& one,
+                                             const std::string& other, int64_t context);
 
 // Text states of the captions with the anchor where a name stands, (n, tokens, width); and of
 // captions of the anchor with the names in its place, one after another.

@@ -1,7 +1,6 @@
 #include "methods/concept_points.h"
 
 #include <ATen/ops/cat.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 
@@ -9,6 +8,7 @@
 #include <vector>
 
 #include "models/tensors/autograd.h"
+#include "models/tensors/noise.h"
 
 namespace excise {
 namespace {
@@ -75,10 +75,8 @@ ConceptPoints PointPool::Draw(Context& context, const Backbone& base,
 at::Tensor UnitNormal(Context& context, const Backbone& base, std::string_view stream,
                       uint64_t step) {
   const int64_t size = base.unet_config.sample_size;
-  at::Tensor latents = at::empty({base.unet_config.in_channels, size, size}, at::kFloat);
-  context.Rng(stream, step)
-      .FillNormal(latents.data_ptr<float>(), static_cast<size_t>(latents.numel()));
-  return latents;
+  Philox rng = context.Rng(stream, step);
+  return UnitNormal(&rng, {base.unet_config.in_channels, size, size});
 }
 
 }  // namespace excise

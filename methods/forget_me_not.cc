@@ -61,10 +61,10 @@ class ForgetMeNot : public Method {
   Erased Erase(Context& context, const Backbone& base,
                const std::vector<Concept>& concepts) const override {
     const CaptionedPictures pictures = DrawCaptioned(context, base, concepts, "target", pictures_);
-    const std::vector<Named> named = CaptionsWithNames(base, pictures);
+    const std::vector<NamedCaption> named = NamedCaptions(base, pictures, end_token_);
     const auto loss = [&](const StateDict& unet, int64_t step, int64_t) {
       Philox rng = context.Rng("forget_me_not/pictures", static_cast<uint64_t>(step));
-      const Named& one = named[rng.Below(named.size())];
+      const NamedCaption& one = named[rng.Below(named.size())];
       const NoisedRows drawn = DrawNoisedRows(
           base.scheduler, pictures.latents.narrow(0, one.row, 1), rng, step, tuning_.batch);
       AttentionMaps maps(one.positions);
@@ -80,34 +80,6 @@ class ForgetMeNot : public Method {
   }
 
  private:
-  // A caption that holds a name, and where its tokens stand.
-  struct Named {
-    int64_t row = 0;
-    std::vector<int64_t> positions;
-  };
-  std::vector<Named> CaptionsWithNames(const Backbone& base,
-                                       const CaptionedPictures& pictures) const {
-    const int64_t context = base.clip.text.max_position_embeddings;
-    std::vector<Named> named;
-    for (size_t row = 0; row < pictures.captions.size(); ++row) {
-      const std::string& caption = pictures.captions[row];
-      const std::string name = NameIn(caption, *pictures.subjects[row]);
-      if (name.empty()) continue;
-      Named one{static_cast<int64_t>(row), WordPositions(*base.tokenizer, caption, name)};
-      if (end_token_) {
-        const auto words = static_cast<int64_t>(base.tokenizer->Encode(caption).size());
-        one.positions.push_back(std::min(words + 1, context - 1));
-      }
-      named.push_back(std::move(one));
-    }
-    if (named.empty()) {
-      throw Error(
-          "forget_me_not: no prompt of the erase split holds a known name of the concepts, so "
-          "there is no attention to it. Give the concept names that its prompts use.");
-    }
-    return named;
-  }
-
   FineTuning tuning_ = {.lr = 3e-4, .iterations = 75};
   int64_t pictures_ = 32;
   bool end_token_ = false;

@@ -105,7 +105,7 @@ TEST_CASE("forget_me_not: prompts without a name are refused") {
     }
   } context;
   CHECK_THROWS_WITH(Erase(base, {{"iterations", 1}}, TinyConcept(), &context),
-                    Catch::Contains("no prompt of the erase split holds a known name"));
+                    Catch::Contains("No prompt of the erase split holds a known name"));
 }
 
 }  // namespace excise

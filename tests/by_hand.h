@@ -17,10 +17,11 @@ namespace excise {
 
 // Algorithm 2 of Loshchilov and Hutter (ICLR 2019, arXiv 1711.05101) with betas 0.9 and 0.999, in
 // double precision: `steps` updates of the tensors `names` of `weights`, which it returns.
-// `loss`(weights, step) is a scalar.
+// `loss`(weights, step) is a scalar. A step's rate is lr times its factor, where there are any.
 inline StateDict AdamWByHand(const StateDict& weights, const std::vector<std::string>& names,
                              int64_t steps, double lr, double weight_decay,
-                             const std::function<at::Tensor(const StateDict&, int64_t)>& loss) {
+                             const std::function<at::Tensor(const StateDict&, int64_t)>& loss,
+                             const std::vector<double>& factors = {}) {
   StateDict now = weights;
   std::map<std::string, at::Tensor> value, first, second;
   for (const std::string& name : names) {
@@ -35,6 +36,7 @@ inline StateDict AdamWByHand(const StateDict& weights, const std::vector<std::st
       now.Set(name, leaves.back());
     }
     const std::vector<at::Tensor> gradients = Gradients(loss(now, step), leaves);
+    const double rate = factors.empty() ? lr : lr * factors[static_cast<size_t>(step)];
     beta1 *= 0.9;
     beta2 *= 0.999;
     for (size_t i = 0; i < names.size(); ++i) {
@@ -43,7 +45,8 @@ inline StateDict AdamWByHand(const StateDict& weights, const std::vector<std::st
       at::Tensor &w = value[names[i]], &m = first[names[i]], &v = second[names[i]];
       m = 0.9 * m + 0.1 * g;
       v = 0.999 * v + 0.001 * g * g;
-      w = w - lr * weight_decay * w - lr * (m / (1 - beta1)) / ((v / (1 - beta2)).sqrt() + 1e-8);
+      w = w - rate * weight_decay * w -
+          rate * (m / (1 - beta1)) / ((v / (1 - beta2)).sqrt() + 1e-8);
     }
   }
   for (const std::string& name : names) now.Set(name, value[name].to(at::kFloat));

@@ -1,8 +1,10 @@
 #include "training/closed_form.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/eye.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 #include <fmt/format.h>
 
 #include <Eigen/Cholesky>
@@ -85,6 +87,26 @@ void RidgeEdit::Apply(StateDict* maps) const {
   StateDict edited;
   for (const auto& [name, w0] : *maps) edited.Set(name, w0.add(at::matmul(w0, change)));
   *maps = edited;
+}
+
+StateDict FuseMaps(const StateDict& original, const std::vector<MapsAt>& edits,
+                   const at::Tensor& kept, double weight, double lambda) {
+  at::Tensor a = at::eye(kept.size(1), at::kDouble).mul_(lambda);
+  a.add_(at::matmul(kept.t(), kept), weight);
+  std::vector<at::Tensor> squares;
+  for (const MapsAt& edit : edits) {
+    squares.push_back(at::matmul(edit.states.t(), edit.states));
+    a.add_(squares.back());
+  }
+  StateDict fused;
+  for (const auto& [name, w0] : original) {
+    at::Tensor moved = at::zeros_like(w0);
+    for (size_t i = 0; i < edits.size(); ++i) {
+      moved.add_(at::matmul(edits[i].maps.Get(name) - w0, squares[i]));
+    }
+    fused.Set(name, w0 + SolveRight(moved, a));
+  }
+  return fused;
 }
 
 at::Tensor RegenerationMap(const StateDict& original, const StateDict& edited, double lambda) {

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "models/snapshots/backbone.h"
 #include "models/tensors/state_dict.h"
@@ -49,6 +50,18 @@ class RidgeEdit {
  private:
   at::Tensor a_, d_;  // (width, width)
 };
+
+// An edit of maps, and the states (n, width) at which it is to hold.
+struct MapsAt {
+  StateDict maps;
+  at::Tensor states;
+};
+// One edit of `original` for all `edits`: the W that minimises
+//   lambda |W - W0|^2 + sum over edits i and their states c of |W c - W_i c|^2
+//   + sum of weight |W p - W0 p|^2 over rows p of `kept`.
+// Lu et al., CVPR 2024, arXiv 2403.06135, section 4.3. lambda > 0. Throws Error as SolveRight.
+StateDict FuseMaps(const StateDict& original, const std::vector<MapsAt>& edits,
+                   const at::Tensor& kept, double weight, double lambda);
 
 // The M (width, width) with which rows c M are the states that make `edited` maps give again what
 // rows c gave under `original` (the same names): for each row the x that minimises

@@ -92,6 +92,26 @@ TEST_CASE("a ridge edit is where its objective has no slope") {
   }
 }
 
+TEST_CASE("fused edits are where their objective has no slope, and one that rules gives its maps") {
+  const StateDict original = Maps("original"), first = Maps("first"), second = Maps("second");
+  const at::Tensor c1 = Normal(4, 5, "c1"), c2 = Normal(2, 5, "c2"), kept = Normal(3, 5, "kept");
+  const StateDict fused = FuseMaps(original, {{first, c1}, {second, c2}}, kept, 0.3, 0.7);
+  for (const auto& [name, map] : fused) {
+    const at::Tensor w = map.clone().requires_grad_(true), w0 = original.Get(name);
+    const auto apart = [&](const at::Tensor& target, const at::Tensor& states) {
+      return at::matmul(states, (w - target).t()).square().sum();
+    };
+    const at::Tensor objective = 0.7 * (w - w0).square().sum() + apart(first.Get(name), c1) +
+                                 apart(second.Get(name), c2) + 0.3 * apart(w0, kept);
+    CHECK(LargestGradient(objective, w) < 1e-12);
+  }
+  const StateDict alone = FuseMaps(original, {{first, 1e6 * Normal(9, 5, "many")}}, kept, 0, 1);
+  for (const auto& [name, map] : alone) CHECK(map.allclose(first.Get(name), 0, 1e-9));
+  for (const auto& [name, map] : FuseMaps(original, {}, kept, 0.3, 0.7)) {
+    CHECK(at::equal(map, original.Get(name)));
+  }
+}
+
 TEST_CASE("RegenerationMap by hand") {
   // W = diag(2, 1) and W0 = I: A = I + W'W = diag(5, 2), B = W0'W = diag(2, 1).
   StateDict original, edited;

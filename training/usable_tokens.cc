@@ -93,4 +93,12 @@ at::Tensor TokenTable::Nearest(const at::Tensor& embeddings) const {
   return usable_ids_.index_select(0, best.flatten()).view(best.sizes());
 }
 
+at::Tensor TokenTable::Furthest(const at::Tensor& directions, int64_t k) const {
+  const NoGrad no_grad;
+  const at::Tensor reach = at::matmul(directions, Embed(usable_ids_.unsqueeze(0))[0].t());
+  const at::Tensor best =
+      std::get<1>(reach.topk(std::min<int64_t>(k, usable_ids_.size(0)), 1)).to(at::kCPU);
+  return usable_ids_.index_select(0, best.flatten()).view(best.sizes());
+}
+
 }  // namespace excise

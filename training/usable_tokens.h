@@ -36,6 +36,9 @@ class TokenTable {
   at::Tensor Embed(const at::Tensor& ids) const;
   // The usable token nearest by cosine to each of (rows, length, hidden): ids. No gradient.
   at::Tensor Nearest(const at::Tensor& embeddings) const;
+  // For each of `directions` (length, hidden) the k usable tokens, or all, whose embeddings reach
+  // furthest along it, best first: ids (length, k). No gradient.
+  at::Tensor Furthest(const at::Tensor& directions, int64_t k) const;
 
  private:
   const StateDict& text_encoder_;

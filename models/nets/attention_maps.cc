@@ -56,6 +56,23 @@ at::Tensor AttentionMaps::MeanMap(int64_t height, int64_t width) const {
   return at::stack(maps).mean(0).view({-1, height, width});
 }
 
+bool AttentionMaps::Sees(int64_t pixels) const {
+  return std::any_of(layers_.begin(), layers_.end(),
+                     [&](const auto& layer) { return layer.second.size(2) == pixels; });
+}
+
+at::Tensor AttentionMaps::Region(int64_t height, int64_t width, double threshold) const {
+  int64_t side = 4;
+  while (side > 1 &&
+         (height % side != 0 || width % side != 0 || !Sees((height / side) * (width / side)))) {
+    side /= 2;
+  }
+  const at::Tensor mean = MeanMap(height / side, width / side);
+  const at::Tensor least = mean.amin({1, 2}, true), most = mean.amax({1, 2}, true);
+  const at::Tensor inside = (mean - least).ge(threshold * (most - least)).to(mean.scalar_type());
+  return inside.repeat_interleave(side, 1).repeat_interleave(side, 2);
+}
+
 at::Tensor RegionAt(const at::Tensor& region, int64_t pixels) {
   const int64_t height = region.size(1), width = region.size(2);
   for (int64_t side = 1; side <= std::min(height, width); side *= 2) {

@@ -32,8 +32,15 @@ class AttentionMaps : public LayerHooks {
   // The mean over heads, positions and all layers that see the picture at (height, width): (batch,
   // height, width). Throws Error when there is no such layer.
   at::Tensor MeanMap(int64_t height, int64_t width) const;
+  // Where that mean is large, for a picture of (height, width) latents, (batch, height, width) of 0
+  // and 1: at least `threshold` of the way from its least to its most in the picture. Maps of a
+  // quarter of the sides are read (Cao et al., ICCV 2023, arXiv 2304.08465), else of a half, else
+  // of all.
+  at::Tensor Region(int64_t height, int64_t width, double threshold) const;
 
  private:
+  bool Sees(int64_t pixels) const;
+
   std::vector<int64_t> positions_;
   std::map<std::string, at::Tensor> layers_;
 };

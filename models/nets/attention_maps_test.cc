@@ -127,4 +127,27 @@ TEST_CASE("a region at a layer's size is the share of each pixel") {
   CHECK_THROWS_WITH(RegionAt(region, 8), Catch::Contains("8 pixels"));
 }
 
+TEST_CASE("a word's region holds the pixels that attend to it most, the same ones at every size") {
+  const Pass pass;
+  AttentionMaps maps({2, 3});
+  const NoGrad no_grad;
+  pass.Run(&maps);
+  // Layers see 8 x 8 and 4 x 4: no quarter of 8 x 8, so the half of it.
+  const at::Tensor mean = maps.MeanMap(4, 4), region = maps.Region(8, 8, 0.6);
+  REQUIRE(region.sizes() == at::IntArrayRef({2, 8, 8}));
+  for (int64_t picture = 0; picture < 2; ++picture) {
+    const double least = mean[picture].min().item<double>();
+    const double most = mean[picture].max().item<double>();
+    for (int64_t y = 0; y < 8; ++y) {
+      for (int64_t x = 0; x < 8; ++x) {
+        const double share = (mean[picture][y / 2][x / 2].item<double>() - least) / (most - least);
+        CHECK(region[picture][y][x].item<double>() == (share >= 0.6 ? 1 : 0));
+      }
+    }
+  }
+  CHECK(maps.Region(8, 8, 0).sum().item<double>() == 2 * 64);
+  CHECK(maps.Region(8, 8, 1).sum().item<double>() == 2 * 4);
+  CHECK(maps.Region(16, 16, 1).sizes() == at::IntArrayRef({2, 16, 16}));  // a quarter: 4 x 4
+}
+
 }  // namespace excise

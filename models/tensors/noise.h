@@ -1,4 +1,4 @@
-// Initial latents as an input: the same for every method and attack.
+// Normal noise as an input: initial latents are the same for every method and attack.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -7,7 +7,12 @@
 #include <functional>
 #include <string_view>
 
+#include "core/random.h"
+
 namespace excise {
+
+// Unit normal float32 of `shape` on the CPU, the next numbers of `rng`.
+at::Tensor UnitNormal(Philox* rng, at::IntArrayRef shape);
 
 // Unit normal float32 of `shape` (one sample: (4, h, w) or (1, 4, h, w)) from Philox(seed, root
 // prompt id, replicate, stream latent), so that a sample never depends on its batch.

@@ -11,7 +11,7 @@
 
 #include <algorithm>
 
-#include "attacks/unlearn_diff_atk/denoising_attack.h"
+#include "attacks/denoising_attack.h"
 #include "core/progress.h"
 #include "core/registry.h"
 #include "models/tensors/autograd.h"

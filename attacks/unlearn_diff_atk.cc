@@ -23,8 +23,8 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/one_hot.h>
 
+#include "attacks/denoising_attack.h"
 #include "attacks/tries.h"
-#include "attacks/unlearn_diff_atk/denoising_attack.h"
 #include "models/tensors/autograd.h"
 #include "training/usable_tokens.h"
 
@@ -32,43 +32,6 @@ namespace excise {
 namespace {
 
 constexpr const char* kName = "unlearn_diff_atk";
-
-// The lanes' tries, and what each draws from.
-class Search : public LaneTries {
- public:
-  Search(Lanes& lanes, const std::vector<Prompt>& seeds)
-      : LaneTries(lanes), lanes_(lanes), rng_(lanes.size()) {
-    for (size_t lane = 0; lane < lanes.size(); ++lane) {
-      if (lanes[lane] == nullptr) continue;
-      rng_[lane] = {lanes[lane]->Rng(seeds[lane], 0), lanes[lane]->Rng(seeds[lane], 1)};
-    }
-  }
-  Philox* TokenRng(size_t lane) { return &rng_[lane][0]; }
-  Philox* NoiseRng(size_t lane) { return &rng_[lane][1]; }
-
-  // make(lane) of every lane that goes on.
-  template <class Make>
-  at::Tensor Rows(const Make& make) {
-    std::vector<at::Tensor> rows(lanes_.size());
-    ForEach([&](size_t lane) { rows[lane] = make(lane); });
-    return StackLanes(std::move(rows));
-  }
-
-  // What a step has cost each lane that goes on.
-  void Spend(const std::vector<Ledger>& costs) {
-    ForEach([&](size_t lane) {
-      Ledger& ledger = lanes_[lane]->ledger();
-      ledger.unet_evaluations += costs[lane].unet_evaluations;
-      ledger.text_evaluations += costs[lane].text_evaluations;
-      ++ledger.candidate_evaluations;
-      ++ledger.gradient_steps;
-    });
-  }
-
- private:
-  Lanes& lanes_;
-  std::vector<std::vector<Philox>> rng_;  // for tokens and for noise
-};
 
 class UnlearnDiffAtk : public Attack {
  public:
@@ -151,7 +114,7 @@ class UnlearnDiffAtk : public Attack {
                                         const std::vector<Prompt>& seeds) const override {
     RequireRoom(lanes, seeds, prefix_len_, kName);
     const Backbone& victim = lanes.any().Victim();
-    Search search(lanes, seeds);
+    LaneSearch search(lanes, seeds);
     search.Try([&](size_t lane, int64_t) { return seeds[lane]; });
     if (!search.Searches()) return search.Take();
     const PrefixedPrompts prefixed(
@@ -185,7 +148,7 @@ class UnlearnDiffAtk : public Attack {
   // One step of the distributions (lanes, prefix, usable), which are changed in place.
   void Improve(const PrefixedPrompts& prefixed, const DenoisingObjective& objective,
                const DenoisingPoint& point, const at::Tensor& distributions, Optimizer* optimizer,
-               Search* search) const {
+               LaneSearch* search) const {
     const at::Tensor drawn = search->Rows([&](size_t lane) {
       return DrawTokens(distributions[static_cast<int64_t>(lane)], search->TokenRng(lane));
     });

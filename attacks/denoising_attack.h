@@ -1,6 +1,6 @@
-// What UnlearnDiffAtk computes (Zhang et al., arXiv 2310.11868): a prompt's denoising loss on a
-// target picture under the victim, differentiable in the prompt's tokens, and distributions over
-// tokens kept on the simplex.
+// What UnlearnDiffAtk (Zhang et al., arXiv 2310.11868) and Prompting4Debugging (Chin et al., arXiv
+// 2309.06135) compute: a prompt's denoising loss on a target picture under the victim,
+// differentiable in the prompt's tokens; and distributions over tokens kept on the simplex.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -66,6 +66,8 @@ class DenoisingObjective {
 
   // `n` points: of the timesteps (j + 1/2) T / n, rising; with hooks, the sampler's nearest steps.
   std::vector<DenoisingPoint> Points(int64_t n) const;
+  // Of one timestep, in [0, num_train_timesteps); with hooks, the sampler's nearest step.
+  DenoisingPoint PointAt(double timestep) const;
 
   // Each (lanes).
   struct Terms {
@@ -80,9 +82,15 @@ class DenoisingObjective {
   };
   // `token_embeddings` (lanes, context, width) and `ids` (lanes, context) as ClipTextForward takes
   // them; `noise` (lanes x draws, channels, h, w), the draws of a lane one after another, over
-  // which its terms are means.
+  // which its terms are means. `wanted`, of the shape of `noise`, is what should be predicted in
+  // its place.
   Terms Score(const at::Tensor& token_embeddings, const at::Tensor& ids,
-              const DenoisingPoint& point, const at::Tensor& noise) const;
+              const DenoisingPoint& point, const at::Tensor& noise,
+              const at::Tensor& wanted = {}) const;
+  // The noise that `model`, of the victim's shape, predicts of the same pictures and `noise` from
+  // text states (lanes, tokens, width), without guidance. No gradient.
+  at::Tensor Predicted(const Backbone& model, const at::Tensor& states, const DenoisingPoint& point,
+                       const at::Tensor& noise) const;
   // Unit normal, (draws, channels, h, w): a lane's share of what Score takes.
   at::Tensor DrawNoise(int64_t draws, Philox* rng) const;
 
@@ -96,7 +104,7 @@ class DenoisingObjective {
     int64_t first;
     at::Tensor embeddings, ids;
     ClipTextOutput text;
-    at::Tensor input, noise;
+    at::Tensor input, wanted;
     int64_t lanes() const { return ids.size(0); }
   };
   void ScoreThrough(const Shown& shown, const DenoisingPoint& point, Terms* terms) const;

@@ -1,4 +1,4 @@
-#include "attacks/unlearn_diff_atk/denoising_attack.h"
+#include "attacks/denoising_attack.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
@@ -16,6 +16,7 @@
 #include "attacks/alarm.h"
 #include "models/nets/nn.h"
 #include "models/tensors/autograd.h"
+#include "models/tensors/noise.h"
 #include "training/guided.h"
 #include "training/soft_prompt.h"
 
@@ -166,28 +167,24 @@ std::vector<DenoisingPoint> DenoisingObjective::Points(int64_t n) const {
   const int64_t all = scheduler_.num_train_timesteps;
   std::vector<DenoisingPoint> points;
   for (int64_t j = 0; j < n; ++j) {
-    DenoisingPoint point;
-    point.timestep = static_cast<double>((2 * j + 1) * all / (2 * n));
-    if (hooks_ != nullptr) {
-      point.step = NearestStep(sampler_->timesteps(), point.timestep);
-      const auto index = static_cast<size_t>(point.step);
-      point.timestep = sampler_->timesteps()[index];
-      point.signal = sampler_->Level(index).signal;
-      point.noise = sampler_->Level(index).noise;
-    } else {
-      const NoiseLevel level = LevelOf(scheduler_, static_cast<int64_t>(point.timestep));
-      point.signal = level.signal;
-      point.noise = level.noise;
-    }
-    points.push_back(point);
+    points.push_back(PointAt(static_cast<double>((2 * j + 1) * all / (2 * n))));
   }
   return points;
 }
 
+DenoisingPoint DenoisingObjective::PointAt(double timestep) const {
+  if (hooks_ == nullptr) {
+    const NoiseLevel level = LevelOf(scheduler_, static_cast<int64_t>(timestep));
+    return {0, timestep, level.signal, level.noise};
+  }
+  const int64_t step = NearestStep(sampler_->timesteps(), timestep);
+  const auto index = static_cast<size_t>(step);
+  const NoiseLevel level = sampler_->Level(index);
+  return {step, sampler_->timesteps()[index], level.signal, level.noise};
+}
+
 at::Tensor DenoisingObjective::DrawNoise(int64_t draws, Philox* rng) const {
-  at::Tensor noise = at::empty({draws, x0_.size(1), x0_.size(2), x0_.size(3)}, at::kFloat);
-  rng->FillNormal(noise.data_ptr<float>(), static_cast<size_t>(noise.numel()));
-  return noise;
+  return UnitNormal(rng, {draws, x0_.size(1), x0_.size(2), x0_.size(3)});
 }
 
 std::vector<Ledger> DenoisingObjective::TakeCosts() const {
@@ -251,15 +248,17 @@ void DenoisingObjective::ScoreThrough(const Shown& shown, const DenoisingPoint& 
   const auto add = [](const at::Tensor& lanes, at::Tensor* all) {
     *all = all->defined() ? at::cat({*all, lanes}) : lanes;
   };
-  add(LaneMeans((prediction - shown.noise).square(), shown.lanes()), &terms->through);
+  add(LaneMeans((prediction - shown.wanted).square(), shown.lanes()), &terms->through);
   add(Alarms(hooked, point, prediction), &terms->alarm);
 }
 
 DenoisingObjective::Terms DenoisingObjective::Score(const at::Tensor& token_embeddings,
                                                     const at::Tensor& ids,
                                                     const DenoisingPoint& point,
-                                                    const at::Tensor& noise_drawn) const {
+                                                    const at::Tensor& noise_drawn,
+                                                    const at::Tensor& wanted_noise) const {
   const at::Tensor noise = noise_drawn.to(x0_.device());
+  const at::Tensor wanted = wanted_noise.defined() ? wanted_noise : noise;
   const int64_t lanes = x0_.size(0), draws = noise.size(0) / lanes;
   const ClipTextOutput text =
       ClipTextForward(victim_.clip.text, victim_.text_encoder, token_embeddings, ids);
@@ -274,7 +273,7 @@ DenoisingObjective::Terms DenoisingObjective::Score(const at::Tensor& token_embe
   const NoiseLevel level{point.signal, point.noise};
   Terms terms;
   terms.denoising =
-      LaneMeans((ToEpsilon(scheduler_, output, input, level) - noise).square(), lanes);
+      LaneMeans((ToEpsilon(scheduler_, output, input, level) - wanted).square(), lanes);
   if (hooks_ == nullptr) return terms;
   const int64_t together = hooks_->RowsApart() ? lanes : 1;
   for (int64_t first = 0; first < lanes; first += together) {
@@ -286,10 +285,24 @@ DenoisingObjective::Terms DenoisingObjective::Score(const at::Tensor& token_embe
                   of(ids),
                   {of(text.last_hidden_state), of(text.pooler_output)},
                   of(input, draws),
-                  of(noise, draws)},
+                  of(wanted, draws)},
                  point, &terms);
   }
   return terms;
+}
+
+at::Tensor DenoisingObjective::Predicted(const Backbone& model, const at::Tensor& states,
+                                         const DenoisingPoint& point,
+                                         const at::Tensor& noise_drawn) const {
+  const NoGrad no_grad;
+  const at::Tensor noise = noise_drawn.to(x0_.device());
+  const int64_t draws = noise.size(0) / x0_.size(0);
+  const at::Tensor input = point.signal * ForDraws(x0_, draws) + point.noise * noise;
+  const at::Tensor output =
+      UNetForward(model.unet_config, model.unet, input, at::full({}, point.timestep, at::kFloat),
+                  ForDraws(states, draws));
+  for (Ledger& cost : costs_) cost.unet_evaluations += draws;
+  return ToEpsilon(scheduler_, output, input, {point.signal, point.noise});
 }
 
 }  // namespace excise

@@ -9,7 +9,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 
-#include "attacks/unlearn_diff_atk/denoising_attack.h"
+#include "attacks/denoising_attack.h"
 #include "attacks/victim_text.h"
 #include "core/error.h"
 #include "models/tensors/autograd.h"
