@@ -67,7 +67,8 @@ std::vector<std::string> With(std::vector<std::string> arguments, const std::str
 // solve, hook and filter. (All attacks on all methods are for the night.)
 std::vector<std::vector<std::string>> Everything() {
   if (Nightly()) return {{}};
-  return {{"--attacks=none,alias"}, {"--methods=none,retrained,esd,uce,latent_blend,espresso"}};
+  return {{"--attacks=none,alias"},
+          {"--methods=none,retrained,esd,uce,latent_blend,espresso", "--concepts=poodle"}};
 }
 
 // What stands for the whole where a test runs it again: a method that trains, one that solves, one
