@@ -128,7 +128,9 @@ void CheckPrompts(const Trajectory& trajectory, const Prompt& seed, const Attack
     INFO(candidate.prompt.text);
     CHECK(candidate.prompt.root_id == seed.root_id);
     if (traits.per == AttackTraits::Per::kPrompt) {
-      CHECK((candidate.prompt.text != seed.text) == (candidate.prompt.id != seed.id));
+      const bool changed =
+          candidate.prompt.text != seed.text || !candidate.prompt.latents.values.empty();
+      CHECK(changed == (candidate.prompt.id != seed.id));
     }
     CHECK(candidate.prompt.form() == traits.form);
     CHECK(candidate.prompt.expected_class == seed.expected_class);
