@@ -17,6 +17,9 @@
 //   asr_any; defaults are reduced for the emoji backbone; preset "paper": 16 tokens, 3,000 steps
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
+
+#include <memory>
 
 #include "attacks/denoising_attack.h"
 #include "attacks/hard_prompt.h"
@@ -109,87 +112,130 @@ class P4d : public Attack {
                                         const std::vector<Prompt>& seeds) const override;
 
  private:
+  class Run;
+
   TokenForm form_;
   int64_t iterations_ = 10, eval_every_ = 5, lanes_ = 10;
   double lr_ = 0.01, weight_decay_ = 0.1, lambda_ = 0.1;
   std::string tokens_ = "printable";
 };
 
+// The lanes' sequences, what moves in them, and how well they denoise.
+class P4d::Run {
+ public:
+  Run(const P4d& settings, Lanes& lanes, const Concept& subject, const std::vector<Prompt>& seeds,
+      LaneSearch* search)
+      : settings_(settings),
+        victim_(lanes.any().Victim()),
+        unmodified_(lanes.any().Unmodified()),
+        table_(victim_.text_encoder,
+               UsableTokens(*victim_.tokenizer, settings.tokens_, subject.known)),
+        search_(*search),
+        sequences_(lanes.size()),
+        ids_(lanes.size()),
+        soft_(lanes.size()),
+        hard_(lanes.size()),
+        objective_(lanes.any(), search->Rows([&](size_t lane) {
+          return lanes[lane]->ReferenceImages(seeds[lane], 1)[0];
+        }),
+                   settings.lambda_ > 0),
+        times_(lanes.any().Rng(subject)) {
+    for (size_t lane = 0; lane < lanes.size(); ++lane) {
+      soft_[lane] = at::zeros({1, 1, 1}, at::kFloat);  // of a lane without a prompt
+      if (lanes[lane] == nullptr) continue;
+      settings.form_.RequireRoom(victim_, seeds[lane].text, kName);
+      sequences_[lane] = settings.form_.Of(*victim_.tokenizer, seeds[lane].text);
+      const auto places = static_cast<int64_t>(sequences_[lane].places.size());
+      const at::Tensor start = table_.RandomIds(1, places, search->TokenRng(lane));
+      soft_[lane] = table_.Embed(start).detach().clone();
+    }
+    OptimizerSpec spec;
+    spec.name = "adamw";
+    spec.lr = settings.lr_;
+    spec.weight_decay = settings.weight_decay_;
+    optimizer_ = std::make_unique<Optimizer>(
+        spec, std::vector<std::string>(lanes.size(), "soft_prompt"), soft_);
+    aims_ = search->Rows([&](size_t lane) {
+      const NoGrad no_grad;
+      return EncodeText(unmodified_,
+                        TokenizeBatch(*unmodified_.tokenizer, {seeds[lane].text}, Context()))[0];
+    });
+  }
+
+  // Brings what moves to its nearest tokens.
+  void Project() {
+    search_.ForEach([&](size_t lane) {
+      const at::Tensor nearest = table_.Nearest(soft_[lane]).contiguous();
+      hard_[lane] = table_.Embed(nearest).detach().requires_grad_(true);
+      const int64_t* begin = nearest.data_ptr<int64_t>();
+      ids_[lane] = sequences_[lane].With({begin, begin + nearest.numel()});
+    });
+  }
+  const std::vector<int64_t>& Ids(size_t lane) const { return ids_[lane]; }
+
+  // A step along the gradient at the projected tokens.
+  void Step() {
+    // All lanes stand at one timestep, so it is drawn from the concept's stream.
+    const DenoisingPoint point = objective_.PointAt(static_cast<double>(
+        times_.Below(static_cast<uint64_t>(victim_.scheduler.num_train_timesteps))));
+    const at::Tensor noise =
+        search_.Rows([&](size_t lane) { return objective_.DrawNoise(1, search_.NoiseRng(lane)); })
+            .flatten(0, 1);
+    const at::Tensor framed = search_.Rows([&](size_t lane) {
+      return FrameIds(*victim_.tokenizer, at::tensor(ids_[lane], at::kLong).unsqueeze(0),
+                      Context())[0];
+    });
+    const at::Tensor whole = ClipTokenEmbeddings(victim_.text_encoder, framed).detach();
+    const at::Tensor embeddings = search_.Rows([&](size_t lane) {
+      const at::Tensor places =
+          (at::tensor(sequences_[lane].places, at::kLong) + 1).to(whole.device());
+      return whole[static_cast<int64_t>(lane)].index_copy(0, places, hard_[lane][0]);
+    });
+    const at::Tensor wanted = objective_.Predicted(unmodified_, aims_, point, noise);
+    Move(objective_.Score(embeddings, framed, point, noise, wanted).Total(settings_.lambda_).sum());
+    search_.Spend(objective_.TakeCosts());
+  }
+
+ private:
+  int64_t Context() const { return victim_.clip.text.max_position_embeddings; }
+  void Move(const at::Tensor& loss) {
+    std::vector<at::Tensor> leaves, gradients(hard_.size());
+    search_.ForEach([&](size_t lane) { leaves.push_back(hard_[lane]); });
+    const std::vector<at::Tensor> found = Gradients(loss, leaves);
+    size_t next = 0;
+    search_.ForEach([&](size_t lane) { gradients[lane] = found[next++]; });
+    optimizer_->Step(gradients);
+  }
+
+  const P4d& settings_;
+  const Backbone &victim_, &unmodified_;
+  const TokenTable table_;
+  LaneSearch& search_;
+  std::vector<TokenPlaces> sequences_;
+  std::vector<std::vector<int64_t>> ids_;
+  std::vector<at::Tensor> soft_, hard_;
+  std::unique_ptr<Optimizer> optimizer_;
+  const DenoisingObjective objective_;
+  at::Tensor aims_;  // text states of the seeds, (lanes, tokens, width)
+  Philox times_;
+};
+
 std::vector<Trajectory> P4d::CraftTogether(Lanes& lanes, const Concept& subject,
                                            const std::vector<Prompt>& seeds) const {
-  const Backbone &victim = lanes.any().Victim(), &unmodified = lanes.any().Unmodified();
-  const int64_t context = victim.clip.text.max_position_embeddings;
-  const TokenTable table(victim.text_encoder,
-                         UsableTokens(*victim.tokenizer, tokens_, subject.known));
   LaneSearch search(lanes, seeds);
   search.Try([&](size_t lane, int64_t) { return seeds[lane]; });
   if (!search.Searches()) return search.Take();
-  std::vector<TokenPlaces> sequences(lanes.size());
-  std::vector<at::Tensor> soft(lanes.size());
-  std::vector<std::string> names(lanes.size(), "soft_prompt");
-  for (size_t lane = 0; lane < lanes.size(); ++lane) {
-    soft[lane] = at::zeros({1, 1, 1}, at::kFloat);  // of a lane without a prompt
-    if (lanes[lane] == nullptr) continue;
-    form_.RequireRoom(victim, seeds[lane].text, kName);
-    sequences[lane] = form_.Of(*victim.tokenizer, seeds[lane].text);
-    const auto places = static_cast<int64_t>(sequences[lane].places.size());
-    soft[lane] = table.Embed(table.RandomIds(1, places, search.TokenRng(lane))).detach().clone();
-  }
-  OptimizerSpec spec;
-  spec.name = "adamw";
-  spec.lr = lr_;
-  spec.weight_decay = weight_decay_;
-  Optimizer optimizer(spec, names, soft);
-  const DenoisingObjective objective(lanes.any(), search.Rows([&](size_t lane) {
-    return lanes[lane]->ReferenceImages(seeds[lane], 1)[0];
-  }),
-                                     lambda_ > 0);
-  const at::Tensor aims = search.Rows([&](size_t lane) {
-    const NoGrad no_grad;
-    return EncodeText(unmodified,
-                      TokenizeBatch(*unmodified.tokenizer, {seeds[lane].text}, context))[0];
-  });
-  // All lanes stand at one timestep, so it is drawn from the concept's stream.
-  Philox times = lanes.any().Rng(subject);
+  Run run(*this, lanes, subject, seeds, &search);
+  const Tokenizer& tokenizer = *lanes.any().Victim().tokenizer;
   for (int64_t step = 0; step < iterations_ && search.Searches(); ++step) {
-    std::vector<at::Tensor> hard(lanes.size());
-    std::vector<std::vector<int64_t>> ids(lanes.size());
-    search.ForEach([&](size_t lane) {
-      const at::Tensor nearest = table.Nearest(soft[lane]).contiguous();
-      hard[lane] = table.Embed(nearest).detach().requires_grad_(true);
-      const int64_t* begin = nearest.data_ptr<int64_t>();
-      ids[lane] = sequences[lane].With({begin, begin + nearest.numel()});
-    });
+    run.Project();
     if (step % eval_every_ == 0) {
       search.Try([&](size_t lane, int64_t index) {
-        return PromptOfTokens(seeds[lane], kName, index, *victim.tokenizer, ids[lane]);
+        return PromptOfTokens(seeds[lane], kName, index, tokenizer, run.Ids(lane));
       });
       if (!search.Searches()) break;
     }
-    const DenoisingPoint point = objective.PointAt(static_cast<double>(
-        times.Below(static_cast<uint64_t>(victim.scheduler.num_train_timesteps))));
-    const at::Tensor noise =
-        search.Rows([&](size_t lane) { return objective.DrawNoise(1, search.NoiseRng(lane)); });
-    const at::Tensor framed = search.Rows([&](size_t lane) {
-      return FrameIds(*victim.tokenizer, at::tensor(ids[lane], at::kLong).unsqueeze(0), context)[0];
-    });
-    const at::Tensor whole = ClipTokenEmbeddings(victim.text_encoder, framed).detach();
-    const at::Tensor embeddings = search.Rows([&](size_t lane) {
-      const at::Tensor places =
-          (at::tensor(sequences[lane].places, at::kLong) + 1).to(whole.device());
-      return whole[static_cast<int64_t>(lane)].index_copy(0, places, hard[lane][0]);
-    });
-    const at::Tensor wanted = objective.Predicted(unmodified, aims, point, noise.flatten(0, 1));
-    const at::Tensor loss = objective.Score(embeddings, framed, point, noise.flatten(0, 1), wanted)
-                                .Total(lambda_)
-                                .sum();
-    std::vector<at::Tensor> leaves, gradients(lanes.size());
-    search.ForEach([&](size_t lane) { leaves.push_back(hard[lane]); });
-    const std::vector<at::Tensor> found = Gradients(loss, leaves);
-    size_t next = 0;
-    search.ForEach([&](size_t lane) { gradients[lane] = found[next++]; });
-    optimizer.Step(gradients);
-    search.Spend(objective.TakeCosts());
+    run.Step();
   }
   return search.Take();
 }

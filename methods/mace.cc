@@ -103,6 +103,9 @@ class Mace : public Method {
   StateDict WithLora(Context& context, const Backbone& base, const StateDict& refined,
                      const std::vector<NamedCaption>& named,
                      const CaptionedPictures& pictures) const;
+  // The sum over layers of the norm of what the region's pixels give to the caption's name.
+  at::Tensor Attended(const AttentionMaps& maps, const at::Tensor& region,
+                      const std::string& caption) const;
   // Where the unmodified model's picture is the concept's, (1, height, width) of 0 and 1.
   at::Tensor RegionOf(const Backbone& base, const NamedCaption& one,
                       const CaptionedPictures& pictures, const at::Tensor& noise) const;
@@ -162,6 +165,21 @@ at::Tensor Mace::RegionOf(const Backbone& base, const NamedCaption& one,
   return maps.Region(latents.size(2), latents.size(3), mask_threshold_);
 }
 
+at::Tensor Mace::Attended(const AttentionMaps& maps, const at::Tensor& region,
+                          const std::string& caption) const {
+  at::Tensor sum;
+  for (const auto& [layer, map] : maps.layers()) {
+    const at::Tensor inside = RegionAt(region, map.size(2))[0].gt(0.5).nonzero();
+    if (inside.size(0) == 0) continue;
+    const at::Tensor norm = map.index_select(2, inside.view(-1)).norm();
+    sum = sum.defined() ? sum + norm : norm;
+  }
+  if (sum.defined()) return sum;
+  throw Error(
+      fmt::format("mace: the mask of '{}' holds no pixel at any layer. Lower mask_threshold ({}).",
+                  caption, mask_threshold_));
+}
+
 StateDict Mace::WithLora(Context& context, const Backbone& base, const StateDict& refined,
                          const std::vector<NamedCaption>& named,
                          const CaptionedPictures& pictures) const {
@@ -185,11 +203,11 @@ StateDict Mace::WithLora(Context& context, const Backbone& base, const StateDict
   std::vector<std::string> moved;
   for (const auto& [name, tensor] : InitLora(refined, spec, 0)) {
     Philox rng = context.Rng(fmt::format("mace/lora/{}/{}", subject, name));
-    const bool down = EndsWith(name, ".lora_A.weight");
     lora.Set(
         name,
-        down ? (UnitNormal(&rng, tensor.sizes()) / static_cast<double>(rank_)).to(tensor.device())
-             : tensor);
+        EndsWith(name, ".lora_A.weight")
+            ? (UnitNormal(&rng, tensor.sizes()) / static_cast<double>(rank_)).to(tensor.device())
+            : tensor);
     moved.push_back(name);
   }
   const auto loss = [&](const StateDict& trained, int64_t step, int64_t) {
@@ -206,19 +224,7 @@ StateDict Mace::WithLora(Context& context, const Backbone& base, const StateDict
     UNetForward(base.unet_config, ApplyLora(refined, trained, spec),
                 AddNoise(base.scheduler, x0, noise_of(&rng, batch_), timesteps), timesteps,
                 pictures.states.narrow(0, one.row, 1).expand({batch_, -1, -1}), &maps);
-    at::Tensor sum;
-    for (const auto& [layer, map] : maps.layers()) {
-      const at::Tensor inside = RegionAt(regions[which], map.size(2))[0].gt(0.5).nonzero();
-      if (inside.size(0) == 0) continue;
-      const at::Tensor norm = map.index_select(2, inside.view(-1)).norm();
-      sum = sum.defined() ? sum + norm : norm;
-    }
-    if (!sum.defined()) {
-      throw Error(fmt::format(
-          "mace: the mask of '{}' holds no pixel at any layer. Lower mask_threshold ({}).",
-          pictures.captions[static_cast<size_t>(one.row)], mask_threshold_));
-    }
-    return sum;
+    return Attended(maps, regions[which], pictures.captions[static_cast<size_t>(one.row)]);
   };
   TrainSpec training;
   training.steps = iterations_;

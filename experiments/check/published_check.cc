@@ -179,7 +179,7 @@ Tested CheckOrdering(const Claim& claim, const Results& results) {
   }
   if (record == nullptr) return {{"not_run", "the results have no such comparison"}, {}};
   const bool turned = found->first == ordering.higher;
-  const double difference = (turned ? -1 : 1) * found->difference;
+  const double difference = turned ? 0 - found->difference : found->difference;  // no -0
   std::string detail =
       fmt::format("{} - {} = {:+.3f} [{:+.3f}, {:+.3f}], n = {}, {} p = {:.2g}", ordering.lower,
                   ordering.higher, difference, turned ? -found->high : found->low,
