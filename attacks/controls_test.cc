@@ -32,7 +32,7 @@ TEST_CASE("controls: what they control exists, and has the same parameters of th
       }
     }
   }
-  CHECK(controls >= 3);
+  CHECK(controls >= 5);
 }
 
 TEST_CASE("controls: as many evaluations, as many queries") {
@@ -42,9 +42,13 @@ TEST_CASE("controls: as many evaluations, as many queries") {
           pez["iterations"].get<int64_t>() * pez["restarts"].get<int64_t>());
     CHECK(Params("random_prefix", preset)["tries"] ==
           Params("unlearn_diff_atk", preset)["timesteps"]);
+    CHECK(Params("seed_search", preset)["tries"] ==
+          Params("unlearn_diff_atk", preset)["timesteps"]);
     const Json p4d = Params("p4d", preset);
-    CHECK(Params("random_tokens", preset)["tries"] ==
-          p4d["iterations"].get<int64_t>() / p4d["eval_every"].get<int64_t>());
+    for (const char* control : {"random_tokens", "shuffle"}) {
+      CHECK(Params(control, preset)["tries"] ==
+            p4d["iterations"].get<int64_t>() / p4d["eval_every"].get<int64_t>());
+    }
   }
 }
 

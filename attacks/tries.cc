@@ -10,6 +10,16 @@
 #include "core/text.h"
 
 namespace excise {
+namespace {
+
+// What the answer depends on: the text, and initial latents where a prompt has its own.
+std::string QuestionOf(const Prompt& prompt) {
+  const std::vector<float>& latents = prompt.latents.values;
+  return prompt.text + '\0' +
+         std::string(reinterpret_cast<const char*>(latents.data()), latents.size() * sizeof(float));
+}
+
+}  // namespace
 
 std::string ReasonWithoutRoom(const Backbone& model, const Prompt& seed, int64_t prefix_len) {
   const int64_t room = model.clip.text.max_position_embeddings - 2 - prefix_len;
@@ -56,8 +66,9 @@ void LaneTries::Try(const std::function<Prompt(size_t lane, int64_t index)>& mak
   ForEach([&](size_t lane) {
     Own& own = own_[lane];
     Prompt prompt = make(lane, static_cast<int64_t>(own.trajectory.size()) - 1);
-    if (IsOneOf(prompt.text, own.asked)) return;
-    own.asked.push_back(prompt.text);
+    std::string question = QuestionOf(prompt);
+    if (IsOneOf(question, own.asked)) return;
+    own.asked.push_back(std::move(question));
     asked[lane] = std::move(prompt);
   });
   const std::vector<std::optional<Answer>> answers = lanes_.Query(asked);

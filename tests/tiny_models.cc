@@ -288,9 +288,12 @@ std::optional<Answer> TinyTarget::Query(const Prompt& prompt) {
       EncodeText(victim, TokenizeBatch(*victim.tokenizer, {prompt.text}, context), hooks_);
   const at::Tensor empty =
       EncodeText(victim, TokenizeBatch(*victim.tokenizer, {""}, context), hooks_);
+  const at::Tensor noise = prompt.latents.values.empty()
+                               ? Noise({1, 4, 8, 8}, prompt.root_id, 1)
+                               : at::tensor(prompt.latents.values).view({1, 4, 8, 8});
   const at::Tensor picture = DecodeImages(
-      victim, SampleLatents(victim, hooks_, states, empty, Noise({1, 4, 8, 8}, prompt.root_id, 1),
-                            sampling, &ledger().unet_evaluations));
+      victim,
+      SampleLatents(victim, hooks_, states, empty, noise, sampling, &ledger().unet_evaluations));
   ++ledger().victim_queries;
   const ImageFilter* filter = hooks_ == nullptr ? nullptr : hooks_->Filter();
   Answer answer;
