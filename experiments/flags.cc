@@ -128,7 +128,11 @@ void AddFlags(CLI::App& app, Flags* f) {
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_option("--export_prompts", f->export_prompts,
-                 "write FILE.csv or FILE.jsonl and initial latents for other software, and stop");
+                 "write FILE.csv or FILE.jsonl and initial latents for other software, and stop; "
+                 "found:FILE: what attacks found, as prompt_file reads it");
+  app.add_flag("--sensitive_texts", f->sensitive_texts,
+               "with --export_prompts=found:FILE: texts of sensitive concepts, too, of data of "
+               "your own");
   app.add_option("--export_models", f->export_models,
                  "write the edited models as snapshot folders under this one, and stop");
   app.add_option("--protocol", f->protocol,
@@ -241,11 +245,22 @@ void CheckFlags(const ShardChoice& part, Flags* flags) {
         "--update_reference, --export_prompts and --export_models compute all of them. Leave one "
         "of the two out.");
   }
+  if (f.sensitive_texts && FoundFile(f).empty()) {
+    throw UsageError("--sensitive_texts is for --export_prompts=found:FILE.");
+  }
   RequireWholeRun(part, f);
   f.choices.methods = Names(f.methods, "--methods");
   f.choices.attacks = Names(f.attacks, "--attacks");
   f.choices.concepts = Names(f.concepts, "--concepts");
   f.choices.metrics = Names(f.metrics, "--metrics");
+}
+
+std::string FoundFile(const Flags& f) {
+  constexpr std::string_view kFound = "found:";
+  if (f.export_prompts.compare(0, kFound.size(), kFound) != 0) return "";
+  const std::string file = f.export_prompts.substr(kFound.size());
+  if (file.empty()) throw UsageError("--export_prompts=found:FILE needs the name of a file.");
+  return file;
 }
 
 std::map<std::string, std::string> SelectionOf(const Flags& f, const std::string& backbone) {

@@ -30,7 +30,8 @@ struct Flags {
   int workers = 0;
   int64_t model_memory = kModelMemory >> 20;  // MiB
   std::vector<std::string> arguments;
-  bool dry_run = false, explain = false, force = false, update_golden = false;
+  bool dry_run = false, explain = false, force = false, update_golden = false,
+       sensitive_texts = false;
 };
 
 void AddFlags(CLI::App& app, Flags* flags);
@@ -46,6 +47,9 @@ void RefuseEmptyValues(int argc, const char* const* argv);
 // Throws UsageError on values and combinations that cannot be meant, with `part` of the run to do.
 // Also fills `choices` from the comma-separated lists.
 void CheckFlags(const ShardChoice& part, Flags* flags);
+
+// FILE of --export_prompts=found:FILE, or "".
+std::string FoundFile(const Flags& flags);
 
 // What the command line makes of an experiment beside its profile, by flag; empty for the whole run
 // that its file describes.

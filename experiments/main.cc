@@ -30,6 +30,7 @@
 #include "experiments/page/page_figures.h"
 #include "experiments/render_as.h"
 #include "experiments/results/read_results.h"
+#include "experiments/run/export_found.h"
 #include "experiments/run/export_models.h"
 #include "experiments/run/export_prompts.h"
 #include "experiments/run/grid.h"
@@ -309,7 +310,8 @@ void RunTable(Flags f) {
     PrintOut(DescribePlan(*lab, *grid, MakePlan(*lab, *grid, is_stored), options));
   }
   if (looks) return;
-  if (!f.export_prompts.empty()) {
+  const std::string found = FoundFile(f);
+  if (!f.export_prompts.empty() && found.empty()) {
     return ExportPrompts(*lab, *grid, store, options.workers, UserPath(f.export_prompts));
   }
   if (!f.export_models.empty()) {
@@ -320,6 +322,9 @@ void RunTable(Flags f) {
     LearnOffers(lab.get(), store, options.workers);
     grid.emplace(*lab);
     TakeReused(f, lab.get(), &grid, &reused, &options);
+  }
+  if (!found.empty()) {
+    return ExportFound(*lab, *grid, store, options.workers, f.sensitive_texts, UserPath(found));
   }
   RunOutcome outcome = RunExperiment(*lab, *grid, store, options);
   if (outcome.finished) return Finish(f, selection, *lab, *grid, store, watch, &outcome);

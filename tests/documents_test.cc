@@ -69,7 +69,11 @@ Names FieldsOfKind() {
 // The fields of a section that --set takes: "methods.NAME", "sampler", "prompts.params", ...
 Names FieldsOfSection(const std::string& section, const std::string& plugin) {
   if (section == "methods") return FieldsOfPlugin<Method>(plugin);
-  if (section == "attacks") return FieldsOfPlugin<Attack>(plugin);
+  if (section == "attacks") {
+    Names fields = FieldsOfPlugin<Attack>(plugin);
+    fields.insert("found_on");  // the experiment's own, of any attack
+    return fields;
+  }
   if (section == "metrics") return FieldsOfPlugin<Metric>(plugin);
   if (section == "judge") return {"plugin", "params"};
   if (section == "judge.params") return FieldsOfKind<Judge>();

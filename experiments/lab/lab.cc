@@ -101,6 +101,36 @@ void LoadPrompts(Lab* lab) {
   }
 }
 
+// An attack that is found on one row and used on all: that row, and that the attack can be.
+void CheckFoundOn(const Lab& lab) {
+  std::vector<std::string> rows;
+  for (const Entry<Method>& entry : lab.methods) rows.push_back(entry.name);
+  for (const Entry<Attack>& attack : lab.attacks) {
+    if (attack.found_on.empty()) continue;
+    const std::string where = fmt::format("attack '{}': \"found_on\"", attack.name);
+    const auto row = std::find(rows.begin(), rows.end(), attack.found_on);
+    if (row == rows.end()) ThrowUnknownName("row of the table for " + where, attack.found_on, rows);
+    const AttackTraits traits = attack.plugin->traits();
+    if (!traits.ForEachMethod()) {
+      throw UsageError(fmt::format(
+          "{} is for attacks that meet the edited model, and {} is made once for all methods "
+          "anyway. Leave it out.",
+          where, attack.plugin_name));
+    }
+    if (traits.weights) {
+      throw UsageError(
+          fmt::format("{}: {} changes the weights of the model that it attacks, which "
+                      "no other row has. Leave it out.",
+                      where, attack.plugin_name));
+    }
+    const std::string& reason = lab.methods[static_cast<size_t>(row - rows.begin())].not_applicable;
+    if (!reason.empty()) {
+      throw UsageError(fmt::format("{}: row '{}' cannot run here: {}. Choose another one.", where,
+                                   attack.found_on, reason));
+    }
+  }
+}
+
 // Asked before any work: an attack that fits none of the prompts is a mistake, and its file is
 // read.
 void CheckAttacks(const Lab& lab) {
@@ -298,9 +328,18 @@ std::string Lab::ReasonNotAttacked(size_t attack, size_t subject, const Prompt& 
   return attacks[attack].plugin->Excludes(backbone, visible, seed);
 }
 
+size_t Lab::VictimOf(size_t attack, size_t method) const {
+  if (!TraitsOf(attack).ForEachMethod()) return unmodified;
+  const std::string& row = attacks[attack].found_on;
+  if (row.empty()) return method;
+  const auto found = std::find_if(methods.begin(), methods.end(),
+                                  [&](const Entry<Method>& entry) { return entry.name == row; });
+  return static_cast<size_t>(found - methods.begin());
+}
+
 bool Lab::AttackApplies(size_t attack, size_t method) const {
   const std::vector<std::string> seen = TraitsOf(attack).adapts_to;
-  method = RowOf(method);  // what its edits offer is the same
+  method = RowOf(VictimOf(attack, method));  // what its edits offer is the same
   if (seen.empty() || method >= offers.size() || !offers[method]) return true;
   return std::any_of(offers[method]->begin(), offers[method]->end(),
                      [&](const std::string& one) { return IsOneOf(one, seen); });
@@ -355,6 +394,7 @@ std::unique_ptr<Lab> OpenLab(const Experiment& experiment, const Folders& folder
   RemoveIdleMetrics(lab.get());
   LoadPrompts(lab.get());
   LeaveOutRemoved(lab.get());
+  CheckFoundOn(*lab);
   CheckAttacks(*lab);
   if (!folders.pictures.empty()) AddPictureRows(folders.pictures, lab.get());
   ReadInputs(lab.get());

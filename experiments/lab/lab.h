@@ -93,7 +93,13 @@ struct Lab {
   std::string ReasonNotAttacked(size_t attack, size_t subject, const Prompt& seed) const;
   AttackTraits TraitsOf(size_t attack) const { return attacks[attack].plugin->traits(); }
   // Whether the attack is crafted anew against every method.
-  bool ForEachMethod(size_t attack) const { return TraitsOf(attack).ForEachMethod(); }
+  bool ForEachMethod(size_t attack) const {
+    return TraitsOf(attack).ForEachMethod() && attacks[attack].found_on.empty();
+  }
+  // The method against which it is crafted where `method` is attacked: that one; the first edit of
+  // the row that the experiment names (found_on); the unmodified model, of an attack that meets
+  // none.
+  size_t VictimOf(size_t attack, size_t method) const;
   // Whether the attack can be run on this method: an adaptive one needs something to adapt to.
   // Where nobody knows yet, it can.
   bool AttackApplies(size_t attack, size_t method) const;

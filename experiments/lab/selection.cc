@@ -4,6 +4,7 @@
 
 #include <cctype>
 
+#include "attacks/attack.h"
 #include "core/error.h"
 #include "core/text.h"
 #include "experiments/results/record.h"
@@ -14,20 +15,27 @@ namespace {
 // A row or column of the user's own name: {"plugin": "snapshot", ...}.
 bool IsNamedByUser(const Json& params) { return params.is_object() && params.contains("plugin"); }
 
+// Takes `field` out of the parameters: the name of a `what`; "" where it is not there.
+std::string TakeName(const std::string& field, const std::string& what, const std::string& owner,
+                     Json* params) {
+  if (!params->is_object() || !params->contains(field)) return "";
+  const Json name = params->at(field);
+  params->erase(field);
+  if (name.is_string() && !name.get<std::string>().empty()) return name;
+  throw UsageError(fmt::format("{}: \"{}\" is the name of {}.", owner, field, what));
+}
+
 }  // namespace
 
 Chosen Resolve(const Selection& selection, const std::string& kind, const std::string& name) {
-  Chosen chosen{name, name, "", Json::object()};
+  Chosen chosen{name, name, "", "", Json::object()};
   const auto given = selection.params.find(name);
   if (given == selection.params.end()) return chosen;
   chosen.params = given->second;
-  if (chosen.params.is_object() && chosen.params.contains("preset")) {
-    const Json& preset = chosen.params["preset"];
-    if (!preset.is_string()) {
-      throw UsageError(fmt::format("{} '{}': \"preset\" is the name of one.", kind, name));
-    }
-    chosen.preset = preset;
-    chosen.params.erase("preset");
+  const std::string owner = fmt::format("{} '{}'", kind, name);
+  chosen.preset = TakeName("preset", "one", owner, &chosen.params);
+  if (kind == Attack::kKind) {
+    chosen.found_on = TakeName("found_on", "a row of the table", owner, &chosen.params);
   }
   if (!IsNamedByUser(chosen.params)) return chosen;
   const bool plain = std::all_of(name.begin(), name.end(), [](unsigned char c) {

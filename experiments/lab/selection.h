@@ -29,6 +29,8 @@ struct Entry {
   std::string not_applicable = "";  // why it cannot run on this backbone, or ""
   // Pictures made elsewhere, which stand for a method; or null.
   std::shared_ptr<const PictureRow> pictures = nullptr;
+  // Of an attack: the row against which it is crafted, to be used on all rows; "": on each its own.
+  std::string found_on = "";
   // Of a method: which of its row's edits it is. One row has several where the experiment has
   // several erase seeds; they stand one after another, from 0 on.
   size_t edit = 0;
@@ -51,11 +53,12 @@ Entry<Base> MakeEntry(const std::string& name, const std::string& plugin_name,
 // The plug-in behind a name of a selection, and its parameters.
 struct Chosen {
   std::string name, plugin;
-  std::string preset;  // asked for by the parameter "preset"
+  std::string preset;    // asked for by the parameter "preset"
+  std::string found_on;  // by the parameter "found_on", of attacks alone
   Json params = Json::object();
 };
 
-// Throws UsageError when a row's own name is not one, or its preset no name.
+// Throws UsageError when a row's own name is not one, or its preset or found_on no name.
 Chosen Resolve(const Selection& selection, const std::string& kind, const std::string& name);
 
 // The names that take part: those of `always`, and what the selection says of `registered` ones and
@@ -103,6 +106,7 @@ std::vector<Entry<Base>> Instantiate(const Selection& selection,
       ThrowMissing(Base::kKind, name, missing, plugin->needs_one_of().front());
     }
     entries.push_back(MakeEntry<Base>(name, chosen.plugin, std::move(plugin), inputs));
+    entries.back().found_on = chosen.found_on;
   }
   return entries;
 }

@@ -23,7 +23,8 @@ std::map<std::string, Members> ByPlugin(const std::vector<Record>& records,
   for (const Record& record : records) {
     if (record.metric != metric || record.subject != kAllConcepts) continue;
     const double steps = GradientStepsOf(record);
-    if (steps <= 0) continue;
+    // What was found on another row says nothing of what this row takes.
+    if (steps <= 0 || record.attack_params.contains("found_on")) continue;
     Members& members = plugins[record.attack_params.value("plugin", record.attack)];
     const auto found = std::find_if(members.begin(), members.end(),
                                     [&](const Member& m) { return m.attack == record.attack; });

@@ -48,8 +48,14 @@ class Exporter {
     for (int64_t replicate = 0; replicate < lab_.experiment.sampler.images_per_prompt;
          ++replicate) {
       const std::string name = fmt::format("{}#{}", seed.root_id, replicate);
-      prompts_.push_back({prompt.id, lab_.concepts[subject].name, group, lab_.attacks[attack].name,
-                          replicate, prompt.text, noise_seed, name});
+      prompts_.push_back({{"prompt_id", prompt.id},
+                          {"concept", lab_.concepts[subject].name},
+                          {"group", group},
+                          {"attack", lab_.attacks[attack].name},
+                          {"replicate", replicate},
+                          {"prompt", prompt.text},
+                          {"noise_seed", noise_seed},
+                          {"latents", name}});
       if (latents_.Contains(name)) continue;
       const int64_t side = lab_.backbone.unet_config.sample_size;
       latents_.Set(name, LatentNoise(noise_seed, seed.root_id, static_cast<uint64_t>(replicate),
@@ -58,7 +64,9 @@ class Exporter {
   }
 
   void Write(const std::filesystem::path& file) const {
-    const std::string bytes = PromptFileBytes(prompts_, file);
+    const std::string bytes = PromptFileBytes(
+        {"prompt_id", "concept", "group", "attack", "replicate", "prompt", "noise_seed", "latents"},
+        prompts_, file);
     std::filesystem::path latents = file;
     latents.replace_extension(".latents.safetensors");
     SaveSafetensors(latents, latents_);
@@ -73,21 +81,21 @@ class Exporter {
  private:
   const Lab& lab_;
   Pipeline pipeline_;
-  std::vector<ExportedPrompt> prompts_;
+  std::vector<Json> prompts_;
   StateDict latents_;
   int64_t withheld_ = 0;
 };
 
-void RefuseFormulas(const std::vector<std::string>& fields, const ExportedPrompt& row,
+void RefuseFormulas(const std::vector<std::string>& fields, const Json& row,
                     const std::filesystem::path& file) {
   for (const std::string& field : fields) {
     if (!IsFormula(field)) continue;
     throw UsageError(fmt::format(
         "--export_prompts={}: '{}' ({}, attack {}) begins as a formula does, and a spreadsheet "
-        "would "
-        "run it; with a mark before it, it would be another prompt. Write {} instead, an object a "
-        "line: there every prompt stands as it is.",
-        file.string(), Shortened(field, 80), row.prompt_id, row.attack,
+        "would run it; with a mark before it, it would be another prompt. Write {} instead, an "
+        "object a line: there every prompt stands as it is.",
+        file.string(), Shortened(field, 80), row.at("prompt_id").get<std::string>(),
+        row.at("attack").get<std::string>(),
         std::filesystem::path(file).replace_extension(".jsonl").filename().string()));
   }
 }
@@ -103,31 +111,28 @@ void RefuseForms(const Prompt& prompt, const std::string& attack) {
       prompt.form() == PromptForm::kText ? "" : FormName(prompt.form())));
 }
 
-std::string PromptFileBytes(const std::vector<ExportedPrompt>& prompts,
+std::string PromptFileBytes(const std::vector<std::string>& columns, const std::vector<Json>& rows,
                             const std::filesystem::path& file) {
+  if (file.extension() != ".csv" && file.extension() != ".jsonl") {
+    throw UsageError(fmt::format(
+        "--export_prompts={}: the name of a .csv or .jsonl file is expected.", file.string()));
+  }
   const bool csv = file.extension() == ".csv";
-  std::string bytes = csv ? CsvLine({"prompt_id", "concept", "group", "attack", "replicate",
-                                     "prompt", "noise_seed", "latents"})
-                          : "";
-  for (const ExportedPrompt& row : prompts) {
-    if (csv) {
-      const std::vector<std::string> fields = {row.prompt_id,
-                                               row.subject,
-                                               row.group,
-                                               row.attack,
-                                               std::to_string(row.replicate),
-                                               row.prompt,
-                                               std::to_string(row.noise_seed),
-                                               row.latents};
-      RefuseFormulas(fields, row, file);
-      bytes += CsvLine(fields);
+  std::string bytes = csv ? CsvLine(columns) : "";
+  for (const Json& row : rows) {
+    if (!csv) {
+      bytes += row.dump(-1, ' ', /*ensure_ascii=*/true) + "\n";
       continue;
     }
-    const Json object = {{"prompt_id", row.prompt_id},   {"concept", row.subject},
-                         {"group", row.group},           {"attack", row.attack},
-                         {"replicate", row.replicate},   {"prompt", row.prompt},
-                         {"noise_seed", row.noise_seed}, {"latents", row.latents}};
-    bytes += object.dump(-1, ' ', /*ensure_ascii=*/true) + "\n";
+    std::vector<std::string> fields;
+    for (const std::string& column : columns) {
+      const Json& value = row.at(column);
+      fields.push_back(value.is_string() ? value.get<std::string>()
+                       : value.is_null() ? ""
+                                         : value.dump());
+    }
+    RefuseFormulas(fields, row, file);
+    bytes += CsvLine(fields);
   }
   return bytes;
 }
@@ -141,10 +146,7 @@ void ExportPrompts(const Lab& lab, const Grid& grid, Store& store, int workers,
         "draws by the seeds or guidance scales in its prompts' rows. Give other software the list "
         "itself, or set sampler.noise=philox and sampler.own_guidance=false.");
   }
-  if (file.extension() != ".csv" && file.extension() != ".jsonl") {
-    throw UsageError(fmt::format(
-        "--export_prompts={}: the name of a .csv or .jsonl file is expected.", file.string()));
-  }
+  PromptFileBytes({}, {}, file);  // refuses another name before any work
   Exporter exporter(lab, store);
   exporter.Craft(grid, workers);
   for (size_t subject = 0; subject < lab.concepts.size(); ++subject) {

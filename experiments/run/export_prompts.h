@@ -2,31 +2,23 @@
 // is experiments/lab/picture_folder.h.
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
 
+#include "core/json.h"
 #include "core/store.h"
 #include "experiments/lab/lab.h"
 #include "experiments/run/grid.h"
 
 namespace excise {
 
-// A picture that is to be drawn.
-struct ExportedPrompt {
-  std::string prompt_id, subject, group, attack;
-  int64_t replicate = 0;
-  std::string prompt;
-  uint64_t noise_seed = 0;
-  std::string latents;  // their name in the file beside
-};
-
-// The file's bytes: CSV with a header, or an object a line where `file` ends in .jsonl. CSV is
-// opened by spreadsheets, which run a text that begins with = + - or @; a mark before it would be
-// another prompt to every program that draws it. So such a text is refused there (UsageError) and
-// stands in JSONL letter by letter.
-std::string PromptFileBytes(const std::vector<ExportedPrompt>& prompts,
+// The file's bytes: CSV with a header, or an object a line where `file` ends in .jsonl; each of
+// `rows` has all `columns`, prompt_id and attack among them. CSV is opened by spreadsheets, which
+// run a text that begins with = + - or @; a mark before it would be another prompt to every program
+// that draws it. So such a text is refused there (UsageError) and stands in JSONL letter by letter.
+// Throws UsageError unless `file` ends in .csv or .jsonl.
+std::string PromptFileBytes(const std::vector<std::string>& columns, const std::vector<Json>& rows,
                             const std::filesystem::path& file);
 
 // A file of texts carries texts, on noise by their seeds. Throws UsageError for another form.
@@ -36,8 +28,7 @@ void RefuseForms(const Prompt& prompt, const std::string& attack);
 // attack, replicate, prompt, noise_seed, latents; and FILE.latents.safetensors, which holds under
 // the name in the column `latents` unit normal float32 (channels, height, width): the initial
 // latents on which every row of the table draws that picture. Attacked prompts are crafted first,
-// by `workers` threads; those of sensitive concepts are not written. Throws UsageError unless FILE
-// ends in .csv or .jsonl.
+// by `workers` threads; those of sensitive concepts are not written.
 void ExportPrompts(const Lab& lab, const Grid& grid, Store& store, int workers,
                    const std::filesystem::path& file);
 

@@ -31,7 +31,7 @@ bool ReadsTarget(const MetricTraits& traits) {
 Grid::Grid(const Lab& lab, const std::function<bool(const Cell&)>& keep) : lab_(lab) {
   for (size_t attack = 1; attack < lab.attacks.size(); ++attack) {
     if (!lab.ForEachMethod(attack)) {
-      AddCraftings(attack, lab.unmodified);  // once for all methods
+      AddCraftings(attack, lab.VictimOf(attack, lab.unmodified));  // once for all methods
       continue;
     }
     for (size_t method = 0; method < lab.methods.size(); ++method) {
@@ -99,8 +99,7 @@ void Grid::KeepOnly(const std::function<bool(const Cell&)>& keep) {
     if (digests.count(unit.digest) == 0) continue;
     erased.insert({unit.method, RemovedTogether(lab_, unit.method, unit.subject).front()});
     if (unit.group == "target") {
-      const size_t method = lab_.ForEachMethod(unit.attack) ? unit.method : lab_.unmodified;
-      crafted.insert({unit.attack, method, unit.subject});
+      crafted.insert({unit.attack, lab_.VictimOf(unit.attack, unit.method), unit.subject});
     }
     places_[{unit.method, unit.subject, unit.attack, unit.group}].push_back(units.size());
     units.push_back(std::move(unit));

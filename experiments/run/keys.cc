@@ -184,6 +184,7 @@ namespace {
 Json TargetKey(const char* stage, const Lab& lab, size_t attack, size_t method, size_t subject,
                const AttackInputs& inputs) {
   const Entry<Attack>& entry = lab.attacks[attack];
+  const size_t victim = lab.VictimOf(attack, method);
   Json key = EntryKey(stage, entry, lab);
   key["seeds"] = {{"attack", lab.experiment.seeds.attack}};
   key["inputs"] = {{"concept", ConceptToJson(inputs.subject)}};
@@ -197,7 +198,7 @@ Json TargetKey(const char* stage, const Lab& lab, size_t attack, size_t method, 
     key["inputs"]["sampler"] = ReferenceSamplerKey(lab);
   }
   if (inputs.traits.ForEachMethod()) {
-    key["inputs"]["erased"] = Store::Digest(EraseKey(lab, method, subject));
+    key["inputs"]["erased"] = Store::Digest(EraseKey(lab, victim, subject));
   }
   if (inputs.traits.queries > 0) {
     key["inputs"]["oracle"] = inputs.judge->oracle_digest();

@@ -70,6 +70,7 @@ std::vector<SearchedPicture> Pipeline::DrawSearched(
 }
 
 Trajectory Pipeline::Craft(size_t attack, size_t method, size_t subject, const Prompt& prompt) {
+  method = lab_.VictimOf(attack, method);
   const Entry<Attack>& entry = lab_.attacks[attack];
   const AttackTraits traits = entry.plugin->traits();
   if (traits.per == AttackTraits::Per::kConcept) {
@@ -89,8 +90,7 @@ Trajectory Pipeline::Craft(size_t attack, size_t method, size_t subject, const P
   if (stored) return *stored;
   // Another worker may be about it, or about one that is crafted together with it.
   const LanePlace place = PlaceOf(lab_, attack, subject, prompt);
-  const std::lock_guard<std::mutex> crafting(
-      Crafting(attack, traits.ForEachMethod() ? method : lab_.unmodified, subject, place.group));
+  const std::lock_guard<std::mutex> crafting(Crafting(attack, method, subject, place.group));
   std::vector<std::optional<Prompt>> prompts = PromptsOfGroup(lab_, attack, subject, prompt);
   for (size_t lane = 0; lane < prompts.size(); ++lane) {
     if (!prompts[lane]) continue;

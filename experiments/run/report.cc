@@ -80,7 +80,7 @@ Json Protocol(const Lab& lab, size_t attack, const Concept* subject,
                    {"label_by", "the prompt's own class and style"},
                    {"form", FormName(traits.form)},
                    {"surrogate", SurrogateProtocol(lab, attack)},
-                   {"adaptive", traits.ForEachMethod()},
+                   {"adaptive", lab.ForEachMethod(attack)},
                    {"replacement", nullptr},
                    {"set_sha", SetDigest(lab, cells)},
                    {"weights_sha", lab.backbone.digest}};
@@ -295,6 +295,7 @@ Json ShownParams(const Entry<Base>& entry) {
   Json params = entry.params;
   for (const auto& [field, sha256] : entry.files.items()) params[field + "_sha256"] = sha256;
   if (entry.name != entry.plugin_name) params["plugin"] = entry.plugin_name;
+  if (!entry.found_on.empty()) params["found_on"] = entry.found_on;
   return params;
 }
 

@@ -168,7 +168,7 @@ class Runner {
         [&](size_t i) {
           const size_t first = passes[i].front();
           // A shard attacks the models that it erased itself.
-          const bool own = lab_.ForEachMethod(craftings[first].attack);
+          const bool own = lab_.TraitsOf(craftings[first].attack).ForEachMethod();
           return options_.shard.Owns(static_cast<int64_t>(
               own ? grid_.RemovalOf(craftings[first].method, craftings[first].subject) : first));
         },

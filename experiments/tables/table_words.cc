@@ -156,7 +156,7 @@ class NotesWriter {
 
   // How attacks get at the methods.
   void AddAttackers(Text* text) const {
-    std::vector<std::string> transfer, adaptive, given;
+    std::vector<std::string> transfer, adaptive, given, found;
     for (const Record& record : view_.results().records) {
       if (headline_ == nullptr || record.metric != headline_->metric) continue;
       if (record.attack == view_.Attacks(headline_->metric).front()) continue;
@@ -164,14 +164,21 @@ class NotesWriter {
       const bool adapts = record.protocol.value("adaptive", false);
       // Prompts that the user brought: nobody here knows how they were made.
       const bool brought = record.attack_params.contains("file_sha256");
-      std::vector<std::string>& names = adapts ? adaptive : brought ? given : transfer;
-      if (!IsOneOf(record.attack, names)) {
-        names.push_back(record.attack);
-      }
+      const std::string row = record.attack_params.value("found_on", "");
+      std::vector<std::string>& names = adapts         ? adaptive
+                                        : brought      ? given
+                                        : !row.empty() ? found
+                                                       : transfer;
+      const std::string name =
+          row.empty() ? record.attack : fmt::format("{} (on {})", record.attack, row);
+      if (!IsOneOf(name, names)) names.push_back(name);
     }
     if (!transfer.empty()) text->Words("; crafted once for all methods: ").List(transfer, "");
     if (!given.empty()) {
       text->Words("; from a file, the same prompts for all methods: ").List(given, "");
+    }
+    if (!found.empty()) {
+      text->Words("; crafted against one row, with full access, and used on all: ").List(found, "");
     }
     if (!adaptive.empty()) {
       text->Words("; against each method, with full access: ").List(adaptive, "");
