@@ -376,7 +376,7 @@ std::unique_ptr<Lab> OpenLab(const Experiment& experiment, const Folders& folder
                                  [](const auto& entry) { return entry.name == kUnmodified; });
   lab->unmodified = static_cast<size_t>(none - lab->methods.begin());
   LoadConcepts(lab.get(), folders);
-  CheckRemovals(*lab);
+  TakeRemovals(lab.get());
   for (const Entry<Method>& entry : lab->methods) {
     for (const std::string& name : entry.plugin->traits().concepts) {
       const auto& known = lab->known_concepts;

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
+#include <set>
 
 #include "core/error.h"
 #include "core/hash.h"
@@ -12,17 +14,9 @@
 namespace excise {
 namespace {
 
-// The same for every method that edits.
-std::vector<size_t> ListOf(const Lab& lab, size_t subject) {
-  for (const std::vector<std::string>& list : lab.experiment.removals) {
-    if (!IsOneOf(lab.concepts[subject].name, list)) continue;
-    std::vector<size_t> together;
-    for (size_t i = 0; i < lab.concepts.size(); ++i) {
-      if (IsOneOf(lab.concepts[i].name, list)) together.push_back(i);
-    }
-    return together;
-  }
-  return {subject};
+const RemovalLists& ListsOf(const Lab& lab, size_t method) {
+  const std::optional<RemovalLists>& own = lab.methods[method].removals;
+  return own ? *own : lab.experiment.removals;
 }
 
 bool Meet(const std::vector<std::string>& some, const std::vector<std::string>& others) {
@@ -46,7 +40,15 @@ bool AsksFor(const Prompt& prompt, const Concept& subject) {
 
 std::vector<size_t> RemovedTogether(const Lab& lab, size_t method, size_t subject) {
   if (method == lab.unmodified) return {subject};
-  return ListOf(lab, subject);
+  for (const std::vector<std::string>& list : ListsOf(lab, method)) {
+    if (!IsOneOf(lab.concepts[subject].name, list)) continue;
+    std::vector<size_t> together;
+    for (size_t i = 0; i < lab.concepts.size(); ++i) {
+      if (IsOneOf(lab.concepts[i].name, list)) together.push_back(i);
+    }
+    return together;
+  }
+  return {subject};
 }
 
 std::string NamesOf(const Lab& lab, const std::vector<size_t>& concepts,
@@ -69,23 +71,40 @@ Concept RemovedAmong(const Lab& lab, size_t subject, const std::vector<size_t>& 
   return removed;
 }
 
-void CheckRemovals(const Lab& lab) {
-  for (size_t subject = 0; subject < lab.concepts.size(); ++subject) {
-    const std::vector<size_t> together = ListOf(lab, subject);
-    for (const size_t other : together) {
-      const Concept &one = lab.concepts[subject], &gone = lab.concepts[other];
-      if (other == subject || !Becomes(one, gone)) continue;
-      throw UsageError(fmt::format(
-          "removals: {} are removed together, but '{}' is to become its anchor '{}', which is what "
-          "'{}' removes. Remove the two apart, or give '{}' another anchor in its file.",
-          NamesOf(lab, together, ", "), one.name, one.anchor, gone.name, one.name));
+void TakeRemovals(Lab* lab) {
+  for (Entry<Method>& entry : lab->methods) {
+    if (!entry.removals) continue;
+    for (const std::vector<std::string>& list : *entry.removals) {
+      for (const std::string& name : list) {
+        if (IsOneOf(name, lab->known_concepts)) continue;
+        ThrowUnknownName(fmt::format("concept in removals of method '{}'", entry.name), name,
+                         lab->known_concepts);
+      }
+    }
+    entry.removals = RemovalsAmong(lab->experiment.concepts, *entry.removals);
+  }
+  for (const size_t row : lab->Rows()) {
+    for (size_t subject = 0; subject < lab->concepts.size(); ++subject) {
+      const std::vector<size_t> together = RemovedTogether(*lab, row, subject);
+      for (const size_t other : together) {
+        const Concept &one = lab->concepts[subject], &gone = lab->concepts[other];
+        if (other == subject || !Becomes(one, gone)) continue;
+        throw UsageError(fmt::format(
+            "removals: {} are removed together, but '{}' is to become its anchor '{}', which is "
+            "what '{}' removes. Remove the two apart, or give '{}' another anchor in its file.",
+            NamesOf(*lab, together, ", "), one.name, one.anchor, gone.name, one.name));
+      }
     }
   }
 }
 
 void LeaveOutRemoved(Lab* lab) {
   for (size_t subject = 0; subject < lab->concepts.size(); ++subject) {
-    const std::vector<size_t> together = ListOf(*lab, subject);
+    std::set<size_t> together;
+    for (const size_t row : lab->Rows()) {
+      const std::vector<size_t> some = RemovedTogether(*lab, row, subject);
+      together.insert(some.begin(), some.end());
+    }
     const auto removed_too = [&](const Prompt& prompt) {
       return std::any_of(together.begin(), together.end(), [&](size_t other) {
         return other != subject && AsksFor(prompt, lab->concepts[other]);

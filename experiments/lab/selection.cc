@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/text.h"
 #include "experiments/results/record.h"
+#include "methods/method.h"
 
 namespace excise {
 namespace {
@@ -25,10 +26,23 @@ std::string TakeName(const std::string& field, const std::string& what, const st
   throw UsageError(fmt::format("{}: \"{}\" is the name of {}.", owner, field, what));
 }
 
+// Takes "removals" out of the parameters. Which concepts there are is not known yet.
+std::optional<RemovalLists> TakeRemovals(const std::string& owner, Json* params) {
+  if (!params->is_object() || !params->contains("removals")) return std::nullopt;
+  std::vector<std::string> named;
+  for (const Json& value : params->at("removals").flatten()) {
+    if (value.is_string()) named.push_back(value);
+  }
+  const RemovalLists lists = ParseRemovals(*params, named, owner);
+  params->erase("removals");
+  return lists;
+}
+
 }  // namespace
 
 Chosen Resolve(const Selection& selection, const std::string& kind, const std::string& name) {
-  Chosen chosen{name, name, "", "", Json::object()};
+  Chosen chosen;
+  chosen.name = chosen.plugin = name;
   const auto given = selection.params.find(name);
   if (given == selection.params.end()) return chosen;
   chosen.params = given->second;
@@ -37,6 +51,7 @@ Chosen Resolve(const Selection& selection, const std::string& kind, const std::s
   if (kind == Attack::kKind) {
     chosen.found_on = TakeName("found_on", "a row of the table", owner, &chosen.params);
   }
+  if (kind == Method::kKind) chosen.removals = TakeRemovals(owner, &chosen.params);
   if (!IsNamedByUser(chosen.params)) return chosen;
   const bool plain = std::all_of(name.begin(), name.end(), [](unsigned char c) {
     return std::isalnum(c) || c == '_' || c == '-';

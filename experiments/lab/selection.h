@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "core/params.h"
 #include "core/registry.h"
 #include "experiments/formats/experiment.h"
+#include "experiments/formats/removal_lists.h"
 #include "experiments/lab/picture_folder.h"
 
 namespace excise {
@@ -31,6 +33,9 @@ struct Entry {
   std::shared_ptr<const PictureRow> pictures = nullptr;
   // Of an attack: the row against which it is crafted, to be used on all rows; "": on each its own.
   std::string found_on = "";
+  // Of a method: the row's own lists of concepts that one edit removes together; none: those of the
+  // experiment.
+  std::optional<RemovalLists> removals = {};
   // Of a method: which of its row's edits it is. One row has several where the experiment has
   // several erase seeds; they stand one after another, from 0 on.
   size_t edit = 0;
@@ -53,12 +58,14 @@ Entry<Base> MakeEntry(const std::string& name, const std::string& plugin_name,
 // The plug-in behind a name of a selection, and its parameters.
 struct Chosen {
   std::string name, plugin;
-  std::string preset;    // asked for by the parameter "preset"
-  std::string found_on;  // by the parameter "found_on", of attacks alone
+  std::string preset;                    // asked for by the parameter "preset"
+  std::string found_on;                  // by the parameter "found_on", of attacks alone
+  std::optional<RemovalLists> removals;  // by "removals", of methods alone
   Json params = Json::object();
 };
 
-// Throws UsageError when a row's own name is not one, or its preset or found_on no name.
+// Throws UsageError when a row's own name is not one, or its preset or found_on no name, or its
+// removals no lists.
 Chosen Resolve(const Selection& selection, const std::string& kind, const std::string& name);
 
 // The names that take part: those of `always`, and what the selection says of `registered` ones and
@@ -107,6 +114,7 @@ std::vector<Entry<Base>> Instantiate(const Selection& selection,
     }
     entries.push_back(MakeEntry<Base>(name, chosen.plugin, std::move(plugin), inputs));
     entries.back().found_on = chosen.found_on;
+    entries.back().removals = chosen.removals;
   }
   return entries;
 }

@@ -206,6 +206,13 @@ std::string DescribePlan(const Lab& lab, const Grid& grid, const Plan& plan,
   for (const std::vector<std::string>& together : lab.experiment.removals) {
     text += fmt::format("removed together, by one edit: {}\n", fmt::join(together, ", "));
   }
+  for (const size_t row : lab.Rows()) {
+    if (!lab.methods[row].removals) continue;
+    for (const std::vector<std::string>& together : *lab.methods[row].removals) {
+      text += fmt::format("{}: removed together, by one edit: {}\n", lab.methods[row].name,
+                          fmt::join(together, ", "));
+    }
+  }
   if (!lab.experiment.removals.empty()) text += "\n";
   if (lab.methods.size() > lab.Rows().size()) {
     text += fmt::format(

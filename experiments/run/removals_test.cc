@@ -262,18 +262,67 @@ TEST_CASE("a style that is removed too is found by the style that a prompt asks 
 }
 
 TEST_CASE("a concept that is to become what the same edit removes is refused") {
-  CHECK_NOTHROW(CheckRemovals(*PairLab(kTogether)));
+  CHECK_NOTHROW(TakeRemovals(PairLab(kTogether).get()));
   auto lab = PairLab(kTogether);
   lab->concepts[kPoodle].anchor = "lion";
-  CHECK_THROWS_AS(CheckRemovals(*lab), UsageError);
-  CHECK_THROWS_WITH(CheckRemovals(*lab), Contains("poodle, lion are removed together") &&
-                                             Contains("'poodle' is to become its anchor 'lion'") &&
-                                             Contains("what 'lion' removes"));
+  CHECK_THROWS_AS(TakeRemovals(lab.get()), UsageError);
+  CHECK_THROWS_WITH(TakeRemovals(lab.get()),
+                    Contains("poodle, lion are removed together") &&
+                        Contains("'poodle' is to become its anchor 'lion'") &&
+                        Contains("what 'lion' removes"));
   lab = PairLab(kTogether);
   lab->concepts[kPoodle].judge.anchor = {"dog"};
-  CHECK_THROWS_WITH(CheckRemovals(*lab), Contains("'lion' removes"));
+  CHECK_THROWS_WITH(TakeRemovals(lab.get()), Contains("'lion' removes"));
   lab->experiment.removals.clear();
-  CHECK_NOTHROW(CheckRemovals(*lab));
+  CHECK_NOTHROW(TakeRemovals(lab.get()));
+}
+
+TEST_CASE("a row has lists of its own, and all rows are asked for the same") {
+  const auto lab = PairLab({}, {"none", "uce", "uce"});
+  constexpr size_t kBoth = 2;
+  lab->methods[kBoth].name = "uce_both";
+  lab->methods[kBoth].removals = kTogether;
+  lab->known_concepts = {"lion", "poodle"};
+  TakeRemovals(lab.get());
+  ReadInputs(lab.get());
+  CHECK(RemovedTogether(*lab, kUce, kLion) == std::vector<size_t>{kLion});
+  CHECK(RemovedTogether(*lab, kBoth, kLion) == std::vector<size_t>{kPoodle, kLion});
+  // The same edits as where the lists are the experiment's.
+  CHECK(EraseKey(*lab, kUce, kLion) == EraseKey(*PairLab({}), kUce, kLion));
+  CHECK(EraseKey(*lab, kBoth, kLion) == EraseKey(*PairLab(kTogether), kUce, kLion));
+  const auto together = PairLab(kTogether);
+  LeaveOutRemoved(lab.get());
+  LeaveOutRemoved(together.get());
+  for (const size_t subject : {kPoodle, kLion}) {
+    CHECK(IdsOf(lab->prompts[subject].at("near")) == IdsOf(together->prompts[subject].at("near")));
+  }
+  const Grid grid(*lab);
+  CHECK(grid.removals().size() == 2 + 2 + 1);
+  for (const size_t method : {kUce, kBoth}) {
+    lab->methods[method].not_applicable = "not drawn here";
+    const Record record = RecordsOfCell(*lab, grid, {0, method, 0}, {}).front();
+    CHECK(record.method_params.contains("removals") == (method == kBoth));
+    CHECK(record.protocol.contains("removals") == (method == kBoth));
+  }
+  const Lists misspelt = {{"poodle", "lino"}};
+  lab->methods[kBoth].removals = misspelt;
+  CHECK_THROWS_WITH(TakeRemovals(lab.get()),
+                    Contains("removals of method 'uce_both'") && Contains("Did you mean 'lion'?"));
+}
+
+TEST_CASE("a row's lists are read beside its parameters") {
+  Selection selection;
+  selection.params["uce_both"] = {{"plugin", "uce"}, {"removals", kTogether}, {"ridge", 1}};
+  const Chosen chosen = Resolve(selection, "method", "uce_both");
+  CHECK(chosen.removals == kTogether);
+  CHECK(chosen.params == Json{{"ridge", 1}});
+  CHECK_FALSE(Resolve(selection, "method", "uce").removals.has_value());
+  for (const Json& wrong : {Json(3), Json::array({"poodle"}), Json::array({Json::array()}),
+                            Json::array({{"poodle", "poodle"}})}) {
+    selection.params["uce_both"]["removals"] = wrong;
+    CHECK_THROWS_WITH(Resolve(selection, "method", "uce_both"),
+                      Contains("method 'uce_both'/removals"));
+  }
 }
 
 TEST_CASE("a method that does not claim one of the list is asked for none of it") {

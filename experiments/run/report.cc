@@ -44,9 +44,10 @@ Json OracleProtocol(const Lab& lab, size_t attack, const std::vector<size_t>& su
 }
 
 // The lists of concepts removed together that a record tells of: the one of its concept, or all.
-Json RemovalsProtocol(const Lab& lab, const Concept* subject) {
+Json RemovalsProtocol(const Lab& lab, size_t method, const Concept* subject) {
   Json lists = Json::array();
-  for (const std::vector<std::string>& list : lab.experiment.removals) {
+  const std::optional<RemovalLists>& own = lab.methods[method].removals;
+  for (const std::vector<std::string>& list : own ? *own : lab.experiment.removals) {
     if (subject == nullptr || IsOneOf(subject->name, list)) lists.push_back(list);
   }
   return lists;
@@ -296,6 +297,7 @@ Json ShownParams(const Entry<Base>& entry) {
   for (const auto& [field, sha256] : entry.files.items()) params[field + "_sha256"] = sha256;
   if (entry.name != entry.plugin_name) params["plugin"] = entry.plugin_name;
   if (!entry.found_on.empty()) params["found_on"] = entry.found_on;
+  if (entry.removals) params["removals"] = *entry.removals;
   return params;
 }
 
@@ -332,7 +334,7 @@ std::vector<Record> RecordsOfCell(const Lab& lab, const Grid& grid, const Cell& 
     record.protocol = Protocol(lab, cell.attack, whole ? nullptr : &lab.concepts[i], subjects, own);
     AddRelations(*attack.plugin, &record.protocol);
     record.protocol["replacement"] = method.params.value("replacement", Json(nullptr));
-    const Json removals = RemovalsProtocol(lab, whole ? nullptr : &lab.concepts[i]);
+    const Json removals = RemovalsProtocol(lab, cell.method, whole ? nullptr : &lab.concepts[i]);
     if (!removals.empty()) record.protocol["removals"] = removals;
     if (method.pictures != nullptr) {
       record.protocol["sampler"] = record.protocol["noise"] = "made elsewhere";

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "core/plural.h"
 #include "core/text.h"
@@ -121,6 +122,40 @@ class NotesWriter {
       }
       text->Words(" are removed together by one edit.");
     }
+    AddRowRemovals(text);
+  }
+
+  // "One edit of uce_3 and esd_3 removes together: poodle, weapons; sepia, smoking."
+  void AddRowRemovals(Text* text) const {
+    std::vector<std::pair<std::string, std::vector<std::string>>> rows;  // by lists
+    for (const std::string& method : view_.methods()) {
+      const Record* record = headline_ == nullptr ? nullptr : RowOf(method);
+      if (record == nullptr || !record->method_params.contains("removals")) continue;
+      std::string lists;
+      for (const Json& list : record->method_params.at("removals")) {
+        const auto names = list.get<std::vector<std::string>>();
+        lists += fmt::format("{}{}", lists.empty() ? "" : "; ", fmt::join(names, ", "));
+      }
+      const auto same = std::find_if(rows.begin(), rows.end(),
+                                     [&](const auto& row) { return row.first == lists; });
+      if (same == rows.end()) {
+        rows.push_back({lists, {method}});
+      } else {
+        same->second.push_back(method);
+      }
+    }
+    for (const auto& [lists, methods] : rows) {
+      text->Words(" One edit removes together, of ").List(methods, "").Words(": ");
+      text->Data(lists.empty() ? "nothing" : lists).Words(".");
+    }
+  }
+
+  // A record of the row that says how it was made.
+  const Record* RowOf(const std::string& method) const {
+    for (const Record& record : view_.results().records) {
+      if (record.method == method && record.metric == headline_->metric) return &record;
+    }
+    return nullptr;
   }
 
   // What is left out of retention because the same edit is to remove it.
