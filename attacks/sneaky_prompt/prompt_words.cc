@@ -42,13 +42,13 @@ PromptWords::PromptWords(const std::string& text, const std::vector<std::string>
       subwords_(subwords),
       words_(PlacesOfNames(text_, names)) {
   names_ = words_.size();
-  attacked_ = std::max<size_t>(1, names_);
   for (const NamePlace& word : WordsOf(text_)) {
     const bool taken = std::any_of(
         words_.begin(), words_.begin() + static_cast<std::ptrdiff_t>(names_),
         [&](const NamePlace& name) { return word.begin < name.end && name.begin < word.end; });
     if (!taken) words_.push_back(word);
   }
+  attacked_ = std::min(std::max<size_t>(1, names_), words_.size());
 }
 
 std::vector<std::string> PromptWords::WithoutEach() const {

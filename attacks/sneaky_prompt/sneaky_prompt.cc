@@ -207,7 +207,8 @@ class SneakyPrompt : public Attack {
     Sneaking sneaking(target, subject, seed, PromptWords(seed.text, subject.known, subwords_),
                       std::move(pieces));
     const std::optional<Answer> first = sneaking.Ask(seed);
-    if (first && !first->success) {
+    if (!first) return {};
+    if (!first->success) {
       Philox rng = target.Rng(seed);
       if (search_ == "policy") ByPolicy(&sneaking, &rng, target.ledger());
       if (search_ == "beam") ByBeam(&sneaking);
@@ -274,7 +275,7 @@ class SneakyPrompt : public Attack {
         }
         if (!sneaking->Spells(picks)) drawn.push_back(std::move(picks));
       }
-      if (drawn.empty()) continue;
+      if (drawn.empty()) return;  // pieces that spell nothing else
       const size_t best = BestFirst(sneaking->Similarities(drawn))[0];
       const std::optional<Answer> answer = sneaking->Ask(drawn[best]);
       if (!answer || answer->success) return;

@@ -69,6 +69,7 @@ TEST_CASE("sneaky_prompt: names go first, then the words that the text means mos
   for (int i = 0; i < 3; ++i) CHECK(words.AttackOneMore());
   CHECK_FALSE(words.AttackOneMore());
   CHECK(PromptWords("a curly one", {"poodle"}, 1).stages() == 1);
+  CHECK(PromptWords("!?", {"poodle"}, 1).With({"ab"}, {}) == "!?");
 }
 
 TEST_CASE("sneaky_prompt: pieces are letters of usable tokens, each once") {
