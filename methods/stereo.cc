@@ -11,7 +11,8 @@
 //   authors' repository holds no code)
 // Deviations: x_t is of pools that the model at the start of a stage draws once, and that model
 //   gives the targets (the re-implementation asks the one under training); one anchor, the
-//   concept's, in place of a list of written captions; v starts at the mean of the names' tokens
+//   concept's, in place of a list of written captions; v starts at the mean of the names' tokens;
+//   layers u hold the time embedding and the last convolution, too, and no norm
 // Needs: known names, anchor; the unmodified model's pictures for prompts of the concept
 // Caveats: defaults are reduced for the emoji backbone; preset "paper": the re-implementation's
 //   settings, in which a guidance scale of 2 comes out as a = 1 and b = 3
