@@ -67,6 +67,9 @@ TEST_CASE("found_on: what was found on a row is used on all, without another sea
 
 TEST_CASE("found_on: what cannot be meant is refused") {
   Refused(OnUce("unlearn_diff_atk", "ucee"), "Did you mean 'uce'?");
+  Refused({"--methods=none,safe_clip", "--concepts=poodle", "--attacks=on_uce", "--set",
+           "attacks.on_uce.plugin=unlearn_diff_atk", "--set", "attacks.on_uce.found_on=safe_clip"},
+          "row 'safe_clip' is not attacked for 'poodle'");
   Refused(OnUce("pez"), "is made once for all methods anyway");
   Refused(OnUce("relearn"), "changes the weights of the model that it attacks");
   Refused(With({"--set", "attacks.pez.found_on=1"}), "is the name of a row of the table");

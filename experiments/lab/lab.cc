@@ -128,6 +128,15 @@ void CheckFoundOn(const Lab& lab) {
       throw UsageError(fmt::format("{}: row '{}' cannot run here: {}. Choose another one.", where,
                                    attack.found_on, reason));
     }
+    for (size_t subject = 0; subject < lab.concepts.size(); ++subject) {
+      const std::string unclaimed =
+          lab.ReasonNotClaimed(static_cast<size_t>(row - rows.begin()), subject);
+      if (unclaimed.empty()) continue;
+      throw UsageError(
+          fmt::format("{}: row '{}' is not attacked for '{}': {}. Choose another row, "
+                      "or other concepts with --concepts.",
+                      where, attack.found_on, lab.concepts[subject].name, unclaimed));
+    }
   }
 }
 
