@@ -15,7 +15,8 @@
 //   layers u hold the time embedding and the last convolution, too, and no norm
 // Needs: known names, anchor; the unmodified model's pictures for prompts of the concept
 // Caveats: defaults are reduced for the emoji backbone; preset "paper": the re-implementation's
-//   settings, in which a guidance scale of 2 comes out as a = 1 and b = 3
+//   settings, not read in the paper: its scale of 2 in the last edit comes out as a = 1 and b = 3;
+//   its search's default, a scale of 1, would erase nothing, so 2 is taken, which is h = 0
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/cat.h>

@@ -116,7 +116,7 @@ TEST_CASE("sneaky_prompt: every search asks the seed, then keeps the prompt arou
   }
 }
 
-TEST_CASE("sneaky_prompt: a beam as wide as the pieces finds the best of all pairs' first pieces") {
+TEST_CASE("sneaky_prompt: the beam and brute force ask the best by text of what they looked at") {
   TinyTarget target;
   target.red_enough = 2;
   const std::vector<std::string> pieces = Pieces();

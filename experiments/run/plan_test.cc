@@ -86,8 +86,8 @@ TEST_CASE("filters and streams decide what drawing takes") {
 }
 
 // Nobody knows how busy this machine is: the passes take here what they took on the machine of that
-// run (two workers, AVX-512), as MeasurePasses told. That run was not always alone there: its
-// stages' seconds are as far from each other's as two runs of it differ.
+// run (two workers, AVX-512), as MeasurePasses told. Attacks are left out: how early a success ends
+// a search no price foresees.
 TEST_CASE("table1's stages are priced in the proportions that its committed run took") {
   const Json committed = ReadResults(RepoFile("results/table1/table1.json"));
   Experiment experiment = ExperimentOf(committed, "table1.json", {});
@@ -106,7 +106,7 @@ TEST_CASE("table1's stages are priced in the proportions that its committed run 
                  {Pass::kJudge, {0.0029, 0.0069}}};
   double estimated = 0, taken = 0;
   std::map<std::string, double> seconds;
-  for (const char* stage : {"erase", "attack", "generate"}) {
+  for (const char* stage : {"erase", "generate"}) {
     for (const Work& work : plan.at(stage).missing) seconds[stage] += times.Seconds(work);
     estimated += seconds[stage];
     taken += committed.at("cost").at("work_seconds").at(stage).get<double>();
@@ -114,8 +114,8 @@ TEST_CASE("table1's stages are priced in the proportions that its committed run 
   for (const auto& [stage, expected] : seconds) {
     INFO(stage << ": " << expected << " of " << estimated << " s");
     const double share = committed["cost"]["work_seconds"][stage].get<double>() / taken;
-    CHECK(expected / estimated > share / 2.5);
-    CHECK(expected / estimated < share * 2.5);
+    CHECK(expected / estimated > share / 2);
+    CHECK(expected / estimated < share * 2);
   }
 }
 
