@@ -22,12 +22,27 @@ bool Apart(const CommittedTable& table, const std::string& lower, const std::str
 TEST_CASE("every cell of table1 over all concepts has 120 prompts or more") {
   const CommittedTable table("table1_full");
   for (const char* method : {"none", "retrained", "esd", "espresso", "latent_blend", "uce"}) {
-    for (const char* attack : {"none", "char_typo", "pez", "random", "unlearn_diff_atk"}) {
+    for (const char* attack :
+         {"none", "alias", "cce", "random_prefix", "relearn", "unlearn_diff_atk"}) {
       INFO(method << " " << attack);
       CHECK(table.Find(method, "asr", attack).at("n") >= 120);
     }
   }
+  CHECK(table.Find("esd", "asr").at("n") >= 360);  // it draws: three edits
   CHECK(table.Value("none", "asr") >= 0.85);
+}
+
+TEST_CASE("two attacks bring back what UCE and RECE hide, beyond the floor") {
+  const CommittedTable table("table1_full");
+  for (const char* method : {"uce", "rece"}) {
+    for (const char* attack : {"cce", "relearn"}) {
+      INFO(method << " " << attack);
+      const Json record = table.Find(method, "recovery", attack);
+      CHECK(record.at("n") >= 100);
+      CHECK(record.at("ci95").at(0) > 0);
+      CHECK(record.at("parts").at("p") < 0.05);
+    }
+  }
 }
 
 TEST_CASE("retrieval in table2 is neither too easy nor hopeless for plain CLIP") {
