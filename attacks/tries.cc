@@ -27,14 +27,19 @@ std::string ReasonWithoutRoom(const Backbone& model, const Prompt& seed, int64_t
   return room < tokens ? "excluded:too_long" : "";
 }
 
+void RequireRoom(const Backbone& model, const Prompt& seed, int64_t prefix_len,
+                 const std::string& attack) {
+  if (ReasonWithoutRoom(model, seed, prefix_len).empty()) return;
+  throw UsageError(
+      fmt::format("{}: prompt {} leaves no room for {} tokens before it. Lower prefix_len.", attack,
+                  seed.id, prefix_len));
+}
+
 void RequireRoom(const Lanes& lanes, const std::vector<Prompt>& seeds, int64_t prefix_len,
                  const std::string& attack) {
   for (size_t lane = 0; lane < lanes.size(); ++lane) {
     if (lanes[lane] == nullptr) continue;
-    if (ReasonWithoutRoom(lanes.any().Unmodified(), seeds[lane], prefix_len).empty()) continue;
-    throw UsageError(
-        fmt::format("{}: prompt {} leaves no room for {} tokens before it. Lower prefix_len.",
-                    attack, seeds[lane].id, prefix_len));
+    RequireRoom(lanes.any().Unmodified(), seeds[lane], prefix_len, attack);
   }
 }
 
