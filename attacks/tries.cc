@@ -12,10 +12,13 @@
 namespace excise {
 namespace {
 
-// What the answer depends on: the text, and initial latents where a prompt has its own.
+// What the answer depends on: the text, and initial latents and a way to draw where a prompt has
+// its own.
 std::string QuestionOf(const Prompt& prompt) {
   const std::vector<float>& latents = prompt.latents.values;
-  return prompt.text + '\0' +
+  const std::string drawing =
+      fmt::format("{} {}", prompt.drawing.noise_scale, prompt.drawing.first_step);
+  return prompt.text + '\0' + drawing + '\0' +
          std::string(reinterpret_cast<const char*>(latents.data()), latents.size() * sizeof(float));
 }
 

@@ -49,6 +49,19 @@ void CheckFoundOn(const Lab& lab) {
   }
 }
 
+void CheckDrawings(const Lab& lab) {
+  const SamplerSettings& sampler = lab.experiment.sampler;
+  if (WithScheduler(lab.backbone.scheduler, sampler.scheduler).name != "pndm") return;
+  for (const Entry<Attack>& attack : lab.attacks) {
+    if (!attack.plugin->traits().drawing) continue;
+    throw UsageError(fmt::format(
+        "attack '{}' chooses how pictures are drawn, which the scheduler pndm does not allow: its "
+        "first calls belong together. Take another one, as in --set sampler.scheduler=ddim, or "
+        "leave the attack out with --attacks.",
+        attack.name));
+  }
+}
+
 void CheckAttacks(const Lab& lab) {
   for (size_t attack = 1; attack < lab.attacks.size(); ++attack) {
     std::string example;

@@ -346,6 +346,7 @@ std::unique_ptr<Lab> OpenLab(const Experiment& experiment, const Folders& folder
   LoadPrompts(lab.get());
   LeaveOutRemoved(lab.get());
   CheckFoundOn(*lab);
+  CheckDrawings(*lab);
   CheckAttacks(*lab);
   if (!folders.pictures.empty()) AddPictureRows(folders.pictures, lab.get());
   ReadInputs(lab.get());
