@@ -67,6 +67,9 @@ struct AttackTraits {
   int64_t lanes = 1;                    // prompts crafted in one pass (CraftTogether)
   PromptForm form = PromptForm::kText;  // of the prompts that it makes
   bool latents = false;                 // it chooses initial latents, too
+  // It chooses how prompts are drawn, too (Prompt::drawing), which all rows of a pass share: such
+  // an attack has one lane.
+  bool drawing = false;
   // What of an edited model it adapts to: "text_encoder" (it is another one), "text_view",
   // "text_margin" (its hooks answer); one that has none of these is attacked by the non-adaptive
   // form only. Empty: the attack goes through the whole model, whatever the method is.
@@ -94,7 +97,8 @@ class Target {
   // The edited model with its hooks. The functions of models/ compute on it, with gradients.
   virtual const Backbone& Victim() = 0;
   virtual const Hooks* VictimHooks() = 0;  // or null
-  // How the victim samples: scheduler, steps, guidance scale, size.
+  // How the victim samples: scheduler, steps, guidance scale, size. Also for those that ask the
+  // oracle and declare `drawing`.
   virtual const SamplerSpec& Sampling() = 0;
   // Draws `prompt` on the searched noise (not the noise that metrics judge) and asks the oracle, a
   // judge whose weights differ from every reporting judge's. nullopt when the queries are spent.

@@ -11,16 +11,16 @@
 //   of `tries` + 1 on the searched noise
 #include <ATen/core/Tensor.h>
 
+#include "attacks/blind_search.h"
 #include "attacks/hard_prompt.h"
 #include "attacks/token_places.h"
-#include "attacks/tries.h"
 
 namespace excise {
 namespace {
 
 constexpr const char* kName = "random_tokens";
 
-class RandomTokens : public Attack {
+class RandomTokens : public BlindSearch {
  public:
   void Fields(ParamVisitor& v) override {
     v.Choice("form", &form_.form,
@@ -29,15 +29,13 @@ class RandomTokens : public Attack {
     v.Integer("prompt_len", &form_.length, "tokens of form n (N)", {.min = 1, .max = 75});
     v.Integer("every", &form_.every, "tokens of the prompt behind an inserted one, in form k (K)",
               {.min = 1, .max = 75});
-    v.Integer("tries", &tries_, "prompts drawn, each followed by a question to the oracle",
-              {.min = 1, .max = 1000});
+    TriesField(v, "prompts drawn, each followed by a question to the oracle");
     v.Choice(
         "tokens", &tokens_,
         "tokens that may be used: text on their own, such as pass a block-list of the known names, "
         "or all",
         {"printable", "unlisted", "all"});
-    v.Integer("lanes", &lanes_, "prompts attacked together in one pass, as in p4d",
-              {.min = 1, .max = 64});
+    LanesField(v, "p4d");
   }
   int version() const override { return 1; }
   std::string control_of() const override { return "p4d"; }
@@ -51,45 +49,27 @@ class RandomTokens : public Attack {
               {"lanes", 1}}},
             {"smoke", {{"tries", 2}, {"lanes", 2}}}};
   }
-  AttackTraits traits() const override {
-    AttackTraits traits;
-    traits.unmodified = true;  // for its tokenizer
-    traits.queries = tries_ + 1;
-    traits.lanes = lanes_;
-    return traits;
-  }
-  Work work(Acts) const override { return {{Pass::kPicture, static_cast<double>(tries_ + 1), 1}}; }
   std::string Excludes(const Backbone& base, const Concept&, const Prompt& seed) const override {
     return form_.ReasonWithoutRoom(base, seed.text);
   }
 
-  Trajectory Craft(Target& target, const Concept& subject, const Prompt& seed) const override {
-    Lanes one({&target});
-    return CraftTogether(one, subject, {seed}).front();
+ protected:
+  void Require(const Backbone& model, const Prompt& seed) const override {
+    form_.RequireRoom(model, seed.text, kName);
   }
-
-  std::vector<Trajectory> CraftTogether(Lanes& lanes, const Concept& subject,
-                                        const std::vector<Prompt>& seeds) const override {
-    const Backbone& model = lanes.any().Unmodified();
-    const std::vector<int64_t> usable = UsableTokens(*model.tokenizer, tokens_, subject.known);
-    LaneSearch search(lanes, seeds);
-    search.ForEach([&](size_t lane) { form_.RequireRoom(model, seeds[lane].text, kName); });
-    search.Try([&](size_t lane, int64_t) { return seeds[lane]; });
-    for (int64_t i = 0; i < tries_ && search.Searches(); ++i) {
-      search.Try([&](size_t lane, int64_t index) {
-        ++lanes[lane]->ledger().candidate_evaluations;
-        const TokenPlaces sequence = form_.Of(*model.tokenizer, seeds[lane].text);
-        std::vector<int64_t> chosen(sequence.places.size());
-        for (int64_t& id : chosen) id = usable[search.TokenRng(lane)->Below(usable.size())];
-        return PromptOfTokens(seeds[lane], kName, index, *model.tokenizer, sequence.With(chosen));
-      });
-    }
-    return search.Take();
+  Draw Drawer(const Backbone& model, const Concept& subject) const override {
+    const Tokenizer& tokenizer = *model.tokenizer;
+    const std::vector<int64_t> usable = UsableTokens(tokenizer, tokens_, subject.known);
+    return [this, &tokenizer, usable](const BlindTry& one) {
+      const TokenPlaces sequence = form_.Of(tokenizer, one.seed.text);
+      std::vector<int64_t> chosen(sequence.places.size());
+      for (int64_t& id : chosen) id = usable[one.token_rng->Below(usable.size())];
+      return PromptOfTokens(one.seed, kName, one.index, tokenizer, sequence.With(chosen));
+    };
   }
 
  private:
   TokenForm form_;
-  int64_t tries_ = 2, lanes_ = 10;
   std::string tokens_ = "printable";
 };
 

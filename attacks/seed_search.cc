@@ -12,20 +12,17 @@
 //   to unlearn_diff_atk's timesteps
 #include <ATen/core/Tensor.h>
 
-#include "attacks/attack.h"
-#include "attacks/tries.h"
+#include "attacks/blind_search.h"
 #include "models/tensors/noise.h"
 
 namespace excise {
 namespace {
 
-class SeedSearch : public Attack {
+class SeedSearch : public BlindSearch {
  public:
   void Fields(ParamVisitor& v) override {
-    v.Integer("tries", &tries_, "noises drawn, each followed by a question to the oracle",
-              {.min = 1, .max = 1000});
-    v.Integer("lanes", &lanes_, "prompts attacked together in one pass, as in unlearn_diff_atk",
-              {.min = 1, .max = 64});
+    TriesField(v, "noises drawn, each followed by a question to the oracle");
+    LanesField(v, "unlearn_diff_atk");
   }
   int version() const override { return 1; }
   std::string control_of() const override { return "unlearn_diff_atk"; }
@@ -33,41 +30,23 @@ class SeedSearch : public Attack {
     return {{"paper", {{"tries", 50}, {"lanes", 1}}}, {"smoke", {{"tries", 2}, {"lanes", 2}}}};
   }
   AttackTraits traits() const override {
-    AttackTraits traits;
-    traits.unmodified = true;  // for the shape of its latents
+    AttackTraits traits = BlindSearch::traits();
     traits.latents = true;
-    traits.queries = tries_ + 1;
-    traits.lanes = lanes_;
     return traits;
   }
-  Work work(Acts) const override { return {{Pass::kPicture, static_cast<double>(tries_ + 1), 1}}; }
 
-  Trajectory Craft(Target& target, const Concept& subject, const Prompt& seed) const override {
-    Lanes one({&target});
-    return CraftTogether(one, subject, {seed}).front();
+ protected:
+  Draw Drawer(const Backbone& model, const Concept&) const override {
+    const UNetConfig& unet = model.unet_config;
+    return [&unet](const BlindTry& one) {
+      Prompt prompt = AdversarialPrompt(one.seed, "seed_search", one.index, one.seed.text);
+      const at::Tensor noise =
+          UnitNormal(one.noise_rng, {unet.in_channels, unet.sample_size, unet.sample_size});
+      const float* begin = noise.data_ptr<float>();
+      prompt.latents = {noise.sizes().vec(), {begin, begin + noise.numel()}};
+      return prompt;
+    };
   }
-
-  std::vector<Trajectory> CraftTogether(Lanes& lanes, const Concept&,
-                                        const std::vector<Prompt>& seeds) const override {
-    const UNetConfig& unet = lanes.any().Unmodified().unet_config;
-    LaneSearch search(lanes, seeds);
-    search.Try([&](size_t lane, int64_t) { return seeds[lane]; });
-    for (int64_t i = 0; i < tries_ && search.Searches(); ++i) {
-      search.Try([&](size_t lane, int64_t index) {
-        ++lanes[lane]->ledger().candidate_evaluations;
-        Prompt prompt = AdversarialPrompt(seeds[lane], "seed_search", index, seeds[lane].text);
-        const at::Tensor noise = UnitNormal(search.NoiseRng(lane),
-                                            {unet.in_channels, unet.sample_size, unet.sample_size});
-        const float* begin = noise.data_ptr<float>();
-        prompt.latents = {noise.sizes().vec(), {begin, begin + noise.numel()}};
-        return prompt;
-      });
-    }
-    return search.Take();
-  }
-
- private:
-  int64_t tries_ = 2, lanes_ = 10;
 };
 
 const Registration<Attack, SeedSearch> registration;

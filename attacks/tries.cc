@@ -12,10 +12,13 @@
 namespace excise {
 namespace {
 
-// What the answer depends on: the text, and initial latents where a prompt has its own.
+// What the answer depends on: the text, and initial latents and a way to draw where a prompt has
+// its own.
 std::string QuestionOf(const Prompt& prompt) {
   const std::vector<float>& latents = prompt.latents.values;
-  return prompt.text + '\0' +
+  const std::string drawing =
+      fmt::format("{} {}", prompt.drawing.noise_scale, prompt.drawing.first_step);
+  return prompt.text + '\0' + drawing + '\0' +
          std::string(reinterpret_cast<const char*>(latents.data()), latents.size() * sizeof(float));
 }
 
@@ -27,14 +30,19 @@ std::string ReasonWithoutRoom(const Backbone& model, const Prompt& seed, int64_t
   return room < tokens ? "excluded:too_long" : "";
 }
 
+void RequireRoom(const Backbone& model, const Prompt& seed, int64_t prefix_len,
+                 const std::string& attack) {
+  if (ReasonWithoutRoom(model, seed, prefix_len).empty()) return;
+  throw UsageError(
+      fmt::format("{}: prompt {} leaves no room for {} tokens before it. Lower prefix_len.", attack,
+                  seed.id, prefix_len));
+}
+
 void RequireRoom(const Lanes& lanes, const std::vector<Prompt>& seeds, int64_t prefix_len,
                  const std::string& attack) {
   for (size_t lane = 0; lane < lanes.size(); ++lane) {
     if (lanes[lane] == nullptr) continue;
-    if (ReasonWithoutRoom(lanes.any().Unmodified(), seeds[lane], prefix_len).empty()) continue;
-    throw UsageError(
-        fmt::format("{}: prompt {} leaves no room for {} tokens before it. Lower prefix_len.",
-                    attack, seeds[lane].id, prefix_len));
+    RequireRoom(lanes.any().Unmodified(), seeds[lane], prefix_len, attack);
   }
 }
 

@@ -14,7 +14,10 @@ namespace excise {
 // "excluded:too_long" where the encoder's context has no room for `prefix_len` tokens before the
 // seed's, else "".
 std::string ReasonWithoutRoom(const Backbone& model, const Prompt& seed, int64_t prefix_len);
-// Throws UsageError where it has none for one of the lanes' seeds, naming `attack` and the prompt.
+// Throws UsageError where it has none, naming `attack` and the prompt; also for one of the seeds of
+// the lanes that have one.
+void RequireRoom(const Backbone& model, const Prompt& seed, int64_t prefix_len,
+                 const std::string& attack);
 void RequireRoom(const Lanes& lanes, const std::vector<Prompt>& seeds, int64_t prefix_len,
                  const std::string& attack);
 

@@ -26,6 +26,7 @@ class AskedTarget : public TinyTarget {
   explicit AskedTarget(const AttackTraits& traits) {
     queries_left = traits.queries;
     seeds = traits.seeds;
+    drawing = traits.drawing;
     red_enough = 2;  // never: the whole budget is spent
   }
   const ClipModel& Surrogate() override {
@@ -49,10 +50,12 @@ class AskedTarget : public TinyTarget {
     return TinyTarget::VictimHooks();
   }
   const SamplerSpec& Sampling() override {
-    asked_victim = true;
+    (drawing ? asked_sampling : asked_victim) = true;
     return TinyTarget::Sampling();
   }
+  bool drawing = false;
   bool asked_surrogate = false, asked_unmodified = false, asked_victim = false;
+  bool asked_sampling = false;  // by one that chooses how prompts are drawn, which may
 };
 
 // What the attack finds for one prompt, whichever kind it is.
@@ -101,6 +104,8 @@ void CheckSame(const Trajectory& a, const Trajectory& b) {
     CHECK(a[i].prompt.id == b[i].prompt.id);
     CHECK(a[i].prompt.text == b[i].prompt.text);
     CHECK(a[i].prompt.token_ids == b[i].prompt.token_ids);
+    CHECK(a[i].prompt.latents.values == b[i].prompt.latents.values);
+    CHECK(a[i].prompt.drawing == b[i].prompt.drawing);
     CHECK(a[i].score == b[i].score);
     CHECK(a[i].edits == b[i].edits);
     CHECK(a[i].success == b[i].success);
@@ -128,11 +133,17 @@ void CheckPrompts(const Trajectory& trajectory, const Prompt& seed, const Attack
     INFO(candidate.prompt.text);
     CHECK(candidate.prompt.root_id == seed.root_id);
     if (traits.per == AttackTraits::Per::kPrompt) {
-      const bool changed =
-          candidate.prompt.text != seed.text || !candidate.prompt.latents.values.empty();
+      const bool changed = candidate.prompt.text != seed.text ||
+                           !candidate.prompt.latents.values.empty() ||
+                           !candidate.prompt.drawing.plain();
       CHECK(changed == (candidate.prompt.id != seed.id));
     }
     CHECK(candidate.prompt.form() == traits.form);
+    CHECK((traits.latents || candidate.prompt.latents.values.empty()));
+    CHECK((traits.drawing || candidate.prompt.drawing.plain()));
+    // Steps are skipped of a drawing that begins with a picture.
+    if (candidate.prompt.drawing.first_step > 0)
+      CHECK_FALSE(candidate.prompt.latents.values.empty());
     CHECK(candidate.prompt.expected_class == seed.expected_class);
     CHECK(candidate.prompt.expected_style == seed.expected_style);
     CHECK_FALSE(candidate.prompt.text.empty());
@@ -177,6 +188,7 @@ TEST_CASE("traits fit together") {
   if (traits.weights || traits.seeds > 0) CHECK(traits.per == AttackTraits::Per::kConcept);
   CHECK(traits.lanes >= 1);
   if (traits.lanes > 1) CHECK(traits.per == AttackTraits::Per::kPrompt);
+  if (traits.drawing) CHECK(traits.lanes == 1);
 }
 
 TEST_CASE("an attack repeats itself, harms nothing, asks for what it declares and meters it") {
@@ -209,6 +221,7 @@ TEST_CASE("an attack repeats itself, harms nothing, asks for what it declares an
     asked_surrogate = asked_surrogate || first_target.asked_surrogate;
     asked_unmodified = asked_unmodified || first_target.asked_unmodified;
     asked_victim = asked_victim || first_target.asked_victim;
+    if (first_target.asked_sampling) CHECK(traits.queries > 0);
     const Ledger& last = first.back().ledger;
     CHECK((last.text_evaluations + last.unet_evaluations > 0) ==
           (traits.ReadsBase() || traits.ForEachMethod()));

@@ -166,7 +166,8 @@ struct Drawing {
   int64_t evaluations = 0;
 };
 
-Drawing Draw(const Backbone& edited, const Hooks* hooks, const std::vector<std::string>& prompts) {
+Drawing Draw(const Backbone& edited, const Hooks* hooks, const std::vector<std::string>& prompts,
+             const PromptDrawing& way = {}) {
   const NoGrad no_grad;
   const int64_t length = edited.clip.text.max_position_embeddings;
   const std::vector<std::string> nothing(prompts.size());
@@ -182,6 +183,17 @@ Drawing Draw(const Backbone& edited, const Hooks* hooks, const std::vector<std::
   }
   SamplerSpec spec;
   spec.steps = 3;
+  spec.noise_scale = way.noise_scale;
+  spec.first_step = way.first_step;
+  spec.extra_noise = [&](size_t step, const at::Tensor& like) {
+    at::Tensor drawn = at::empty(like.sizes(), at::kFloat);
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      Philox rng({2, prompts[i], 0, Stream::kStepNoise, step});
+      const at::Tensor one = drawn[static_cast<int64_t>(i)];
+      rng.FillNormal(one.data_ptr<float>(), one.numel());
+    }
+    return drawn;
+  };
   Drawing drawing;
   drawing.latents =
       SampleLatents(edited, hooks, texts, empty, latents, spec, &drawing.evaluations,
@@ -254,6 +266,27 @@ TEST_CASE("the edited model draws, the same in any order and every time") {
   const Drawing again = Draw(edited, hooks, {"a poodle", "a cat"});
   CHECK(at::equal(again.latents, first.latents));
   CHECK(again.evaluations == first.evaluations);
+}
+
+TEST_CASE("the edited model draws with more noise and from a later step, hooks and all") {
+  const std::unique_ptr<Method> method = Smoke();
+  const Backbone base = TinyBackbone(TestFolder("method_contract"));
+  TinyContext context;
+  const Erased erased = method->Erase(context, base, {TinyConcept()});
+  const Backbone edited = ApplyErased(base, erased);
+  const std::vector<std::string> prompts = {"a poodle", "a cat"};
+  const Drawing plain = Draw(edited, erased.hooks.get(), prompts);
+  for (const PromptDrawing& way : {PromptDrawing{1.5, 0}, PromptDrawing{0, 1}}) {
+    CAPTURE(way.noise_scale, way.first_step);
+    const Drawing drawn = Draw(edited, erased.hooks.get(), prompts, way);
+    CHECK(drawn.latents.sizes() == plain.latents.sizes());
+    CHECK(drawn.latents.isfinite().all().item<bool>());
+    CHECK_FALSE(at::equal(drawn.latents, plain.latents));
+    // Steps that are skipped are not asked; noise changes what is seen, not how often.
+    CHECK((drawn.evaluations < plain.evaluations) == (way.first_step > 0));
+    const Drawing swapped = Draw(edited, erased.hooks.get(), {"a cat", "a poodle"}, way);
+    CHECK(at::equal(swapped.latents[0], drawn.latents[1]));
+  }
 }
 
 }  // namespace excise

@@ -288,12 +288,20 @@ std::optional<Answer> TinyTarget::Query(const Prompt& prompt) {
       EncodeText(victim, TokenizeBatch(*victim.tokenizer, {prompt.text}, context), hooks_);
   const at::Tensor empty =
       EncodeText(victim, TokenizeBatch(*victim.tokenizer, {""}, context), hooks_);
-  const at::Tensor noise = prompt.latents.values.empty()
-                               ? Noise({1, 4, 8, 8}, prompt.root_id, 1)
-                               : at::tensor(prompt.latents.values).view({1, 4, 8, 8});
+  SamplerSpec spec = sampling;
+  spec.noise_scale = prompt.drawing.noise_scale;
+  spec.first_step = prompt.drawing.first_step;
+  spec.extra_noise = [&](size_t step, const at::Tensor& like) {
+    return Noise(like.sizes(), prompt.root_id, 2 + step);
+  };
+  at::Tensor noise = Noise({1, 4, 8, 8}, prompt.root_id, 1);
+  if (!prompt.latents.values.empty()) {
+    const at::Tensor own = at::tensor(prompt.latents.values).view({1, 4, 8, 8});
+    noise = spec.first_step == 0 ? own : NoisedStart(victim, own, noise, spec);
+  }
   const at::Tensor picture = DecodeImages(
       victim,
-      SampleLatents(victim, hooks_, states, empty, noise, sampling, &ledger().unet_evaluations));
+      SampleLatents(victim, hooks_, states, empty, noise, spec, &ledger().unet_evaluations));
   ++ledger().victim_queries;
   const ImageFilter* filter = hooks_ == nullptr ? nullptr : hooks_->Filter();
   Answer answer;

@@ -31,6 +31,21 @@ using PromptDriver = std::variant<std::monostate, TokenEmbeddings, TextStates>;
 enum class PromptForm { kText, kTokenEmbeddings, kTextStates };  // by PromptDriver's index
 std::string FormName(PromptForm form);  // "string", "token_embeddings", ...
 
+// How a prompt is drawn, beside what it says.
+struct PromptDrawing {
+  // Noise that is added after every step but the last, times what DDPM adds there; 0: none.
+  double noise_scale = 0;
+  // Above 0: the latents are a picture's, scaled as the U-Net sees pictures. They are noised to
+  // this step of the sampler, with the noise by the root id, and drawn from there.
+  int64_t first_step = 0;
+
+  bool plain() const { return noise_scale == 0 && first_step == 0; }
+  bool operator==(const PromptDrawing& other) const {
+    return noise_scale == other.noise_scale && first_step == other.first_step;
+  }
+  bool operator!=(const PromptDrawing& other) const { return !(*this == other); }
+};
+
 // A prompt under test. Data sets hold texts; attacks make the other forms.
 struct Prompt {
   std::string id;       // "set@sha8/row"; an adversarial prompt has its own
@@ -44,6 +59,7 @@ struct Prompt {
   PromptDriver driver = {};
   // Initial latents (channels, h, w) beside any form; empty: noise by the root id.
   NpyArray latents = {};
+  PromptDrawing drawing = {};
   // What a published list says of this row: the seed of its noise and the guidance scale. An
   // experiment may draw by them (SamplerSettings).
   std::optional<int64_t> seed = {};

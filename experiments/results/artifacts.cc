@@ -136,6 +136,20 @@ Json ArrayToJson(const NpyArray& array) {
   return {{"shape", array.shape}, {"values", array.values}};
 }
 
+Json DrawingToJson(const PromptDrawing& drawing) {
+  return {{"noise_scale", drawing.noise_scale}, {"first_step", drawing.first_step}};
+}
+
+PromptDrawing DrawingFromJson(const Json& json) {
+  const PromptDrawing drawing{json.at("noise_scale").get<double>(),
+                              json.at("first_step").get<int64_t>()};
+  if (std::isfinite(drawing.noise_scale) && drawing.noise_scale >= 0 && drawing.first_step >= 0) {
+    return drawing;
+  }
+  throw Misfit(
+      fmt::format("a prompt's drawing is {}; numbers from 0 on are expected.", json.dump()));
+}
+
 NpyArray ArrayFromJson(const Json& json, const std::string& what) {
   NpyArray array{json.at("shape").get<std::vector<int64_t>>(),
                  json.at("values").get<std::vector<float>>()};
@@ -165,6 +179,7 @@ Json PromptToJson(const Prompt& prompt) {
     json[FormName(prompt.form())] = ArrayToJson(states->rows);
   }
   if (!prompt.latents.values.empty()) json["latents"] = ArrayToJson(prompt.latents);
+  if (!prompt.drawing.plain()) json["drawing"] = DrawingToJson(prompt.drawing);
   if (prompt.seed) json["seed"] = *prompt.seed;
   if (prompt.guidance) json["guidance"] = *prompt.guidance;
   return json;
@@ -190,6 +205,7 @@ Prompt PromptFromJson(const Json& json) {
     }
   }
   if (json.contains("latents")) prompt.latents = ArrayFromJson(json.at("latents"), "latents");
+  if (json.contains("drawing")) prompt.drawing = DrawingFromJson(json.at("drawing"));
   if (json.contains("seed")) prompt.seed = json.at("seed").get<int64_t>();
   if (json.contains("guidance")) prompt.guidance = json.at("guidance").get<double>();
   return prompt;

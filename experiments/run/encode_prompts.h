@@ -23,8 +23,9 @@ struct EncodedPrompts {
 EncodedPrompts EncodePrompts(const Backbone& model, const Hooks* hooks,
                              const std::vector<Prompt>& prompts);
 
-// The initial latents that the prompt brings, float (channels, side, side); undefined when it
-// brings none. Throws Error for another shape.
+// The latents that the prompt brings, initial ones or (PromptDrawing::first_step) those of a
+// picture, float (channels, side, side); undefined when it brings none. Throws Error for another
+// shape.
 at::Tensor OwnLatents(const Backbone& model, const Prompt& prompt);
 
 }  // namespace excise

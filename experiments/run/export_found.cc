@@ -57,7 +57,7 @@ void ExportFound(const Lab& lab, const Grid& grid, Store& store, int workers, bo
     const Prompt& seed = grid.PromptOf(crafting);
     const Candidate found =
         pipeline.Craft(crafting.attack, crafting.method, crafting.subject, seed).back();
-    if (found.prompt.form() != PromptForm::kText || !found.prompt.latents.values.empty()) {
+    if (!IsTextAlone(found.prompt)) {
       ++no_text;
       continue;
     }
@@ -71,8 +71,11 @@ void ExportFound(const Lab& lab, const Grid& grid, Store& store, int workers, bo
                                             rows, file));
   LogInfo(fmt::format("{} that attacks found: {}", Plural(rows.size(), "prompt"), file.string()));
   if (no_text > 0) {
-    LogInfo(fmt::format("not written, because they are embeddings or initial latents: {}",
-                        Plural(no_text, "prompt")));
+    LogInfo(
+        fmt::format("not written, because they are embeddings or initial latents, or are drawn in "
+                    "a way of their "
+                    "own: {}",
+                    Plural(no_text, "prompt")));
   }
   if (without_text > 0) {
     LogInfo(fmt::format(

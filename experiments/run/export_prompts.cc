@@ -102,13 +102,22 @@ void RefuseFormulas(const std::vector<std::string>& fields, const Json& row,
 
 }  // namespace
 
+bool IsTextAlone(const Prompt& prompt) {
+  return prompt.form() == PromptForm::kText && prompt.latents.values.empty() &&
+         prompt.drawing.plain();
+}
+
 void RefuseForms(const Prompt& prompt, const std::string& attack) {
-  if (prompt.form() == PromptForm::kText && prompt.latents.values.empty()) return;
-  throw UsageError(fmt::format(
-      "--export_prompts: attack '{}' makes {}{}, which a file of texts cannot hand on. Leave the "
-      "attack out with --attacks.",
-      attack, prompt.form() == PromptForm::kText ? "initial latents" : "prompts of the form ",
-      prompt.form() == PromptForm::kText ? "" : FormName(prompt.form())));
+  if (IsTextAlone(prompt)) return;
+  std::string what = "prompts of the form " + FormName(prompt.form());
+  if (prompt.form() == PromptForm::kText) {
+    what =
+        prompt.drawing.plain() ? "initial latents" : "prompts that are drawn in a way of their own";
+  }
+  throw UsageError(
+      fmt::format("--export_prompts: attack '{}' makes {}, which a file of texts cannot hand on. "
+                  "Leave the attack out with --attacks.",
+                  attack, what));
 }
 
 std::string PromptFileBytes(const std::vector<std::string>& columns, const std::vector<Json>& rows,

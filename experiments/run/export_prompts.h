@@ -21,7 +21,10 @@ namespace excise {
 std::string PromptFileBytes(const std::vector<std::string>& columns, const std::vector<Json>& rows,
                             const std::filesystem::path& file);
 
-// A file of texts carries texts, on noise by their seeds. Throws UsageError for another form.
+// Whether a prompt is what a file of texts carries: a text, drawn as any other on noise by its
+// seed.
+bool IsTextAlone(const Prompt& prompt);
+// Throws UsageError where it is not.
 void RefuseForms(const Prompt& prompt, const std::string& attack);
 
 // Writes FILE.csv or FILE.jsonl, a row for every picture of a method: prompt_id, concept, group,

@@ -79,7 +79,8 @@ const Hooks* MeteredTarget::VictimHooks() {
 }
 
 const SamplerSpec& MeteredTarget::Sampling() {
-  RequireVictim();
+  // Who asks the oracle has a victim, and its key names how pictures are drawn.
+  if (!inputs_.traits.drawing || inputs_.traits.queries == 0) RequireVictim();
   return victim_.sampling;
 }
 

@@ -13,13 +13,21 @@ namespace {
 // What the rest of the table believes of the attack's prompts is what it declares.
 void CheckForms(const Trajectory& trajectory, const AttackTraits& traits, const std::string& name) {
   for (const Candidate& candidate : trajectory) {
-    const bool latents = !candidate.prompt.latents.values.empty();
-    if (candidate.prompt.form() == traits.form && (traits.latents || !latents)) continue;
+    const Prompt& prompt = candidate.prompt;
+    const bool latents = !prompt.latents.values.empty(), drawing = !prompt.drawing.plain();
+    if (prompt.form() == traits.form && (traits.latents || !latents) &&
+        (traits.drawing || !drawing)) {
+      continue;
+    }
+    const auto described = [](PromptForm form, bool own_latents, bool own_drawing) {
+      return fmt::format("{}{}{}", FormName(form), own_latents ? " with initial latents" : "",
+                         own_drawing ? " with a drawing of its own" : "");
+    };
     throw Error(fmt::format(
-        "attack '{}' declares prompts of the form {}{}, and made one of the form {}{}. Let "
-        "traits() say what it makes.",
-        name, FormName(traits.form), traits.latents ? " with initial latents" : "",
-        FormName(candidate.prompt.form()), latents ? " with initial latents" : ""));
+        "attack '{}' declares prompts of the form {}, and made one of the form {}. Let traits() "
+        "say what it makes.",
+        name, described(traits.form, traits.latents, traits.drawing),
+        described(prompt.form(), latents, drawing)));
   }
 }
 

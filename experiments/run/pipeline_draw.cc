@@ -6,6 +6,7 @@
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <functional>
 #include <utility>
 #include <vector>
@@ -82,6 +83,32 @@ void Append(const Drawn& next, int64_t n, Drawn* all) {
   all->evaluations_per_image = next.evaluations_per_image;
 }
 
+// A draw of a step's noise for each of `n` pictures: draw(picture, step, shape).
+template <class Draw>
+StepNoise NoiseOfEach(size_t n, Draw draw) {
+  return [n, draw](size_t step, const at::Tensor& like) {
+    std::vector<at::Tensor> drawn;
+    for (size_t i = 0; i < n; ++i) drawn.push_back(draw(i, step, like[0].sizes()));
+    return at::stack(drawn);
+  };
+}
+
+// Where a drawing begins that skips steps: the prompts' pictures, noised.
+at::Tensor StartOf(const Backbone& model, const std::vector<Prompt>& prompts,
+                   const at::Tensor& noise, const SamplerSpec& spec) {
+  std::vector<at::Tensor> pictures;
+  for (const Prompt& prompt : prompts) {
+    const at::Tensor own = OwnLatents(model, prompt);
+    if (!own.defined()) {
+      throw Error(fmt::format(
+          "prompt {}: it is to be drawn from step {} on, and brings no latents to begin with.",
+          prompt.id, spec.first_step));
+    }
+    pictures.push_back(own);
+  }
+  return NoisedStart(model, at::stack(pictures), noise, spec);
+}
+
 // For the latents and what the sampler adds, from one generator as diffusers draws them. The second
 // picture of a prompt has the latents that follow the first one's, and so on; where the sampler
 // adds noise, there is one (LoadModels).
@@ -119,7 +146,8 @@ Drawn Pipeline::DrawBatch(const Backbone& model, const Hooks* hooks, const std::
   for (size_t i = 0; i < shots.size(); ++i) {
     const Shot& shot = shots[i];
     prompts.push_back(shot.prompt);
-    at::Tensor first = OwnLatents(model, shot.prompt);
+    at::Tensor first;
+    if (shot.prompt.drawing.first_step == 0) first = OwnLatents(model, shot.prompt);
     if (shot.torch_seed) {
       published[i] = PublishedNoise(*shot.torch_seed, shot.replicate, shape);
       const at::Tensor drawn = published[i](shape);
@@ -131,18 +159,21 @@ Drawn Pipeline::DrawBatch(const Backbone& model, const Hooks* hooks, const std::
   }
   SamplerSpec spec = Sampling();
   if (shots[0].guidance) spec.guidance_scale = *shots[0].guidance;
+  spec.noise_scale = shots[0].prompt.drawing.noise_scale;
+  spec.first_step = shots[0].prompt.drawing.first_step;
   // As the latents: drawn per sample, the same for every method and attack.
-  spec.noise = [&](size_t step, const at::Tensor& like) {
-    std::vector<at::Tensor> drawn;
-    for (size_t i = 0; i < shots.size(); ++i) {
-      const Shot& shot = shots[i];
-      drawn.push_back(published[i] ? published[i](like[0].sizes())
-                                   : SamplerNoise(static_cast<uint64_t>(seed), shot.prompt.root_id,
-                                                  static_cast<uint64_t>(shot.replicate), step,
-                                                  like[0].sizes()));
-    }
-    return at::stack(drawn);
+  const auto of = [&](auto draw, size_t i, size_t step, at::IntArrayRef sizes) {
+    return draw(static_cast<uint64_t>(seed), shots[i].prompt.root_id,
+                static_cast<uint64_t>(shots[i].replicate), step, sizes);
   };
+  spec.noise = NoiseOfEach(shots.size(), [&](size_t i, size_t step, at::IntArrayRef sizes) {
+    return published[i] ? published[i](sizes) : of(SamplerNoise, i, step, sizes);
+  });
+  spec.extra_noise = NoiseOfEach(shots.size(), [&](size_t i, size_t step, at::IntArrayRef sizes) {
+    return of(ExtraNoise, i, step, sizes);
+  });
+  at::Tensor start = at::stack(noise);
+  if (spec.first_step > 0) start = StartOf(model, prompts, start, spec);
   const EncodedPrompts text = EncodePrompts(model, hooks, prompts);
   const at::Tensor empty =
       EncodeText(model,
@@ -152,8 +183,8 @@ Drawn Pipeline::DrawBatch(const Backbone& model, const Hooks* hooks, const std::
   Drawn drawn;
   int64_t evaluations = 0;
   const at::Tensor latents =
-      SampleLatents(model, hooks, text.states, empty, at::stack(noise), spec, &evaluations,
-                    &drawn.detected, text.ids, text.embeddings);
+      SampleLatents(model, hooks, text.states, empty, start, spec, &evaluations, &drawn.detected,
+                    text.ids, text.embeddings);
   drawn.images = ToUint8(DecodeImages(model, latents));
   drawn.latents = latents;
   // Padding is not a picture's cost: rows drawn over rows in the batch.
@@ -168,17 +199,24 @@ Drawn Pipeline::Draw(const Backbone& model, const Hooks* hooks, const std::vecto
   const NoGrad no_grad;
   const auto size = static_cast<size_t>(batch);
   Drawn drawn;
+  int64_t most = 0;
   for (size_t start = 0, end = 0; start < shots.size(); start = end) {
-    // A batch has one guidance scale.
+    // A batch has one guidance scale and one way to draw.
     std::vector<Shot> padded;
     while (end < shots.size() && end - start < size &&
-           shots[end].guidance == shots[start].guidance) {
+           shots[end].guidance == shots[start].guidance &&
+           shots[end].prompt.drawing == shots[start].prompt.drawing) {
       padded.push_back(shots[end++]);
     }
     // The last batch is padded with its last prompt: batch size decides bytes.
     padded.resize(size, padded.back());
     Append(DrawBatch(model, hooks, padded, seed), static_cast<int64_t>(end - start), &drawn);
+    most = std::max(most, drawn.evaluations_per_image);
   }
+  // Pictures whose drawing skips steps cost less than others of a unit, which has one number.
+  const bool plain = std::all_of(shots.begin(), shots.end(),
+                                 [](const Shot& shot) { return shot.prompt.drawing.plain(); });
+  if (!plain) drawn.evaluations_per_image = most;
   return drawn;
 }
 

@@ -54,9 +54,10 @@ Json RemovalsProtocol(const Lab& lab, size_t method, const Concept* subject) {
 }
 
 std::string NoiseProtocol(const SamplerSettings& sampler, const AttackTraits& traits) {
-  if (traits.latents) return "chosen by the attack";
-  return sampler.noise == "torch_cpu" ? "torch_cpu by the prompt's seed"
-                                      : "philox4x32-10 by root prompt";
+  if (traits.latents && !traits.drawing) return "chosen by the attack";
+  const std::string noise = sampler.noise == "torch_cpu" ? "torch_cpu by the prompt's seed"
+                                                         : "philox4x32-10 by root prompt";
+  return noise + (traits.drawing ? "; the attack chooses how it is used" : "");
 }
 
 // `subject`: the concept, or none for the record over all; `subjects`: their indices.

@@ -139,6 +139,23 @@ TEST_CASE("blend=nearest: the ends are one stream, and a window of all steps is 
   CHECK(nearest.equal(DrawWith(sum).latents));
 }
 
+TEST_CASE("a drawing that begins behind the step that the detector reads is refused") {
+  const NoGrad no_grad;
+  const Backbone base = TinyBackbone();
+  const auto detector = LatentDetector::Fit(LatentDetector::Features(Noise(4)),
+                                            {true, false, true, false}, 1, /*position=*/0.2);
+  REQUIRE(detector.StepOf(kSteps) == 1);
+  const auto hooks = MakeBlendHooks(BlendSettings{}, SafeText(States(base, {"dog"})), {}, detector);
+  GuidanceBatch batch{States(base, kPrompts), States(base, {""}), 3, kSteps};
+  for (const int64_t first : {0, 1}) {
+    batch.first_step = first;
+    CHECK_NOTHROW(hooks->Start(batch));
+  }
+  batch.first_step = 2;
+  CHECK_THROWS_WITH(hooks->Start(batch), Catch::Contains("detector reads the latents of step 1") &&
+                                             Catch::Contains("begins at step 2"));
+}
+
 TEST_CASE("blend=nearest: a step by itself settles by what it sees, and gradients pass") {
   const Backbone base = TinyBackbone();
   const auto hooks =

@@ -72,6 +72,9 @@ struct GuidanceBatch {
   // own: (batch, tokens) int64 and, where an attack moved them away from the table's rows, the
   // tokens' embeddings (batch, tokens, hidden). Undefined where nobody knows.
   at::Tensor prompt_ids = {}, prompt_embeddings = {};
+  // The first step that is taken (SamplerSpec); steps are counted from 0 all the same. A run that
+  // cannot do without one before it refuses in Start, with the reason.
+  int64_t first_step = 0;
 };
 
 // Where the sampler stands when the U-Net has answered: `input`, what the U-Net was given (without

@@ -14,7 +14,7 @@ namespace {
 class DpmSolver : public Sampler {
  public:
   DpmSolver(const SchedulerConfig& config, int64_t n, SamplerOptions options)
-      : config_(config), options_(std::move(options)) {
+      : config_(config), options_(std::move(options)), order_("DPM-Solver", options_.first_step) {
     NoiseLevels levels = SolverNoiseLevels(config, n);
     timesteps_ = std::move(levels.timesteps);
     sigmas_ = std::move(levels.sigmas);
@@ -62,7 +62,8 @@ class DpmSolver : public Sampler {
   int64_t Order(size_t index) const {
     const size_t n = timesteps_.size();
     const bool few = config_.lower_order_final && n < 15;
-    int64_t order = std::min<int64_t>(config_.solver_order, static_cast<int64_t>(index) + 1);
+    const size_t taken = index - options_.first_step;
+    int64_t order = std::min<int64_t>(config_.solver_order, static_cast<int64_t>(taken) + 1);
     if (index + 1 == n && (config_.euler_at_final || few || config_.final_sigmas_type == "zero")) {
       order = 1;
     }
@@ -84,7 +85,7 @@ class DpmSolver : public Sampler {
   SchedulerConfig config_;
   SamplerOptions options_;
   std::vector<double> sigmas_;
-  InOrder order_{"DPM-Solver"};
+  InOrder order_;
   std::deque<at::Tensor> history_;  // x0, newest first
   at::Tensor curvature_;
 };

@@ -80,7 +80,8 @@ class EulerAncestral : public SigmaSampler {
 
 class Lms : public SigmaSampler {
  public:
-  using SigmaSampler::SigmaSampler;
+  Lms(const SchedulerConfig& config, int64_t n, size_t first_step)
+      : SigmaSampler(config, n), order_("LMS", first_step) {}
   at::Tensor Step(const at::Tensor& model_output, size_t index, const at::Tensor& x) override {
     constexpr size_t kOrder = 4;
     order_.Check(index);
@@ -111,7 +112,7 @@ class Lms : public SigmaSampler {
     return integral;
   }
 
-  InOrder order_{"LMS"};
+  InOrder order_;
   std::deque<at::Tensor> history_;  // newest first
 };
 
@@ -128,8 +129,8 @@ std::unique_ptr<Sampler> MakeEulerAncestral(const SchedulerConfig& config,
 }
 
 std::unique_ptr<Sampler> MakeLms(const SchedulerConfig& config, int64_t num_inference_steps,
-                                 SamplerOptions /*options*/) {
-  return std::make_unique<Lms>(config, num_inference_steps);
+                                 SamplerOptions options) {
+  return std::make_unique<Lms>(config, num_inference_steps, options.first_step);
 }
 
 }  // namespace excise

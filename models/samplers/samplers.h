@@ -40,15 +40,16 @@ at::Tensor PredictedX0(const SchedulerConfig& config, const at::Tensor& model_ou
 // arXiv 2205.11487, section 2.3), or as it is.
 at::Tensor ClippedX0(const SchedulerConfig& config, at::Tensor x0);
 
-// Throws Error unless the steps of a sampler that keeps a history are called in order.
+// Throws Error unless the steps of a sampler that keeps a history are called in order, from `first`
+// on.
 class InOrder {
  public:
-  explicit InOrder(const char* sampler) : sampler_(sampler) {}
+  explicit InOrder(const char* sampler, size_t first = 0) : sampler_(sampler), calls_(first) {}
   void Check(size_t index);
 
  private:
   const char* sampler_;
-  size_t calls_ = 0;
+  size_t calls_;
 };
 
 }  // namespace excise

@@ -96,6 +96,12 @@ at::Tensor AddNoise(const SchedulerConfig& config, const at::Tensor& x0, const a
   return signal * x0 + deviation * noise;
 }
 
+double AncestralDeviation(NoiseLevel from, NoiseLevel to) {
+  const double kept = from.signal * from.signal / (to.signal * to.signal);
+  const double share = to.noise * to.noise / (from.noise * from.noise);
+  return std::sqrt(std::max(share * (1 - kept), 0.0));
+}
+
 bool IsStochastic(const SchedulerConfig& config, double eta) {
   return config.name == "ddpm" || config.name == "euler_ancestral" ||
          (config.name == "ddim" && eta > 0) ||
@@ -119,6 +125,11 @@ std::unique_ptr<Sampler> MakeSampler(const SchedulerConfig& config, int64_t num_
   if (options.eta > 0 && name != "ddim") {
     throw UsageError(fmt::format(
         "eta is {}, but only the scheduler 'ddim' has that choice, not '{}'.", options.eta, name));
+  }
+  if (options.first_step > 0 && name == "pndm") {
+    throw UsageError(
+        "PNDM begins with calls that belong together, so none of them can be skipped. Take another "
+        "scheduler, as in --set sampler.scheduler=ddim.");
   }
   if (IsStochastic(config, options.eta) && !options.noise) {
     throw Error(fmt::format(

@@ -25,6 +25,8 @@ using StepNoise = std::function<at::Tensor(size_t index, const at::Tensor& like)
 struct SamplerOptions {
   double eta = 0;   // ddim: 0 = deterministic, 1 = as much noise as ddpm
   StepNoise noise;  // what stochastic samplers need
+  // The first step that is taken: a history begins there. PNDM takes all of them.
+  size_t first_step = 0;
 };
 
 // One image batch's sampler state; a new object for every batch.
@@ -49,6 +51,9 @@ class Sampler {
 // that adds noise when `options` has none.
 std::unique_ptr<Sampler> MakeSampler(const SchedulerConfig& config, int64_t num_inference_steps,
                                      SamplerOptions options = {});
+// The standard deviation of what DDPM adds between two levels, to what the model sees (its smaller
+// variance; DDIM with eta = 1 adds as much).
+double AncestralDeviation(NoiseLevel from, NoiseLevel to);
 // Whether the sampler draws noise after the first latents.
 bool IsStochastic(const SchedulerConfig& config, double eta = 0);
 

@@ -69,6 +69,13 @@ struct SamplerSpec {
   int64_t height = 64, width = 64;
   double eta = 0;        // see SamplerOptions
   StepNoise noise = {};  // (batch, 4, h/8, w/8) a step, which stochastic samplers need
+  // Above 0: after every step but the last, and after Mix, the latents get `extra_noise` times this
+  // times what DDPM adds there (AncestralDeviation), the latent streams of a picture the same.
+  double noise_scale = 0;
+  StepNoise extra_noise = {};
+  // Steps before this one are not taken; above 0, latents are what the model sees there
+  // (NoisedStart).
+  int64_t first_step = 0;
 };
 
 // (batch, max_length) int64 ids, padded.
@@ -85,7 +92,8 @@ at::Tensor EncodeTokens(const Backbone& backbone, const at::Tensor& token_embedd
 
 // Runs the sampler. prompt_states, empty_states (batch, tokens, width); latents (batch, 4, h/8,
 // w/8) unit normal: their size decides the picture's, not spec.height and spec.width. Returns
-// latents (scaled). Differentiable; callers that need no gradient hold a NoGrad. All streams of a
+// latents (scaled). Throws UsageError where the scheduler cannot do what the spec asks beyond plain
+// drawing. Differentiable; callers that need no gradient hold a NoGrad. All streams of a
 // step go through one U-Net call. `detected`, if given, gets what the run's detectors said.
 // `prompt_ids` (batch, tokens) and `prompt_embeddings`, if given, are what prompt_states were
 // encoded from: see GuidanceBatch.
@@ -97,6 +105,10 @@ at::Tensor SampleLatents(const Backbone& backbone, const Hooks* hooks,
                          int64_t* unet_evaluations = nullptr, Signals* detected = nullptr,
                          const at::Tensor& prompt_ids = {},
                          const at::Tensor& prompt_embeddings = {});
+// What the model sees of scaled latents `x0` at spec.first_step, with unit normal `noise` of their
+// shape: signal x0 + noise epsilon at the sampler's level. Latents for SampleLatents.
+at::Tensor NoisedStart(const Backbone& backbone, const at::Tensor& x0, const at::Tensor& noise,
+                       const SamplerSpec& spec);
 // The noise that the model predicts under `run` at one step of `sampler`, (batch, 4, h, w), for
 // `input` = signal x0 + noise epsilon at that step's level: what attacks follow through a method's
 // hooks. Differentiable; one U-Net call. Mix is applied to the prediction, in which the usual

@@ -4,6 +4,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/isfinite.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/round.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -97,6 +98,44 @@ StepNoise Checked(const StepNoise& noise, int64_t batch) {
   };
 }
 
+// The sampler of a spec, for batches of `batch` pictures. Throws UsageError for a first step that
+// the schedule does not have, and for a scheduler that cannot begin there or be disturbed.
+std::unique_ptr<Sampler> SamplerOf(const SchedulerConfig& scheduler, const SamplerSpec& spec,
+                                   int64_t batch) {
+  if (spec.first_step < 0 || (spec.first_step > 0 && spec.first_step >= spec.steps)) {
+    throw UsageError(
+        fmt::format("Sampling: step {} is to be the first of {}, which are counted from 0. Take "
+                    "more steps, or begin earlier.",
+                    spec.first_step, spec.steps));
+  }
+  if (spec.noise_scale != 0 && scheduler.name == "pndm") {
+    throw UsageError(
+        "Sampling: PNDM goes back to the latents before its first step, so noise that is added "
+        "after it would be lost. Take another scheduler, as in --set sampler.scheduler=ddim.");
+  }
+  if (!(spec.noise_scale >= 0) || (spec.noise_scale > 0 && !spec.extra_noise)) {
+    throw Error(fmt::format(
+        "Sampling: noise times {} is to be added after every step. A number from 0 on is expected, "
+        "and where it is not 0, SamplerSpec::extra_noise.",
+        spec.noise_scale));
+  }
+  return MakeSampler(scheduler, spec.steps,
+                     {spec.eta, Checked(spec.noise, batch), static_cast<size_t>(spec.first_step)});
+}
+
+// What latents are multiplied by before the model sees them at step `index`.
+double InputScale(Sampler* sampler, size_t index) {
+  return sampler->ScaleInput(at::ones({}, at::kDouble), index).item<double>();
+}
+
+// What is added to latents `x` between steps `index` and `index` + 1. Samplers that keep latents
+// of another scale than the model sees get it on theirs.
+at::Tensor Disturbance(Sampler* sampler, const StepNoise& noise, double scale, size_t index,
+                       const at::Tensor& x) {
+  const double deviation = AncestralDeviation(sampler->Level(index), sampler->Level(index + 1));
+  return noise(index, x) * (scale * deviation / InputScale(sampler, index + 1));
+}
+
 RowLayout Layout(const GuidanceBatch& batch, int64_t step, const std::vector<at::Tensor>& rows,
                  const at::Tensor& input) {
   const int64_t pictures = batch.prompt_states.size(0), latents = input.size(0);
@@ -159,17 +198,19 @@ at::Tensor SampleLatents(const Backbone& backbone, const Hooks* hooks,
   CheckShapes(prompt_states, empty_states, latents);
   RequireFinite(prompt_states, "the text encoder's states are");
   const SchedulerConfig scheduler = WithScheduler(backbone.scheduler, spec.scheduler);
-  const std::unique_ptr<Sampler> sampler =
-      MakeSampler(scheduler, spec.steps, {spec.eta, Checked(spec.noise, latents.size(0))});
+  const std::unique_ptr<Sampler> sampler = SamplerOf(scheduler, spec, latents.size(0));
+  const StepNoise extra_noise = Checked(spec.extra_noise, latents.size(0));
+  const auto first = static_cast<size_t>(spec.first_step);
   const std::vector<double>& timesteps = sampler->timesteps();
 
-  GuidanceBatch batch{prompt_states,       empty_states,
-                      spec.guidance_scale, static_cast<int64_t>(timesteps.size()),
-                      prompt_ids,          prompt_embeddings};
+  GuidanceBatch batch{
+      prompt_states, empty_states,      spec.guidance_scale, static_cast<int64_t>(timesteps.size()),
+      prompt_ids,    prompt_embeddings, spec.first_step};
   const std::unique_ptr<HookRun> run =
       hooks != nullptr ? hooks->Start(batch) : std::make_unique<HookRun>();
-  at::Tensor x = run->Fork(latents * sampler->init_noise_sigma());
-  for (size_t index = 0; index < timesteps.size(); ++index) {
+  at::Tensor x = run->Fork(first == 0 ? latents * sampler->init_noise_sigma()
+                                      : latents / InputScale(sampler.get(), first));
+  for (size_t index = first; index < timesteps.size(); ++index) {
     const auto step = static_cast<int64_t>(index);
     const at::Tensor input = sampler->ScaleInput(x, index);
     const Conversion conversion(scheduler, sampler->Level(index));
@@ -181,11 +222,22 @@ at::Tensor SampleLatents(const Backbone& backbone, const Hooks* hooks,
     // Samplers work on what the model itself would return; PNDM keeps a history of it.
     x = sampler->Step(conversion.ToOutput(combined, input), index, x);
     x = run->Mix(step, std::move(x));
+    if (spec.noise_scale > 0 && index + 1 < timesteps.size()) {
+      x = x + Disturbance(sampler.get(), extra_noise, spec.noise_scale, index, x);
+    }
     RequireFinite(x,
                   fmt::format("the latents after step {} of {} are", step + 1, timesteps.size()));
   }
   if (detected != nullptr) *detected = run->Detected();
   return run->Join(std::move(x));
+}
+
+at::Tensor NoisedStart(const Backbone& backbone, const at::Tensor& x0, const at::Tensor& noise,
+                       const SamplerSpec& spec) {
+  const SchedulerConfig scheduler = WithScheduler(backbone.scheduler, spec.scheduler);
+  const NoiseLevel level =
+      SamplerOf(scheduler, spec, x0.size(0))->Level(static_cast<size_t>(spec.first_step));
+  return level.signal * x0 + level.noise * noise;
 }
 
 at::Tensor PredictNoise(const Backbone& backbone, HookRun& run, const GuidanceBatch& batch,

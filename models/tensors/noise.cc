@@ -3,6 +3,8 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/empty.h>
 
+#include <string>
+
 namespace excise {
 
 at::Tensor UnitNormal(Philox* rng, at::IntArrayRef shape) {
@@ -21,6 +23,12 @@ at::Tensor SamplerNoise(uint64_t seed, std::string_view root_id, uint64_t replic
                         at::IntArrayRef shape) {
   Philox rng({seed, root_id, replicate, Stream::kStepNoise, step});
   return UnitNormal(&rng, shape);
+}
+
+at::Tensor ExtraNoise(uint64_t seed, std::string_view root_id, uint64_t replicate, uint64_t step,
+                      at::IntArrayRef shape) {
+  // A name that no prompt has: the sampler's own noise at this step is another draw.
+  return SamplerNoise(seed, std::string(root_id) + "/extra", replicate, step, shape);
 }
 
 std::function<at::Tensor(at::IntArrayRef shape)> TorchCpuNoise(uint64_t seed) {

@@ -22,6 +22,11 @@ at::Tensor LatentNoise(uint64_t seed, std::string_view root_id, uint64_t replica
 at::Tensor SamplerNoise(uint64_t seed, std::string_view root_id, uint64_t replicate, uint64_t step,
                         at::IntArrayRef shape);
 
+// The same for what a prompt's drawing asks to be added after U-Net call `step`, whatever the
+// sampler adds itself.
+at::Tensor ExtraNoise(uint64_t seed, std::string_view root_id, uint64_t replicate, uint64_t step,
+                      at::IntArrayRef shape);
+
 // Successive draws of unit normal float32 as of torch.randn(shape, generator=generator) with
 // generator = torch.Generator("cpu").manual_seed(seed), for papers that drew so. The generator is
 // this object's own; the global one is not touched.
