@@ -8,8 +8,10 @@
 #include FT_OUTLINE_H
 
 #include <algorithm>
+#include <limits>
 
 #include "core/error.h"
+#include "core/text.h"
 
 namespace excise {
 
@@ -82,8 +84,14 @@ GlyphBitmap Crop(const GlyphBitmap& in) {
   return out;
 }
 
-// The glyph ids of a sequence, variation selectors and joiners left out.
-std::vector<uint32_t> Shape(hb_font_t* font, const std::string& sequence) {
+struct Glyph {
+  uint32_t id = 0;             // 0: the font has none
+  uint32_t byte = 0;           // where its character starts in the text
+  hb_position_t x = 0, y = 0;  // of its origin on the line, in 1/64 pixels; y upwards
+};
+
+// The glyphs of a sequence, variation selectors and joiners left out.
+std::vector<Glyph> Shape(hb_font_t* font, const std::string& sequence) {
   hb_buffer_t* buffer = hb_buffer_create();
   hb_buffer_add_utf8(buffer, sequence.data(), static_cast<int>(sequence.size()), 0, -1);
   hb_buffer_guess_segment_properties(buffer);
@@ -91,10 +99,34 @@ std::vector<uint32_t> Shape(hb_font_t* font, const std::string& sequence) {
   hb_shape(font, buffer, nullptr, 0);
   unsigned count = 0;
   const hb_glyph_info_t* infos = hb_buffer_get_glyph_infos(buffer, &count);
-  std::vector<uint32_t> glyphs;
-  for (unsigned i = 0; i < count; ++i) glyphs.push_back(infos[i].codepoint);
+  const hb_glyph_position_t* places = hb_buffer_get_glyph_positions(buffer, &count);
+  std::vector<Glyph> glyphs;
+  hb_position_t x = 0, y = 0;
+  for (unsigned i = 0; i < count; ++i) {
+    glyphs.push_back(
+        {infos[i].codepoint, infos[i].cluster, x + places[i].x_offset, y + places[i].y_offset});
+    x += places[i].x_advance;
+    y += places[i].y_advance;
+  }
   hb_buffer_destroy(buffer);
   return glyphs;
+}
+
+// What one glyph puts on a line whose baseline is at the row `baseline`.
+struct Ink {
+  GlyphBitmap bitmap;
+  int left = 0, top = 0;
+};
+
+Ink DrawOnLine(FT_Face face, const Glyph& glyph, int baseline, const std::string& file) {
+  CheckFreeType(FT_Load_Glyph(face, glyph.id, kLoadFlags), file, "load a glyph");
+  // Whole pixels move the bitmap; the rest moves the outline, or letters stand unevenly.
+  if (face->glyph->format == FT_GLYPH_FORMAT_OUTLINE) {
+    FT_Outline_Translate(&face->glyph->outline, glyph.x & 63, glyph.y & 63);
+  }
+  CheckFreeType(FT_Render_Glyph(face->glyph, FT_RENDER_MODE_NORMAL), file, "draw a glyph");
+  return {ToRgba(face->glyph->bitmap), (glyph.x >> 6) + face->glyph->bitmap_left,
+          baseline - (glyph.y >> 6) - face->glyph->bitmap_top};
 }
 
 }  // namespace
@@ -117,15 +149,15 @@ GlyphFont::GlyphFont(const std::filesystem::path& file, int pixels)
 GlyphFont::~GlyphFont() = default;
 
 GlyphBitmap GlyphFont::Draw(const std::string& sequence, double bold) const {
-  const std::vector<uint32_t> glyphs = Shape(state_->font, sequence);
-  if (glyphs.size() != 1 || glyphs[0] == 0) {
+  const std::vector<Glyph> glyphs = Shape(state_->font, sequence);
+  if (glyphs.size() != 1 || glyphs[0].id == 0) {
     throw Error(
         fmt::format("{}: no single glyph for '{}' ({} found). The font is another version, "
                     "or the sequence in datasets/emoji_classes.json is wrong.",
                     state_->file, sequence, glyphs.size()));
   }
   FT_Face face = state_->face;
-  CheckFreeType(FT_Load_Glyph(face, glyphs[0], kLoadFlags), state_->file, "load a glyph");
+  CheckFreeType(FT_Load_Glyph(face, glyphs[0].id, kLoadFlags), state_->file, "load a glyph");
   if (face->glyph->format == FT_GLYPH_FORMAT_OUTLINE && bold > 0) {
     CheckFreeType(
         FT_Outline_Embolden(&face->glyph->outline, static_cast<FT_Pos>(bold * 64.0 + 0.5)),
@@ -140,6 +172,43 @@ GlyphBitmap GlyphFont::Draw(const std::string& sequence, double bold) const {
     throw Error(fmt::format("{}: the glyph of '{}' is empty.", state_->file, sequence));
   }
   return out;
+}
+
+GlyphBitmap GlyphFont::DrawLine(const std::string& text) const {
+  const FT_Size_Metrics& metrics = state_->face->size->metrics;
+  const int baseline = static_cast<int>((metrics.ascender + 63) >> 6);
+  std::vector<Ink> letters;
+  int left = std::numeric_limits<int>::max(), right = std::numeric_limits<int>::min();
+  for (const Glyph& glyph : Shape(state_->font, text)) {
+    if (glyph.id == 0) {
+      throw Error(fmt::format("{}: no glyph for '{}' in '{}'. Use characters that the font has.",
+                              state_->file, FirstCharacters(text.substr(glyph.byte), 1), text));
+    }
+    Ink ink = DrawOnLine(state_->face, glyph, baseline, state_->file);
+    if (ink.bitmap.width == 0) continue;  // a space
+    left = std::min(left, ink.left);
+    right = std::max(right, ink.left + ink.bitmap.width);
+    letters.push_back(std::move(ink));
+  }
+  if (letters.empty()) {
+    throw Error(fmt::format("'{}' has nothing to draw: it is empty, or spaces alone.", text));
+  }
+  GlyphBitmap line;
+  line.width = right - left;
+  line.height = baseline + static_cast<int>((63 - metrics.descender) >> 6);
+  line.rgba.assign(static_cast<size_t>(line.width) * line.height * 4, 0);
+  for (const Ink& ink : letters) {
+    for (int y = 0; y < ink.bitmap.height; ++y) {
+      const int row = ink.top + y;
+      if (row < 0 || row >= line.height) continue;
+      for (int x = 0; x < ink.bitmap.width; ++x) {
+        const float from = ink.bitmap.rgba[(static_cast<size_t>(y) * ink.bitmap.width + x) * 4 + 3];
+        const size_t to = static_cast<size_t>(row) * line.width + ink.left - left + x;
+        line.rgba[to * 4 + 3] = std::max(line.rgba[to * 4 + 3], from);  // where letters touch
+      }
+    }
+  }
+  return line;
 }
 
 }  // namespace excise

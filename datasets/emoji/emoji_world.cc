@@ -41,20 +41,11 @@ constexpr double kFirstVariant = .6;  // share of the first glyph where a class 
 constexpr int kLinePixels = 150;
 constexpr double kLineBold = 2.5;
 
-struct KnownFile {
-  const char* path;
-  const char* sha256;
-  const char* package;
-};
-
 // Debian 12 (bookworm).
 constexpr KnownFile kColourFont = {
     "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf",
     "e5899ed38b8ed83e08bd3ac5de09791e9d19d288333a796de1d35ad17396f1ec",
     "fonts-noto-color-emoji 2.042-0+deb12u1"};
-constexpr KnownFile kLineFont = {"/usr/share/fonts/truetype/ancient-scripts/Symbola_hint.ttf",
-                                 "af8bd8cc9c808272034651cb5ebf6c38370ae536fe631eb89462f127f11e793f",
-                                 "fonts-symbola 2.60-1.1"};
 constexpr const char* kAnnotations = "/usr/share/unicode/cldr/common/annotations";
 constexpr const char* kCldr = "unicode-cldr-core 41-0.1";
 constexpr KnownFile kLanguageFiles[] = {
