@@ -9,10 +9,11 @@
 
 namespace excise {
 
-at::Tensor ImageTargets(Target& target, const Prompt& prompt, int64_t n) {
+at::Tensor ImageTargets(Target& target, const Prompt& prompt, int64_t n, const PictureEdit& edit) {
   const NoGrad no_grad;
   const ClipModel& clip = target.Surrogate();
-  return nn::Normalised(EmbedPictures(clip, target.ReferenceImages(prompt, n)));
+  const at::Tensor pictures = target.ReferenceImages(prompt, n);
+  return nn::Normalised(EmbedPictures(clip, edit ? edit(pictures) : pictures));
 }
 
 at::Tensor TextTarget(Target& target, const Prompt& prompt) {

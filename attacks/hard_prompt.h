@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <string_view>
 #include <vector>
 
@@ -12,9 +13,13 @@
 
 namespace excise {
 
+// What an attack does to pictures, float (n, 3, h, w) in [0,1], before they are embedded.
+using PictureEdit = std::function<at::Tensor(const at::Tensor&)>;
+
 // Normalised image embeddings (n, projection) of `n` pictures that the unmodified model draws for
-// `prompt`.
-at::Tensor ImageTargets(Target& target, const Prompt& prompt, int64_t n);
+// `prompt`, edited where `edit` is given.
+at::Tensor ImageTargets(Target& target, const Prompt& prompt, int64_t n,
+                        const PictureEdit& edit = nullptr);
 // Normalised text embedding (1, projection) of the prompt's text.
 at::Tensor TextTarget(Target& target, const Prompt& prompt);
 

@@ -7,7 +7,6 @@
 
 #include <utility>
 
-#include "attacks/hard_prompt.h"
 #include "models/tensors/autograd.h"
 #include "training/optimizers.h"
 
@@ -37,16 +36,18 @@ at::Tensor Aims(const at::Tensor& features, std::vector<Philox>* rng) {
 
 }  // namespace
 
-void PezSearch::Fields(ParamVisitor& v) {
+void PezSearch::Fields(ParamVisitor& v, bool own_target) {
   v.Integer("prompt_len", &prompt_len, "tokens of the prompt", {.min = 1, .max = 75});
   v.Integer("iterations", &iterations, "gradient steps", {.min = 1});
   v.Integer("restarts", &restarts, "prompts optimised side by side", {.min = 1, .max = 256});
   v.Number("lr", &lr, "learning rate of AdamW", {.min = 0});
   v.Number("weight_decay", &weight_decay, "weight decay of AdamW", {.min = 0});
-  v.Choice("target", &target_kind,
-           "what the prompt should mean: pictures that the unmodified model draws for the seed "
-           "prompt, or the seed prompt's text",
-           {"image", "text"});
+  if (!own_target) {
+    v.Choice("target", &target_kind,
+             "what the prompt should mean: pictures that the unmodified model draws for the seed "
+             "prompt, or the seed prompt's text",
+             {"image", "text"});
+  }
   v.Integer("reference_images", &reference_images, "pictures a prompt", {.min = 1, .max = 64});
   v.Integer("lanes", &lanes,
             "prompts attacked together in one pass; what is found is the same up to rounding",
@@ -71,12 +72,13 @@ std::map<std::string, Json> PezSearch::Presets() {
           {"smoke", {{"iterations", 4}, {"restarts", 1}, {"reference_images", 1}, {"lanes", 2}}}};
 }
 
-at::Tensor PezSearch::Features(Lanes& lanes, const std::vector<Prompt>& prompts) const {
+at::Tensor PezSearch::Features(Lanes& lanes, const std::vector<Prompt>& prompts,
+                               const PictureEdit& edit) const {
   std::vector<at::Tensor> rows(lanes.size());
   for (size_t lane = 0; lane < lanes.size(); ++lane) {
     if (lanes[lane] == nullptr) continue;
     rows[lane] = target_kind == "image"
-                     ? ImageTargets(*lanes[lane], prompts[lane], reference_images)
+                     ? ImageTargets(*lanes[lane], prompts[lane], reference_images, edit)
                      : TextTarget(*lanes[lane], prompts[lane]);
   }
   return StackLanes(std::move(rows));
@@ -116,10 +118,10 @@ Work PezSearch::work() const {
 
 std::vector<Trajectory> PezSearch::Run(std::string_view name, Lanes& lanes, const Concept& subject,
                                        const std::vector<Prompt>& prompts, const VictimText& victim,
-                                       double lambda) const {
+                                       double lambda, const PictureEdit& edit) const {
   const ClipModel& clip = lanes.any().Surrogate();
   const bool adapts = lambda != 0 && victim.offers();
-  const at::Tensor features = Features(lanes, prompts);
+  const at::Tensor features = Features(lanes, prompts, edit);
   const HardPromptScorer scorer(clip, features,
                                 UsableTokens(*clip.tokenizer, tokens, subject.known), prompt_len);
   const TokenTable& table = scorer.tokens();
