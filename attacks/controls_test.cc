@@ -1,10 +1,11 @@
 // That a control spends what the attack spends that it controls, by default and where both are set
-// as published.
+// as published; and that an attack less what it adds is the attack that it builds on.
 #include <catch2/catch.hpp>
 
 #include "attacks/attack.h"
 #include "core/params.h"
 #include "core/registry.h"
+#include "tests/tiny_models.h"
 
 namespace excise {
 namespace {
@@ -49,6 +50,31 @@ TEST_CASE("controls: as many evaluations, as many queries") {
       CHECK(Params(control, preset)["tries"] ==
             p4d["iterations"].get<int64_t>() / p4d["eval_every"].get<int64_t>());
     }
+  }
+}
+
+TEST_CASE("controls: pez aimed at pictures is typographic without letters, bit for bit") {
+  const auto craft = [](const std::string& name, Json params, TinyTarget* target) {
+    params.update({{"prompt_len", 5}, {"iterations", 30}, {"reference_images", 2}});
+    const std::unique_ptr<Attack> attack = Registry<Attack>::Get().Make(name);
+    DecodeParams(params, *attack, name);
+    return attack->Craft(*target, TinyConcept(), TinyPrompt());
+  };
+  TinyTarget plain_target, off_target;
+  const Trajectory plain = craft("pez", {{"target", "image"}}, &plain_target);
+  const Trajectory off = craft("typographic", {{"opacity", 0}}, &off_target);
+  REQUIRE(plain.size() >= 2);
+  REQUIRE(off.size() == plain.size());
+  for (size_t i = 0; i < plain.size(); ++i) {
+    INFO("candidate " << i);
+    CHECK(off[i].prompt.text == plain[i].prompt.text);
+    CHECK(off[i].prompt.token_ids == plain[i].prompt.token_ids);
+    CHECK(off[i].prompt.round_trip == plain[i].prompt.round_trip);
+    CHECK(off[i].score == plain[i].score);
+    CHECK(off[i].ledger.candidate_evaluations == plain[i].ledger.candidate_evaluations);
+    CHECK(off[i].ledger.gradient_steps == plain[i].ledger.gradient_steps);
+    CHECK(off[i].ledger.text_evaluations == plain[i].ledger.text_evaluations);
+    CHECK(off[i].ledger.unet_evaluations == plain[i].ledger.unet_evaluations);
   }
 }
 
