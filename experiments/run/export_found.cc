@@ -71,11 +71,9 @@ void ExportFound(const Lab& lab, const Grid& grid, Store& store, int workers, bo
                                             rows, file));
   LogInfo(fmt::format("{} that attacks found: {}", Plural(rows.size(), "prompt"), file.string()));
   if (no_text > 0) {
-    LogInfo(
-        fmt::format("not written, because they are embeddings or initial latents, or are drawn in "
-                    "a way of their "
-                    "own: {}",
-                    Plural(no_text, "prompt")));
+    LogInfo(fmt::format(
+        "not written, because they are embeddings or initial latents, or ways to draw: {}",
+        Plural(no_text, "prompt")));
   }
   if (without_text > 0) {
     LogInfo(fmt::format(

@@ -96,9 +96,8 @@ BlendRun::BlendRun(std::shared_ptr<const BlendParts> parts, const GuidanceBatch&
     if (latent_step_ < batch.first_step) {
       throw Error(fmt::format(
           "latent_blend: its detector reads the latents of step {}, and this drawing begins at "
-          "step "
-          "{} of {}, so it would see nothing. Take an attack that begins earlier, or latent_blend "
-          "without that detector.",
+          "step {} of {}, so it would see nothing. Take an attack that begins earlier, or "
+          "latent_blend without that detector.",
           latent_step_, batch.first_step, steps_));
     }
     first_ = std::max(first_, latent_step_ + 1);
