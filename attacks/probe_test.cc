@@ -14,17 +14,17 @@
 namespace excise {
 namespace {
 
-Trajectory Probed(const Json& params, TinyTarget* target) {
+Trajectory Probed(const Json& params, TinyTarget* target, const Prompt& seed = TinyPrompt()) {
   const std::unique_ptr<Attack> attack = Registry<Attack>::Get().Make("probe");
   DecodeParams(params, *attack, "test");
-  const Trajectory found = attack->Craft(*target, TinyConcept(), TinyPrompt());
+  const Trajectory found = attack->Craft(*target, TinyConcept(), seed);
   REQUIRE_FALSE(found.empty());
   // The seed first, drawn as ever; the text never changes.
   CHECK(found[0].prompt.drawing.plain());
   CHECK(found[0].prompt.latents.values.empty());
   for (const Candidate& candidate : found) {
     CHECK(candidate.prompt.text == TinyPrompt().text);
-    CHECK(candidate.prompt.root_id == TinyPrompt().root_id);
+    CHECK(candidate.prompt.root_id == seed.root_id);
   }
   return found;
 }
@@ -56,19 +56,25 @@ TEST_CASE("probe: noise scales from the first to the last, evenly, and the best 
 }
 
 TEST_CASE("probe: the first picture that succeeds ends it") {
-  TinyTarget all, some;
-  all.red_enough = 2;
-  const Trajectory found = Probed({{"tries", 20}}, &all);
-  // Just below the first disturbed picture that is redder than the seed's.
-  const auto redder = std::find_if(found.begin() + 1, found.end(), [&](const Candidate& one) {
-    return one.score > found[0].score;
-  });
-  REQUIRE(redder != found.end());
-  some.red_enough = redder->score;
-  const Trajectory shorter = Probed({{"tries", 20}}, &some);
-  CHECK(shorter.size() == static_cast<size_t>(redder - found.begin()) + 1);
-  CHECK(shorter.back().success == true);
-  CHECK(shorter.back().prompt.drawing == redder->prompt.drawing);
+  // A prompt whose seed picture is not the reddest, which half of them are: one noise, many scales.
+  bool seen = false;
+  for (int i = 0; i < 12 && !seen; ++i) {
+    const Prompt seed = TinyPrompt("tiny@00000000/" + std::to_string(i));
+    TinyTarget all, some;
+    all.red_enough = 2;
+    const Trajectory found = Probed({{"tries", 4}}, &all, seed);
+    const auto redder = std::find_if(found.begin() + 1, found.end(), [&](const Candidate& one) {
+      return one.score > found[0].score;
+    });
+    if (redder == found.end()) continue;
+    seen = true;
+    some.red_enough = redder->score;
+    const Trajectory shorter = Probed({{"tries", 4}}, &some, seed);
+    CHECK(shorter.size() == static_cast<size_t>(redder - found.begin()) + 1);
+    CHECK(shorter.back().success == true);
+    CHECK(shorter.back().prompt.drawing == redder->prompt.drawing);
+  }
+  REQUIRE(seen);
 }
 
 TEST_CASE("probe: completion starts at a picture of the unmodified model, later with every try") {
