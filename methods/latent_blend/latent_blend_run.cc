@@ -92,14 +92,8 @@ BlendRun::BlendRun(std::shared_ptr<const BlendParts> parts, const GuidanceBatch&
   first_ = static_cast<int64_t>(std::llround(alone));
   if (parts_->text) text_scores_ = parts_->text->Score(batch.prompt_states).detach().to(at::kCPU);
   if (parts_->latent) {
-    latent_step_ = parts_->latent->StepOf(steps_);
-    if (latent_step_ < batch.first_step) {
-      throw Error(fmt::format(
-          "latent_blend: its detector reads the latents of step {}, and this drawing begins at "
-          "step {} of {}, so it would see nothing. Take an attack that begins earlier, or "
-          "latent_blend without that detector.",
-          latent_step_, batch.first_step, steps_));
-    }
+    // A drawing that begins later is read where it begins.
+    latent_step_ = std::max(parts_->latent->StepOf(steps_), batch.first_step);
     first_ = std::max(first_, latent_step_ + 1);
   }
   settle_ = steps_;
