@@ -22,7 +22,7 @@ NpyArray Picture() {
   return array;
 }
 
-Prompt Drawn(const std::string& id, const PromptDrawing& drawing) {
+Prompt PromptDrawn(const std::string& id, const PromptDrawing& drawing) {
   Prompt prompt = TinyPrompt(id);
   prompt.drawing = drawing;
   if (drawing.first_step > 0) prompt.latents = Picture();
@@ -89,12 +89,12 @@ TEST_CASE("a plain drawing is drawn and written as ever") {
   const Prompt prompt = TinyPrompt("t/0");
   CHECK_FALSE(PromptToJson(prompt).contains("drawing"));
   const at::Tensor images = scene.Pictures({prompt, prompt}).images;
-  CHECK(scene.Pictures({Drawn("t/0", {0, 0}), prompt}).images.equal(images));
+  CHECK(scene.Pictures({PromptDrawn("t/0", {0, 0}), prompt}).images.equal(images));
 }
 
 TEST_CASE("a drawing is written to records and read back, and what cannot be one is refused") {
   for (const PromptDrawing drawing : {PromptDrawing{1.85, 0}, PromptDrawing{0, 3}}) {
-    const Prompt prompt = Drawn("t/0", drawing);
+    const Prompt prompt = PromptDrawn("t/0", drawing);
     const Json json = PromptToJson(prompt);
     CHECK(json.at("drawing") ==
           Json{{"noise_scale", drawing.noise_scale}, {"first_step", drawing.first_step}});
@@ -102,7 +102,7 @@ TEST_CASE("a drawing is written to records and read back, and what cannot be one
     CHECK(back.drawing == drawing);
     CHECK(back.latents.values == prompt.latents.values);
   }
-  Json json = PromptToJson(Drawn("t/0", {1, 0}));
+  Json json = PromptToJson(PromptDrawn("t/0", {1, 0}));
   json["drawing"]["noise_scale"] = -1;
   CHECK_THROWS_WITH(PromptFromJson(json), Contains("drawing"));
   json["drawing"] = {{"noise_scale", 1}, {"first_step", -1}};
@@ -111,8 +111,8 @@ TEST_CASE("a drawing is written to records and read back, and what cannot be one
 
 TEST_CASE("a drawing's noise is its root prompt's, whatever is drawn beside it") {
   Scene scene("noise");
-  const Prompt noisy = Drawn("t/0", {1.5, 0}), other = Drawn("t/1", {1.5, 0});
-  const Prompt late = Drawn("t/0", {0, 2});
+  const Prompt noisy = PromptDrawn("t/0", {1.5, 0}), other = PromptDrawn("t/1", {1.5, 0});
+  const Prompt late = PromptDrawn("t/0", {0, 2});
   const UnitPictures plain = scene.Pictures({TinyPrompt("t/0")});
   const UnitPictures alone = scene.Pictures({noisy});
   CHECK_FALSE(Close(alone.latents[0], plain.latents[0]));
@@ -134,13 +134,13 @@ TEST_CASE("a drawing's noise is its root prompt's, whatever is drawn beside it")
 
 TEST_CASE("a drawing that cannot be done is refused with the prompt and the reason") {
   Scene scene("refused");
-  Prompt nothing = Drawn("t/0", {0, 2});
+  Prompt nothing = PromptDrawn("t/0", {0, 2});
   nothing.latents = {};
   CHECK_THROWS_WITH(scene.Pictures({nothing}), Contains("t/0") && Contains("no latents"));
-  CHECK_THROWS_WITH(scene.Pictures({Drawn("t/0", {0, 4})}), Contains("step 4"));
+  CHECK_THROWS_WITH(scene.Pictures({PromptDrawn("t/0", {0, 4})}), Contains("step 4"));
   scene.lab->experiment.sampler.scheduler = "pndm";
-  CHECK_THROWS_WITH(scene.Pictures({Drawn("t/0", {1, 0})}), Contains("PNDM"));
-  CHECK_THROWS_WITH(RefuseForms(Drawn("t/0", {1, 0}), "probe"),
+  CHECK_THROWS_WITH(scene.Pictures({PromptDrawn("t/0", {1, 0})}), Contains("PNDM"));
+  CHECK_THROWS_WITH(RefuseForms(PromptDrawn("t/0", {1, 0}), "probe"),
                     Contains("'probe'") && Contains("a way of their own"));
 }
 

@@ -17,12 +17,15 @@ int64_t SamplesAPrompt(const Record& record) {
          record.denominators.value("edits", int64_t{1});
 }
 
-// The interval of a rate over the prompts of one group.
+// The interval of a rate over the prompts of one group. A prompt with several samples is drawn as a
+// whole where the record has its samples for good: results files keep those over all concepts
+// alone, and a table says the same before and after it is stored.
 Interval IntervalOfPart(const Record& record, const std::string& part, double value, int64_t n) {
   const int64_t each = SamplesAPrompt(record);
   std::vector<Observation> observations;
   const Score& score = record.score;
-  for (size_t i = 0; each > 1 && i < score.per_sample.size(); ++i) {
+  const bool kept = record.subject == kAllConcepts;
+  for (size_t i = 0; kept && each > 1 && i < score.per_sample.size(); ++i) {
     if (InGroup(score.sample_ids[i], part)) {
       observations.push_back({score.sample_ids[i], score.per_sample[i]});
     }
