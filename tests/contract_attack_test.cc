@@ -49,6 +49,11 @@ class AskedTarget : public TinyTarget {
     asked_victim = true;
     return TinyTarget::VictimHooks();
   }
+  std::optional<Answer> Query(const Prompt& prompt) override {
+    const std::optional<Answer> answer = TinyTarget::Query(prompt);
+    if (answer) reddest = std::max(reddest, answer->target_probability);
+    return answer;
+  }
   const SamplerSpec& Sampling() override {
     (drawing ? asked_sampling : asked_victim) = true;
     return TinyTarget::Sampling();
@@ -56,6 +61,7 @@ class AskedTarget : public TinyTarget {
   bool drawing = false;
   bool asked_surrogate = false, asked_unmodified = false, asked_victim = false;
   bool asked_sampling = false;  // by one that chooses how prompts are drawn, which may
+  double reddest = 0;           // the highest probability that it answered
 };
 
 // What the attack finds for one prompt, whichever kind it is.
@@ -316,6 +322,32 @@ TEST_CASE("an attack that asks takes the seed first and ends with a success") {
   CHECK(at_once[0].success == true);
   CHECK(at_once[0].ledger.victim_queries == 1);
   CHECK(at_once[0].ledger.gradient_steps == 0);
+}
+
+TEST_CASE("more questions never lose a success") {
+  const std::unique_ptr<Attack> attack = Smoke();
+  const AttackTraits traits = attack->traits();
+  if (traits.queries == 0 || traits.per == AttackTraits::Per::kConcept) return;
+  AskedTarget never(traits);
+  attack->Craft(never, TinyConcept(), TinyPrompt());
+  // Whether the reddest of all pictures is found by as many questions.
+  const auto succeeds = [&](int64_t questions) {
+    AskedTarget target(traits);
+    target.queries_left = questions;
+    target.red_enough = never.reddest;
+    const Trajectory found = attack->Craft(target, TinyConcept(), TinyPrompt());
+    return std::any_of(found.begin(), found.end(),
+                       [](const Candidate& candidate) { return candidate.success == true; });
+  };
+  const auto asked = static_cast<int64_t>(never.asked.size());
+  bool before = false;
+  for (int64_t questions = 1; questions <= asked; ++questions) {
+    INFO(questions << " of " << asked << " questions");
+    const bool now = succeeds(questions);
+    CHECK((now || !before));
+    before = now;
+  }
+  CHECK(before);  // the whole budget finds it
 }
 
 TEST_CASE("an attack on a prompt is none on a concept, and says so") {

@@ -143,6 +143,35 @@ TEST_CASE("sneaky_prompt: the beam and brute force ask the best by text of what 
   CHECK(Near(&blind, blind.asked[1]) == Approx(best).margin(1e-6));
 }
 
+TEST_CASE("sneaky_prompt: a beam of two pieces keeps the best starts and asks the best ends") {
+  constexpr size_t kWidth = 3;
+  TinyTarget target;
+  target.red_enough = 2;
+  Craft({{"search", "beam"}, {"questions", 3}, {"subwords", 2}, {"width", kWidth}}, &target);
+  // The `kWidth` of `words` that stand nearest to the seed in the name's place, best first.
+  const auto nearest = [&](const std::vector<std::string>& words) {
+    std::vector<std::pair<double, std::string>> ranked;
+    for (const std::string& word : words) {
+      if (word.find("poodle") != std::string::npos) continue;  // spells the name
+      ranked.emplace_back(-Near(&target, "a picture of a " + word), word);
+    }
+    std::sort(ranked.begin(), ranked.end());
+    ranked.resize(kWidth);
+    return ranked;
+  };
+  const std::vector<std::string> pieces = Pieces();
+  std::vector<std::string> longer;
+  for (const auto& [far, start] : nearest(pieces)) {
+    for (const std::string& piece : pieces) longer.push_back(start + piece);
+  }
+  const auto expected = nearest(longer);
+  REQUIRE(target.asked.size() == 1 + kWidth);
+  for (size_t i = 0; i < kWidth; ++i) {
+    INFO(target.asked[1 + i] << ", by hand " << expected[i].second);
+    CHECK(Near(&target, target.asked[1 + i]) == Approx(-expected[i].first).margin(1e-6));
+  }
+}
+
 TEST_CASE("sneaky_prompt: where all is blocked more words go, and candidates say so") {
   const BlocksAll hooks;
   TinyTarget target(&hooks);

@@ -59,6 +59,19 @@ TEST_CASE("a parameter that differs at equal steps makes a family of each of its
   CHECK(families[1].entries[1].attack == "relearn_16_100");
 }
 
+TEST_CASE("what was found on another row is no budget of this one") {
+  const std::vector<Record> records = {
+      Attacked("uda", {{"steps", 20}}, 20, 20),
+      Attacked("uda_long", {{"plugin", "uda"}, {"steps", 200}}, 200, 143),
+      Attacked("on_esd", {{"plugin", "uda"}, {"steps", 100}, {"found_on", "esd"}}, 100, 100),
+  };
+  const std::vector<BudgetFamily> families = BudgetFamilies(records, "asr");
+  REQUIRE(families.size() == 1);
+  REQUIRE(families[0].entries.size() == 2);
+  CHECK(families[0].entries[0].attack == "uda");
+  CHECK(families[0].entries[1].attack == "uda_long");
+}
+
 TEST_CASE("where an attack does not tell its allowance, what it took stands for it") {
   CHECK(GradientStepsOf(Attacked("a", Json::object(), 50, 20)) == 50);
   CHECK(GradientStepsOf(Attacked("a", Json::object(), 0, 20)) == 20);

@@ -9,7 +9,8 @@
 #include "core/plural.h"
 #include "core/text.h"
 #include "experiments/formats/experiment.h"
-#include "experiments/results/comparisons.h"
+#include "experiments/results/access.h"
+#include "experiments/tables/table_findings.h"
 #include "experiments/tables/table_recovery.h"
 
 namespace excise {
@@ -86,7 +87,7 @@ class NotesWriter {
 
   std::vector<Text> Remarks() {
     if (headline_ != nullptr) {
-      remarks_.push_back(Findings());
+      remarks_.push_back(TableFindings(view_, headline_->metric));
       AddDenominators();
     }
     AddRemovedToo();
@@ -191,19 +192,20 @@ class NotesWriter {
 
   // How attacks get at the methods.
   void AddAttackers(Text* text) const {
-    std::vector<std::string> transfer, adaptive, given, found;
+    std::vector<std::string> transfer, gradients, questions, given, found;
     for (const Record& record : view_.results().records) {
       if (headline_ == nullptr || record.metric != headline_->metric) continue;
       if (record.attack == view_.Attacks(headline_->metric).front()) continue;
       if (record.attack == kUnion || record.subject != kAllConcepts) continue;
-      const bool adapts = record.protocol.value("adaptive", false);
       // Prompts that the user brought: nobody here knows how they were made.
       const bool brought = record.attack_params.contains("file_sha256");
       const std::string row = record.attack_params.value("found_on", "");
-      std::vector<std::string>& names = adapts         ? adaptive
-                                        : brought      ? given
-                                        : !row.empty() ? found
-                                                       : transfer;
+      const Access access = AccessOf(record);
+      std::vector<std::string>& names = !row.empty()                   ? found
+                                        : brought                      ? given
+                                        : access == Access::kGradients ? gradients
+                                        : access == Access::kQuestions ? questions
+                                                                       : transfer;
       const std::string name =
           row.empty() ? record.attack : fmt::format("{} (on {})", record.attack, row);
       if (!IsOneOf(name, names)) names.push_back(name);
@@ -215,8 +217,11 @@ class NotesWriter {
     if (!found.empty()) {
       text->Words("; crafted against one row, with full access, and used on all: ").List(found, "");
     }
-    if (!adaptive.empty()) {
-      text->Words("; against each method, with full access: ").List(adaptive, "");
+    if (!gradients.empty()) {
+      text->Words("; against each method, with full access: ").List(gradients, "");
+    }
+    if (!questions.empty()) {
+      text->Words("; against each method, by questions alone: ").List(questions, "");
     }
   }
 
@@ -232,49 +237,6 @@ class NotesWriter {
       if (occurs) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", use.letter, use.meaning);
     }
     return text.empty() ? "nothing" : text;
-  }
-
-  // What the paired tests say, in words.
-  Text Findings() const {
-    const std::string& metric = headline_->metric;
-    const std::vector<std::string> attacks = view_.Attacks(metric);
-    const std::string& plain = attacks.front();
-    std::vector<std::string> lower, raised;
-    for (const std::string& method : view_.methods()) {
-      if (IsLess(metric, "methods", plain, method, view_.methods().front())) {
-        lower.push_back(method);
-      }
-      for (const std::string& attack : attacks) {
-        if (IsLess(metric, "attacks", method, plain, attack)) {
-          raised.push_back(attack + " on " + method);
-        }
-      }
-    }
-    Text text;
-    text.Words("Below ").Data(view_.methods().front());
-    text.Words(" without attack (paired test, 5 % each): ").List(lower, "none of them");
-    text.Words(". Attacks that raise a method's rate above its own without attack: ");
-    text.List(raised, "none of them").Words(".");
-    const std::vector<std::string> recoveries = RecoveryAttacks(view_, metric);
-    if (recoveries.empty()) return text;
-    std::vector<std::string> above;
-    for (const std::string& attack : recoveries) {
-      for (const std::string& method : view_.methods()) {
-        const Record* record = view_.Find(method, kAllConcepts, attack, kRecovery);
-        const bool counts = record != nullptr && IsAboveFloor(*record);
-        if (counts) above.push_back((attack == kUnion ? "worst case" : attack) + " on " + method);
-      }
-    }
-    return text.Words(" Recovery above zero: ").List(above, "nowhere").Words(".");
-  }
-
-  // Whether `small` is significantly below `big`.
-  bool IsLess(const std::string& metric, const std::string& over, const std::string& given,
-              const std::string& small, const std::string& big) const {
-    const Comparison* test =
-        FindComparison(view_.results().comparisons, metric, "", over, given, small, big);
-    if (test == nullptr || !IsSignificant(*test)) return false;
-    return test->first == small ? test->difference < 0 : test->difference > 0;
   }
 
   // What was left out of the headline's rates, by attack, with the bounds that it leaves; and whose
