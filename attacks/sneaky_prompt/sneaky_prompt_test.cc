@@ -3,12 +3,14 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/matmul.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <set>
 
 #include "attacks/attack.h"
 #include "attacks/sneaky_prompt/prompt_words.h"
 #include "core/error.h"
+#include "core/text.h"
 #include "models/nets/nn.h"
 #include "models/snapshots/clip_encoder.h"
 #include "tests/tiny_models.h"
@@ -152,7 +154,7 @@ TEST_CASE("sneaky_prompt: a beam of two pieces keeps the best starts and asks th
   const auto nearest = [&](const std::vector<std::string>& words) {
     std::vector<std::pair<double, std::string>> ranked;
     for (const std::string& word : words) {
-      if (word.find("poodle") != std::string::npos) continue;  // spells the name
+      if (LowerAscii(word).find("poodle") != std::string::npos) continue;  // spells the name
       ranked.emplace_back(-Near(&target, "a picture of a " + word), word);
     }
     std::sort(ranked.begin(), ranked.end());
