@@ -8,7 +8,8 @@ Access AccessOf(const Record& record) {
   const std::string row = record.attack_params.value("found_on", "");
   const bool met = row.empty() ? record.protocol.value("adaptive", false) : row == record.method;
   if (!met) return Access::kNone;
-  return GradientStepsOf(record) > 0 ? Access::kGradients : Access::kQuestions;
+  const bool asked_only = QuestionsOf(record) > 0 && GradientStepsOf(record) == 0;
+  return asked_only ? Access::kQuestions : Access::kFull;
 }
 
 bool IsPerPrompt(const Record& record) {

@@ -10,7 +10,7 @@ namespace excise {
 enum class Access {
   kNone,       // crafted once for all methods, brought from a file, or found on another row
   kQuestions,  // it asked the method for pictures, and read nothing else of it
-  kGradients,  // it read the method's gradients
+  kFull,       // it computed on the method itself, with gradients or without
 };
 
 // Of an attacked record. Prompts that were found on the record's own row had access to it.

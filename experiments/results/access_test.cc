@@ -17,11 +17,13 @@ Record Attacked(bool adaptive, const Json& most, const Json& params = Json::obje
 
 }  // namespace
 
-TEST_CASE("an attack has the gradients, asks, or never met the method") {
+TEST_CASE("an attack has full access, asks, or never met the method") {
   const Json search = {{"gradient_steps", 100}, {"victim_queries", 11}};
   const Json blind = {{"victim_queries", 11}};
-  CHECK(AccessOf(Attacked(true, search)) == Access::kGradients);
+  CHECK(AccessOf(Attacked(true, search)) == Access::kFull);
   CHECK(AccessOf(Attacked(true, blind)) == Access::kQuestions);
+  // It reads the method's encoder and asks nobody.
+  CHECK(AccessOf(Attacked(true, Json::object())) == Access::kFull);
   // Gradients of another model.
   CHECK(AccessOf(Attacked(false, {{"gradient_steps", 100}})) == Access::kNone);
   CHECK(AccessOf(MadeUpRecord("uce", "none", "asr", MadeUpRate(20, 4))) == Access::kNone);
@@ -31,7 +33,7 @@ TEST_CASE("an attack has the gradients, asks, or never met the method") {
 
 TEST_CASE("prompts that were found on a row had access to that row alone") {
   const Json search = {{"gradient_steps", 100}, {"victim_queries", 11}};
-  CHECK(AccessOf(Attacked(false, search, {{"found_on", "uce"}})) == Access::kGradients);
+  CHECK(AccessOf(Attacked(false, search, {{"found_on", "uce"}})) == Access::kFull);
   CHECK(AccessOf(Attacked(false, search, {{"found_on", "esd"}})) == Access::kNone);
 }
 

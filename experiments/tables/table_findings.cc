@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "experiments/results/access.h"
+#include "experiments/results/budget_families.h"
 #include "experiments/results/comparisons.h"
 #include "experiments/tables/table_recovery.h"
 
@@ -87,13 +88,15 @@ class Findings {
     text->List(suspected, "nowhere").Words(".");
   }
 
-  // Attacks on the method's single prompts that read its gradients, or those that did not.
+  // Attacks on the method's single prompts that read its gradients, or those without access to it
+  // but by questions.
   std::vector<const Record*> OnPrompts(const std::string& method, bool gradients) const {
     std::vector<const Record*> records;
     for (const std::string& attack : attacks_) {
       const Record* record = view_.Find(method, kAllConcepts, attack, metric_);
       if (record == nullptr || !IsPerPrompt(*record)) continue;
-      if ((AccessOf(*record) == Access::kGradients) == gradients) records.push_back(record);
+      const bool full = AccessOf(*record) == Access::kFull;
+      if (gradients ? full && GradientStepsOf(*record) > 0 : !full) records.push_back(record);
     }
     return records;
   }

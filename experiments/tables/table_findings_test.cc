@@ -49,7 +49,8 @@ TEST_CASE("a blind search that beats one with gradients is a sign of gradient ma
   const Json search = {{"gradient_steps", 100}, {"victim_queries", 11}};
   CHECK_THAT(Said({Attacked("on_esd", 30, search, false, {{"found_on", "esd"}})}),
              Contains("on_esd above search on uce."));
-  // Two searches through its own gradients are no sign.
+  // Two attacks with full access are no sign, with gradients or without.
+  CHECK_THAT(Said({Attacked("words", 30, Json::object())}), !Contains("Gradient masking"));
   CHECK_THAT(Said({Attacked("on_uce", 30, search, false, {{"found_on", "uce"}})}),
              !Contains("Gradient masking"));
 }

@@ -192,18 +192,19 @@ class NotesWriter {
 
   // How attacks get at the methods.
   void AddAttackers(Text* text) const {
-    std::vector<std::string> transfer, gradients, questions, given, found;
+    std::vector<std::string> transfer, full, questions, given, found;
     for (const Record& record : view_.results().records) {
       if (headline_ == nullptr || record.metric != headline_->metric) continue;
       if (record.attack == view_.Attacks(headline_->metric).front()) continue;
       if (record.attack == kUnion || record.subject != kAllConcepts) continue;
+      if (record.status != "ok") continue;  // where nothing was spent, nothing says how
       // Prompts that the user brought: nobody here knows how they were made.
       const bool brought = record.attack_params.contains("file_sha256");
       const std::string row = record.attack_params.value("found_on", "");
       const Access access = AccessOf(record);
       std::vector<std::string>& names = !row.empty()                   ? found
                                         : brought                      ? given
-                                        : access == Access::kGradients ? gradients
+                                        : access == Access::kFull      ? full
                                         : access == Access::kQuestions ? questions
                                                                        : transfer;
       const std::string name =
@@ -217,8 +218,8 @@ class NotesWriter {
     if (!found.empty()) {
       text->Words("; crafted against one row, with full access, and used on all: ").List(found, "");
     }
-    if (!gradients.empty()) {
-      text->Words("; against each method, with full access: ").List(gradients, "");
+    if (!full.empty()) {
+      text->Words("; against each method, with full access: ").List(full, "");
     }
     if (!questions.empty()) {
       text->Words("; against each method, by questions alone: ").List(questions, "");
