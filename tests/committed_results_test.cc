@@ -21,7 +21,9 @@ bool Apart(const CommittedTable& table, const std::string& lower, const std::str
 
 TEST_CASE("every cell of table1 over all concepts has 120 prompts or more") {
   const CommittedTable table("table1_full");
-  for (const char* method : {"none", "retrained", "esd", "espresso", "latent_blend", "uce"}) {
+  for (const char* method :
+       {"none", "retrained", "esd", "espresso", "latent_blend", "negative_prompt", "rece",
+        "rece_paper", "sld", "sld_medium", "uce", "uce_all_tokens", "uce_last_token"}) {
     for (const char* attack :
          {"none", "alias", "cce", "random_prefix", "relearn", "unlearn_diff_atk"}) {
       INFO(method << " " << attack);
@@ -43,6 +45,18 @@ TEST_CASE("two attacks bring back what UCE and RECE hide, beyond the floor") {
       CHECK(record.at("parts").at("p") < 0.05);
     }
   }
+}
+
+TEST_CASE("edited models relearn faster than one that never saw the concept") {
+  const CommittedTable table("table1_relearn");
+  for (const char* method : {"esd", "rece", "uce"}) {
+    for (const char* attack : {"relearn_1_20", "relearn_4_20", "relearn_16_20"}) {
+      INFO(method << " " << attack);
+      CHECK(table.Find(method, "recovery", attack).at("ci95").at(0) > 0);
+    }
+  }
+  // Which five steps do not show of ESD.
+  CHECK(table.Find("esd", "recovery", "relearn_4_5").at("ci95").at(1) < 0);
 }
 
 TEST_CASE("retrieval in table2 is neither too easy nor hopeless for plain CLIP") {

@@ -211,19 +211,16 @@ class NotesWriter {
           row.empty() ? record.attack : fmt::format("{} (on {})", record.attack, row);
       if (!IsOneOf(name, names)) names.push_back(name);
     }
-    if (!transfer.empty()) text->Words("; crafted once for all methods: ").List(transfer, "");
-    if (!given.empty()) {
-      text->Words("; from a file, the same prompts for all methods: ").List(given, "");
-    }
-    if (!found.empty()) {
-      text->Words("; crafted against one row, with full access, and used on all: ").List(found, "");
-    }
-    if (!full.empty()) {
-      text->Words("; against each method, with full access: ").List(full, "");
-    }
-    if (!questions.empty()) {
-      text->Words("; against each method, by questions alone: ").List(questions, "");
-    }
+    const auto say = [&](const std::string& how, std::vector<std::string> names) {
+      if (names.empty()) return;
+      std::sort(names.begin(), names.end());
+      text->Words(fmt::format("; {}: ", how)).List(names, "");
+    };
+    say("crafted once for all methods", transfer);
+    say("from a file, the same prompts for all methods", given);
+    say("crafted against one row, with full access, and used on all", found);
+    say("against each method, with full access", full);
+    say("against each method, by questions alone", questions);
   }
 
   // "N the concept's names, A its anchor": the letters that occur.
