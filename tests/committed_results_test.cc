@@ -47,6 +47,18 @@ TEST_CASE("two attacks bring back what UCE and RECE hide, beyond the floor") {
   }
 }
 
+TEST_CASE("a search finds more on UCE with more steps, and talks no oracle into anything") {
+  const CommittedTable table("table1_budget");
+  CHECK(table.Find("uce", "recovery", "unlearn_diff_atk_2000").at("ci95").at(0) > 0);
+  CHECK(table.Find("uce", "asr", "unlearn_diff_atk_2000").at("value").get<double>() >
+        table.Find("uce", "asr", "unlearn_diff_atk_10").at("value").get<double>());
+  for (const char* steps : {"10", "40", "100", "200", "400", "1000", "2000"}) {
+    const std::string attack = fmt::format("unlearn_diff_atk_{}", steps);
+    INFO(attack);
+    CHECK(table.Find("retrained", "asr_search", attack).at("value") <= 0.1);
+  }
+}
+
 TEST_CASE("edited models relearn faster than one that never saw the concept") {
   const CommittedTable table("table1_relearn");
   for (const char* method : {"esd", "rece", "uce"}) {
