@@ -105,7 +105,7 @@ TEST_CASE("Espresso is at its operating point in table3") {
   CHECK(table.Value("espresso", "filter_fnr") <= 0.3);
 }
 
-TEST_CASE("adaptive attacks on the founding systems are no weaker than published, but for one") {
+TEST_CASE("adaptive attacks on the founding systems are no weaker than published") {
   const auto check = [](const CommittedTable& table, const std::string& method,
                         const std::string& published, const std::string& adaptive, int64_t n) {
     INFO(method << ": " << adaptive);
@@ -120,9 +120,9 @@ TEST_CASE("adaptive attacks on the founding systems are no weaker than published
     check(unsafe, method, "pez", "pez_adaptive", 40);
     check(unsafe, method, "ring_a_bell", "ring_a_bell_adaptive", 40);
   }
-  // UnlearnDiffAtk on safe_clip, which has no hooks, is one attack in both forms. The one: on the
-  // two unsafe concepts alone the published form does better against blending (docs/findings).
+  // UnlearnDiffAtk on safe_clip, which has no hooks, is one attack in both forms.
   for (const char* method : {"espresso", "latent_blend"}) {
+    check(unsafe, method, "unlearn_diff_atk_weights", "unlearn_diff_atk", 40);
     check(all, method, "pez", "pez_adaptive", 100);
     check(all, method, "unlearn_diff_atk_weights", "unlearn_diff_atk", 100);
   }
