@@ -30,4 +30,17 @@ double CommittedTable::Value(const std::string& method, const std::string& metri
   return Find(method, metric).at("value").get<double>();
 }
 
+const Json& CommittedTable::Compared(const std::string& metric, const std::string& method,
+                                     const std::string& first, const std::string& second) const {
+  for (const Json& test : results_.at("comparisons")) {
+    if (test.at("metric") != metric || test.at("over") != "attacks" || test.at("given") != method ||
+        test.at("part") != "") {
+      continue;
+    }
+    const bool same = test.at("first") == first && test.at("second") == second;
+    if (same || (test.at("first") == second && test.at("second") == first)) return test;
+  }
+  throw Error(fmt::format("{} has no test of {} against {} on {}", name_, first, second, method));
+}
+
 }  // namespace excise

@@ -19,6 +19,11 @@ class CommittedTable {
   // A share of 1, over all concepts, without attack.
   double Value(const std::string& method, const std::string& metric) const;
 
+  // The paired test of two attacks on a method over all concepts, in either order. Throws Error
+  // when there is none.
+  const Json& Compared(const std::string& metric, const std::string& method,
+                       const std::string& first, const std::string& second) const;
+
  private:
   std::string name_;
   Json results_;
