@@ -138,6 +138,7 @@ TEST_CASE("adaptive attacks on the founding systems are no weaker than published
   check(all, "espresso", "pez", "pez_adaptive", 100);
   // The one: pez shows the concept by blending in 4 % and its adaptive form in 2, an open
   // difference (docs/findings). The search through both streams is the one that adapts.
+  CHECK(all.Find("latent_blend", "asr", "pez_adaptive").at("n") >= 100);
   CHECK(Significant(all, "latent_blend", "pez", "pez_adaptive") == 0);
   CHECK(Significant(all, "latent_blend", "unlearn_diff_atk_weights", "unlearn_diff_atk") == 1);
 }
