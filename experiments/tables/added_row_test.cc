@@ -63,7 +63,8 @@ TEST_CASE("a row that is added changes no other row, but marks of columns that i
   const Results full = Full();
   const Cells with = CellsOf(full);
   int64_t compared = 0, marked = 0, led_and_changed = 0;
-  for (const char* added : {"esd", "espresso", "latent_blend", "rece", "uce"}) {
+  for (const char* added :
+       {"esd", "espresso", "latent_blend", "negative_prompt", "rece", "safe_clip", "uce"}) {
     for (const auto& [name, before] : CellsWithout(full, added)) {
       const auto& [table, column, row] = name;
       const auto now = with.find(name);
